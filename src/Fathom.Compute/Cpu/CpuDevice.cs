@@ -1,0 +1,73 @@
+// The processor as a device: operators on a worker team, vectorised for what the processor has.
+using Fathom.Compute.Operators;
+using Fathom.Compute.Reference;
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Cpu;
+
+/// <summary>Operators on the host's processor cores.</summary>
+public sealed class CpuDevice : Device
+{
+    /// <summary>A device with a team of its own.</summary>
+    /// <param name="threads">Number of threads; 0 for one a processor.</param>
+    /// <param name="pin">Whether to bind the threads to processors.</param>
+    public CpuDevice(int threads = 0, bool pin = false)
+    {
+        Team = new WorkerTeam(threads, pin);
+        Linear = new ReferenceLinear();
+        Norm = new ReferenceNorm();
+        Rotary = new ReferenceRotary();
+        Attention = new ReferenceAttention();
+        Routing = new ReferenceRouting();
+        Activation = new ReferenceActivation();
+        Loss = new ReferenceLoss();
+        Embedding = new ReferenceEmbedding();
+        Optimizer = new ReferenceOptimizer();
+        Reduction = new ReferenceReduction();
+    }
+
+    /// <summary>The threads that the operators run on.</summary>
+    public WorkerTeam Team { get; }
+
+    /// <inheritdoc/>
+    public override string Name => $"cpu ({Team.Size} threads)";
+
+    /// <inheritdoc/>
+    public override ILinearOperators Linear { get; }
+
+    /// <inheritdoc/>
+    public override INormOperators Norm { get; }
+
+    /// <inheritdoc/>
+    public override IRotaryOperators Rotary { get; }
+
+    /// <inheritdoc/>
+    public override IAttentionOperators Attention { get; }
+
+    /// <inheritdoc/>
+    public override IRoutingOperators Routing { get; }
+
+    /// <inheritdoc/>
+    public override IActivationOperators Activation { get; }
+
+    /// <inheritdoc/>
+    public override ILossOperators Loss { get; }
+
+    /// <inheritdoc/>
+    public override IEmbeddingOperators Embedding { get; }
+
+    /// <inheritdoc/>
+    public override IOptimizerOperators Optimizer { get; }
+
+    /// <inheritdoc/>
+    public override IReductionOperators Reduction { get; }
+
+    /// <inheritdoc/>
+    protected override Tensor AllocateCore(Shape shape, DType dtype) => HostMemory.Allocate(shape, dtype);
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing) Team.Dispose();
+    }
+}

@@ -1,0 +1,72 @@
+// Where tensors live and what computes on them. A device offers the operator families as properties; the model is written
+// over these and knows nothing below.
+using Fathom.Compute.Operators;
+using Fathom.Numerics;
+
+namespace Fathom.Compute;
+
+/// <summary>Memory and operators of one processor.</summary>
+public abstract class Device : IDisposable
+{
+    private readonly long[] bytesByKind = new long[Enum.GetValues<MemoryKind>().Length];
+
+    /// <summary>What a person would call the device.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Products with weight matrices.</summary>
+    public abstract ILinearOperators Linear { get; }
+
+    /// <summary>RMSNorm.</summary>
+    public abstract INormOperators Norm { get; }
+
+    /// <summary>Rotary position embedding.</summary>
+    public abstract IRotaryOperators Rotary { get; }
+
+    /// <summary>Causal attention and its decode form over a latent cache.</summary>
+    public abstract IAttentionOperators Attention { get; }
+
+    /// <summary>Expert choice, permutation and combination.</summary>
+    public abstract IRoutingOperators Routing { get; }
+
+    /// <summary>SwiGLU.</summary>
+    public abstract IActivationOperators Activation { get; }
+
+    /// <summary>Cross-entropy.</summary>
+    public abstract ILossOperators Loss { get; }
+
+    /// <summary>Token embedding.</summary>
+    public abstract IEmbeddingOperators Embedding { get; }
+
+    /// <summary>AdamW.</summary>
+    public abstract IOptimizerOperators Optimizer { get; }
+
+    /// <summary>Sums, fills and copies.</summary>
+    public abstract IReductionOperators Reduction { get; }
+
+    /// <summary>Allocates zeroed memory that lives as long as a view of it does.</summary>
+    /// <exception cref="FathomException">The memory is not to be had; the message says how much is held for what.</exception>
+    public Tensor Allocate(Shape shape, DType dtype, MemoryKind kind)
+    {
+        Tensor tensor = AllocateCore(shape, dtype);
+        Interlocked.Add(ref bytesByKind[(int)kind], tensor.Bytes);
+        return tensor;
+    }
+
+    /// <summary>Bytes allocated so far for a kind of content.</summary>
+    public long AllocatedBytes(MemoryKind kind) => Interlocked.Read(ref bytesByKind[(int)kind]);
+
+    /// <summary>Allocates zeroed memory.</summary>
+    protected abstract Tensor AllocateCore(Shape shape, DType dtype);
+
+    /// <summary>Frees what the device itself holds (threads, streams); tensors free themselves.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+}

@@ -1,0 +1,58 @@
+// Products with weight matrices, alone and grouped by expert. Weights are [out, in], as in the checkpoint, so the forward
+// product is x wᵀ; the backward pass is two products that can run at different times (input gradient, weight gradient).
+
+namespace Fathom.Compute.Operators;
+
+/// <summary>
+/// Linear layers without bias. M rows (tokens), N outputs, K inputs. Every tensor may have a row stride. Activations and
+/// gradients are F32; weights F32 or BF16 (expanded in the kernel, never in memory). Sums are in F32.
+/// </summary>
+public interface ILinearOperators
+{
+    /// <summary>y = x wᵀ, or y += x wᵀ.</summary>
+    /// <param name="x">[M, K].</param>
+    /// <param name="w">[N, K].</param>
+    /// <param name="y">[M, N].</param>
+    /// <param name="accumulate">Whether to add to what y holds.</param>
+    /// <exception cref="ArgumentException">Shapes or types that do not fit.</exception>
+    void Forward(Tensor x, Tensor w, Tensor y, bool accumulate = false);
+
+    /// <summary>dx = dy w, or dx += dy w.</summary>
+    /// <param name="dy">[M, N].</param>
+    /// <param name="w">[N, K].</param>
+    /// <param name="dx">[M, K].</param>
+    /// <param name="accumulate">Whether to add to what dx holds.</param>
+    void InputGradient(Tensor dy, Tensor w, Tensor dx, bool accumulate = false);
+
+    /// <summary>dw = dyᵀ x, or dw += dyᵀ x.</summary>
+    /// <param name="dy">[M, N].</param>
+    /// <param name="x">[M, K].</param>
+    /// <param name="dw">[N, K], F32.</param>
+    /// <param name="accumulate">Whether to add to what dw holds.</param>
+    void WeightGradient(Tensor dy, Tensor x, Tensor dw, bool accumulate = true);
+
+    /// <summary>
+    /// y[s] = x[s] w[e]ᵀ for the rows s of each expert e; rows are sorted by expert and expert e has rows
+    /// rowOffsets[e] to rowOffsets[e+1] - 1, possibly none. Rows from rowOffsets[E] on are left alone.
+    /// </summary>
+    /// <param name="x">[S, K].</param>
+    /// <param name="rowOffsets">[E + 1], I32, ascending.</param>
+    /// <param name="w">One [N, K] an expert.</param>
+    /// <param name="y">[S, N].</param>
+    void GroupedForward(Tensor x, Tensor rowOffsets, ExpertWeights w, Tensor y);
+
+    /// <summary>dx[s] = dy[s] w[e], or += , for the rows of each expert.</summary>
+    /// <param name="dy">[S, N].</param>
+    /// <param name="rowOffsets">[E + 1], I32.</param>
+    /// <param name="w">One [N, K] an expert.</param>
+    /// <param name="dx">[S, K].</param>
+    /// <param name="accumulate">Whether to add to what dx holds.</param>
+    void GroupedInputGradient(Tensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate = false);
+
+    /// <summary>dw[e] += dy[rows of e]ᵀ x[rows of e]; an expert without rows is left alone.</summary>
+    /// <param name="dy">[S, N].</param>
+    /// <param name="x">[S, K].</param>
+    /// <param name="rowOffsets">[E + 1], I32.</param>
+    /// <param name="dw">[E, N, K], F32, contiguous.</param>
+    void GroupedWeightGradient(Tensor dy, Tensor x, Tensor rowOffsets, Tensor dw);
+}

@@ -1,0 +1,32 @@
+// RMSNorm: y = x / sqrt(mean(x²) + eps) · weight, in F32. The forward pass hands out the reciprocal root of every row, so the
+// backward pass needs no second reduction over x.
+
+namespace Fathom.Compute.Operators;
+
+/// <summary>Root mean square normalisation over the last dimension. M rows of D columns, rows may be strided.</summary>
+public interface INormOperators
+{
+    /// <summary>y = x · rstd · weight with rstd = 1 / sqrt(mean(x²) + epsilon).</summary>
+    /// <param name="x">[M, D].</param>
+    /// <param name="weight">[D], F32 or BF16.</param>
+    /// <param name="epsilon">Added to the mean square.</param>
+    /// <param name="y">[M, D]; may be x itself.</param>
+    /// <param name="rstd">[M], or empty where no backward pass follows.</param>
+    void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor y, Tensor rstd);
+
+    /// <summary>dx = rstd · (dy·weight − x · rstd² · mean(dy·weight·x)), or dx += that.</summary>
+    /// <param name="dy">[M, D].</param>
+    /// <param name="x">[M, D], the input of the forward pass.</param>
+    /// <param name="weight">[D].</param>
+    /// <param name="rstd">[M].</param>
+    /// <param name="dx">[M, D]; may be dy itself unless accumulating.</param>
+    /// <param name="accumulate">Whether to add to what dx holds.</param>
+    void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, bool accumulate = false);
+
+    /// <summary>dweight += Σ over rows of dy · x · rstd. The order of the sum does not depend on the number of threads.</summary>
+    /// <param name="dy">[M, D].</param>
+    /// <param name="x">[M, D].</param>
+    /// <param name="rstd">[M].</param>
+    /// <param name="dweight">[D], F32.</param>
+    void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight);
+}
