@@ -25,6 +25,9 @@ public abstract class Device : IDisposable
     /// <summary>Causal attention and its decode form over a latent cache.</summary>
     public abstract IAttentionOperators Attention { get; }
 
+    /// <summary>The paged latent cache.</summary>
+    public abstract ICacheOperators Cache { get; }
+
     /// <summary>Expert choice, permutation and combination.</summary>
     public abstract IRoutingOperators Routing { get; }
 

@@ -24,6 +24,7 @@ public sealed class CpuDevice : Device
         Embedding = new ReferenceEmbedding();
         Optimizer = new ReferenceOptimizer();
         Reduction = new ReferenceReduction();
+        Cache = new ReferenceCache(Reduction);
     }
 
     /// <summary>The threads that the operators run on.</summary>
@@ -61,6 +62,9 @@ public sealed class CpuDevice : Device
 
     /// <inheritdoc/>
     public override IReductionOperators Reduction { get; }
+
+    /// <inheritdoc/>
+    public override ICacheOperators Cache { get; }
 
     /// <inheritdoc/>
     protected override Tensor AllocateCore(Shape shape, DType dtype) => HostMemory.Allocate(shape, dtype);

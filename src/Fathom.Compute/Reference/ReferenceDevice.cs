@@ -42,5 +42,8 @@ public sealed class ReferenceDevice : Device
     public override IReductionOperators Reduction { get; } = new ReferenceReduction();
 
     /// <inheritdoc/>
+    public override ICacheOperators Cache { get; } = new ReferenceCache(new ReferenceReduction());
+
+    /// <inheritdoc/>
     protected override Tensor AllocateCore(Shape shape, DType dtype) => HostMemory.Allocate(shape, dtype);
 }

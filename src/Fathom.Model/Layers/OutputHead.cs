@@ -1,0 +1,50 @@
+// Logits and their cross-entropy, some rows at a time: the logits of a whole micro-batch (tokens x vocabulary) are never held. The
+// gradients of hidden states and of the head's weight follow at once, while the piece is in the cache.
+using Fathom.Compute;
+
+namespace Fathom.Model;
+
+/// <summary>The output head, shared by the main model and its MTP modules.</summary>
+public sealed class OutputHead(Parameter weight)
+{
+    private const long RowsAtATime = 512;
+    private readonly LinearLayer linear = new(weight);
+
+    /// <summary>The weight, [V, D].</summary>
+    public Parameter Weight => weight;
+
+    /// <summary>logits = hidden wᵀ.</summary>
+    /// <param name="context">The pass's memory.</param>
+    /// <param name="hidden">[M, D], after the norm.</param>
+    /// <param name="logits">[M, V].</param>
+    public void Logits(LayerContext context, Tensor hidden, Tensor logits) => linear.Forward(context, hidden, logits);
+
+    /// <summary>The loss of each row and, where <paramref name="gradientScale"/> is not zero, both gradients.</summary>
+    /// <param name="context">The micro-batch.</param>
+    /// <param name="hidden">[M, D], after the norm.</param>
+    /// <param name="targets">[M], I32.</param>
+    /// <param name="gradientScale">Derivative of the total loss by a row's loss.</param>
+    /// <param name="dhidden">[M, D], overwritten; empty without gradients.</param>
+    /// <param name="losses">[M].</param>
+    /// <param name="correct">[M], I32.</param>
+    public void Loss(
+        LayerContext context, Tensor hidden, Tensor targets, float gradientScale, Tensor dhidden, Tensor losses, Tensor correct)
+    {
+        for (long start = 0; start < hidden.Rows; start += RowsAtATime)
+        {
+            long count = Math.Min(RowsAtATime, hidden.Rows - start);
+            Arena.Mark mark = context.Scratch.Position;
+            Tensor logits = context.Temporary(count, linear.Outputs), x = hidden.Slice(start, count);
+            linear.Forward(context, x, logits);
+            context.Device.Loss.CrossEntropy(
+                logits, targets.Slice(start, count), gradientScale, losses.Slice(start, count), correct.Slice(start, count));
+            if (gradientScale != 0)
+            {
+                linear.BackwardInput(context, logits, dhidden.Slice(start, count));
+                linear.BackwardWeight(context, logits, x);
+            }
+
+            context.Scratch.Release(mark);
+        }
+    }
+}

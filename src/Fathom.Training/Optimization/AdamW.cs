@@ -1,0 +1,58 @@
+// The optimizer over all parameters of a model: gradient norm, clipping, AdamW, and the routing bias, which no gradient moves.
+using Fathom.Compute;
+using Fathom.Compute.Operators;
+using Fathom.Model;
+using Fathom.Numerics;
+
+namespace Fathom.Training;
+
+/// <summary>AdamW with moments for every trained parameter.</summary>
+public sealed class AdamW
+{
+    private readonly Device device;
+    private readonly OptimizerConfig config;
+    private readonly Entry[] entries;
+
+    /// <summary>Allocates moments of zeros beside the parameters' gradients.</summary>
+    public AdamW(Device device, IReadOnlyList<Parameter> parameters, OptimizerConfig config)
+    {
+        (this.device, this.config) = (device, config);
+        entries =
+        [
+            .. parameters.Where(p => !p.Gradient.IsEmpty).Select(p => new Entry(
+                p,
+                device.Allocate(p.Value.Shape, DType.F32, MemoryKind.OptimizerMoments),
+                device.Allocate(p.Value.Shape, DType.F32, MemoryKind.OptimizerMoments))),
+        ];
+    }
+
+    /// <summary>Every trained parameter with its first and second moment.</summary>
+    public IEnumerable<(Parameter Parameter, Tensor First, Tensor Second)> Moments =>
+        entries.Select(e => (e.Parameter, e.First, e.Second));
+
+    /// <summary>Root of the sum of squares of all gradients.</summary>
+    public double GradientNorm()
+    {
+        double sum = 0;
+        foreach (Entry entry in entries) sum += device.Reduction.SumOfSquares(entry.Parameter.Gradient);
+        return Math.Sqrt(sum);
+    }
+
+    /// <summary>Updates every parameter and clears its gradient.</summary>
+    /// <param name="learningRate">Step size.</param>
+    /// <param name="gradientNorm">From <see cref="GradientNorm"/>; decides the clipping.</param>
+    /// <param name="step">1 for the first.</param>
+    public void Step(double learningRate, double gradientNorm, long step)
+    {
+        double scale = config.ClipNorm > 0 ? Math.Min(1, config.ClipNorm / (gradientNorm + 1e-6)) : 1;
+        foreach (Entry entry in entries)
+        {
+            float decay = entry.Parameter.Role == ParameterRole.Matrix ? config.WeightDecay : 0;
+            var numbers = new AdamWStep((float)learningRate, config.Beta1, config.Beta2, config.Epsilon, decay, step, (float)scale);
+            device.Optimizer.AdamW(entry.Parameter.Value, entry.Parameter.Gradient, entry.First, entry.Second, numbers);
+            device.Reduction.Zero(entry.Parameter.Gradient);
+        }
+    }
+
+    private sealed record Entry(Parameter Parameter, Tensor First, Tensor Second);
+}
