@@ -1,7 +1,6 @@
 // Reads documents from files and folders, lazily: nothing larger than one document is held. The order is the order of
 // the files (ordinal by relative path, the same on every system) and of the text in them, so a document's index is a
 // stable name for it; the held-out split and fill-in-the-middle are keyed by that index.
-using System.IO.Compression;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Unicode;
@@ -144,7 +143,7 @@ public static class Corpus
         if (!stream.CanSeek) return stream;
         bool gzip = stream.ReadByte() == 0x1F && stream.ReadByte() == 0x8B;
         stream.Position = 0;
-        return gzip ? new GZipStream(stream, CompressionMode.Decompress) : stream;
+        return gzip ? new GzipReader(stream) : stream;
     }
 
     private static bool IsJsonLines(string name, CorpusFormat format)

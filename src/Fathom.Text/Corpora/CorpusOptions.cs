@@ -31,7 +31,7 @@ public sealed record CorpusOptions
     /// <summary>
     /// A text file with more UTF-8 bytes than this becomes several documents, each the longest piece of at most this
     /// many bytes that ends after a blank line (else after a line, else after a space, else between two characters).
-    /// The pieces in order are the file. Held-out data are whole documents, so even a corpus of one file can be split.
+    /// The pieces in order are the file, but for pieces of white space alone, which are left out. Held-out data are whole documents, so even a corpus of one file can be split.
     /// Does not apply to JSON lines or where a <see cref="Separator"/> is given.
     /// </summary>
     public int MaximumPieceBytes { get; init; } = 16 * 1024;

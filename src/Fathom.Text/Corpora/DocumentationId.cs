@@ -82,7 +82,6 @@ internal sealed class DocumentationId(IReadOnlyDictionary<string, string[]> type
             'E' => "event",
             'M' when parts.Member is "#ctor" => "constructor",
             'M' when parts.Member is "#cctor" => "static constructor",
-            'M' when parts.Member.StartsWith("op_", StringComparison.Ordinal) => "operator",
             'M' => "method",
             _ => "member",
         };
@@ -93,7 +92,7 @@ internal sealed class DocumentationId(IReadOnlyDictionary<string, string[]> type
         string[] own = OwnTypeParameters(parts.MethodArity, methodTypeParameters);
         Context context = new(declaring, own);
         bool indexer = parts.Kind == 'P' && parts.Arguments.Length > 0;
-        if (kind == "operator")
+        if (parts.Kind == 'M' && parts.Member.StartsWith("op_", StringComparison.Ordinal))
         {
             bool conversion = parts.Member is "op_Implicit" or "op_Explicit" or "op_CheckedExplicit";
             bool isChecked = parts.Member.StartsWith("op_Checked", StringComparison.Ordinal);
@@ -301,7 +300,7 @@ internal sealed class DocumentationId(IReadOnlyDictionary<string, string[]> type
                     arguments.Add(argument.ToString());
                 }
                 while (at < id.Length && id[at] == ',');
-                at++;
+                at = Math.Min(at + 1, id.Length);
                 generic = true;
                 nameStart = at;
                 if (outer == "System.Nullable" && arguments.Count == 1)

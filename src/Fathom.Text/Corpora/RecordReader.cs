@@ -95,7 +95,20 @@ internal sealed class RecordReader(Stream stream, string fileName)
             (_buffer, _start, _end) = (target, 0, length);
         }
 
-        int read = stream.Read(_buffer, _end, _buffer.Length - _end);
+        int read;
+        try
+        {
+            read = stream.Read(_buffer, _end, _buffer.Length - _end);
+        }
+        catch (InvalidDataException failure)
+        {
+            throw new TextFormatException($"reading {fileName}: the gzip file is cut off or damaged; fetch it again ({failure.Message})", failure);
+        }
+        catch (Exception failure) when (failure is UnauthorizedAccessException or IOException)
+        {
+            throw new TextFormatException($"reading {fileName}: {failure.Message}", failure);
+        }
+
         _end += read;
         _ended = read == 0;
         return read > 0;
