@@ -26,8 +26,8 @@ public sealed partial class DeepSeekModel
         Shape table = new(config.VocabSize, config.HiddenSize);
         embedding = source.Get("model.embed_tokens.weight", table, ParameterRole.Matrix);
         Blocks = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(l => new TransformerBlock(device, source, config, l, Rotary))];
-        finalNorm = new RmsNormLayer(source.Get("model.norm.weight", new Shape(config.HiddenSize), ParameterRole.NormWeight), config.RmsNormEps);
-        head = new OutputHead(config.TieWordEmbeddings ? embedding : source.Get("lm_head.weight", table, ParameterRole.Matrix));
+        finalNorm = new RmsNormLayer(source.Get("model.norm.weight", new Shape(config.HiddenSize), ParameterRole.NormWeight), (float)config.RmsNormEps);
+        head = new OutputHead(source.Get("lm_head.weight", table, ParameterRole.Matrix));
         MtpModules =
         [
             .. Enumerable.Range(1, config.NumNextnPredictLayers)

@@ -52,8 +52,8 @@ public sealed class LatentAttention
         (heads, nope, rope) = (config.NumAttentionHeads, config.QkNopeHeadDim, config.QkRopeHeadDim);
         (value, rank) = (config.VHeadDim, config.KvLoraRank);
         long hidden = config.HiddenSize, queries = (long)heads * (nope + rope);
-        float epsilon = config.RmsNormEps;
-        if (config.QLoraRank is { } queryRank)
+        float epsilon = (float)config.RmsNormEps;
+        if (config.QLoraRank is > 0 and int queryRank)
         {
             queryDown = Linear("q_a_proj", queryRank, hidden);
             queryNorm = Norm("q_a_layernorm", queryRank);

@@ -44,7 +44,7 @@ public sealed class MtpModule
         Depth = depth;
 
         RmsNormLayer Norm(string name) =>
-            new(source.Get($"{prefix}.{name}.weight", new Shape(config.HiddenSize), ParameterRole.NormWeight), config.RmsNormEps);
+            new(source.Get($"{prefix}.{name}.weight", new Shape(config.HiddenSize), ParameterRole.NormWeight), (float)config.RmsNormEps);
     }
 
     /// <summary>k: how many tokens further than the main model it predicts.</summary>

@@ -17,8 +17,8 @@ public sealed class RotaryTable
     {
         this.device = device;
         frequencies = Frequencies(config);
-        magnitude = config.Yarn is { } yarn ? Magnitude(yarn.Factor, yarn.Mscale) / Magnitude(yarn.Factor, yarn.MscaleAllDim) : 1;
-        SoftmaxScale = SoftmaxScaleOf(config);
+        magnitude = config.RopeScaling?.CosSinMultiplier ?? 1;
+        SoftmaxScale = (float)config.SoftmaxScale;
     }
 
     /// <summary>[positions, dr / 2], F32.</summary>
@@ -57,7 +57,7 @@ public sealed class RotaryTable
         int dim = config.QkRopeHeadDim;
         var frequencies = new double[dim / 2];
         for (int i = 0; i < frequencies.Length; i++) frequencies[i] = Math.Pow(config.RopeTheta, -2.0 * i / dim);
-        if (config.Yarn is not { } yarn) return frequencies;
+        if (config.RopeScaling is not { } yarn) return frequencies;
 
         double low = Math.Max(Math.Floor(PairThatTurns(yarn.BetaFast)), 0);
         double high = Math.Min(Math.Ceiling(PairThatTurns(yarn.BetaSlow)), dim - 1);
@@ -74,19 +74,4 @@ public sealed class RotaryTable
         double PairThatTurns(double turns) =>
             dim * Math.Log(yarn.OriginalMaxPositionEmbeddings / (turns * 2 * Math.PI)) / (2 * Math.Log(config.RopeTheta));
     }
-
-    /// <summary>(dn + dr)^-½ · m², m = 0.1 · mscale_all_dim · ln(factor) + 1 with YaRN, else 1.</summary>
-    public static float SoftmaxScaleOf(ModelConfig config)
-    {
-        double scale = 1 / Math.Sqrt(config.QkNopeHeadDim + config.QkRopeHeadDim);
-        if (config.Yarn is { MscaleAllDim: not 0 } yarn)
-        {
-            double m = Magnitude(yarn.Factor, yarn.MscaleAllDim);
-            scale *= m * m;
-        }
-
-        return (float)scale;
-    }
-
-    private static double Magnitude(double factor, double mscale) => factor <= 1 ? 1 : 0.1 * mscale * Math.Log(factor) + 1;
 }

@@ -34,10 +34,10 @@ public sealed class TransformerBlock
     {
         string prefix = $"model.layers.{layer}";
         Shape width = new(config.HiddenSize);
-        inputNorm = new RmsNormLayer(source.Get($"{prefix}.input_layernorm.weight", width, ParameterRole.NormWeight), config.RmsNormEps);
+        inputNorm = new RmsNormLayer(source.Get($"{prefix}.input_layernorm.weight", width, ParameterRole.NormWeight), (float)config.RmsNormEps);
         attention = new LatentAttention(source, $"{prefix}.self_attn", config, rotary);
-        middleNorm = new RmsNormLayer(source.Get($"{prefix}.post_attention_layernorm.weight", width, ParameterRole.NormWeight), config.RmsNormEps);
-        if (config.IsExpertLayer(layer)) Experts = new MixtureOfExperts(device, source, $"{prefix}.mlp", config);
+        middleNorm = new RmsNormLayer(source.Get($"{prefix}.post_attention_layernorm.weight", width, ParameterRole.NormWeight), (float)config.RmsNormEps);
+        if (config.IsMoeLayer(layer)) Experts = new MixtureOfExperts(device, source, $"{prefix}.mlp", config);
         else dense = new SwiGluMlp(source, $"{prefix}.mlp", config.HiddenSize, config.IntermediateSize);
         Layer = layer;
     }

@@ -10,7 +10,7 @@ using System.Text;
 namespace Fathom.Text;
 
 /// <summary>A byte-level byte-pair tokenizer. Safe for use by many threads at once.</summary>
-public sealed class Tokenizer
+public sealed class Tokenizer : ITextEncoder
 {
     private readonly TokenizerDefinition _definition;
     private readonly Vocabulary _vocabulary;
@@ -119,6 +119,9 @@ public sealed class Tokenizer
         EncodePass(text, ids, encoder, allowSpecial ? 0 : _passes.Length);
         ReturnEncoder(encoder);
     }
+
+    /// <summary>Corpus text is data: what looks like a special token in it is plain text.</summary>
+    void ITextEncoder.Encode(ReadOnlySpan<char> text, List<int> ids) => Encode(text, ids, allowSpecial: false);
 
     /// <summary>Appends the ids of UTF-8 text; bytes that are not UTF-8 are encoded as U+FFFD.</summary>
     /// <param name="utf8">The text.</param>

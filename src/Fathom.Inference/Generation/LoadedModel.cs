@@ -1,0 +1,66 @@
+// A model folder opened for inference: configuration, mapped weights, tokenizer, chat template. A run directory stands for the
+// model in it.
+using Fathom.Compute;
+using Fathom.Model;
+using Fathom.Numerics;
+using Fathom.Text;
+
+namespace Fathom.Inference;
+
+/// <summary>A model with what is needed to talk to it.</summary>
+public sealed class LoadedModel
+{
+    private LoadedModel(string path, DeepSeekModel model, Tokenizer? tokenizer, ChatTemplate? chatTemplate, IReadOnlyList<int> eosIds)
+    {
+        (Path, Model, Tokenizer, ChatTemplate, EosIds) = (path, model, tokenizer, chatTemplate, eosIds);
+    }
+
+    /// <summary>The folder.</summary>
+    public string Path { get; }
+
+    /// <summary>The model.</summary>
+    public DeepSeekModel Model { get; }
+
+    /// <summary>The tokenizer, or null where the folder has none.</summary>
+    public Tokenizer? Tokenizer { get; }
+
+    /// <summary>The chat template, or null where the folder has none.</summary>
+    public ChatTemplate? ChatTemplate { get; }
+
+    /// <summary>Ids that end a text.</summary>
+    public IReadOnlyList<int> EosIds { get; }
+
+    /// <summary>Opens a model folder or a run directory. Weights are mapped, not copied.</summary>
+    /// <exception cref="FathomException">The folder holds no model, or one that does not fit its configuration.</exception>
+    /// <exception cref="TextFormatException">The tokenizer is broken.</exception>
+    public static LoadedModel Open(Device device, string path)
+    {
+        string folder = Resolve(path);
+        ModelConfig config = ModelConfig.Load(folder);
+        Checkpoint checkpoint = Checkpoint.Open(folder);
+        TensorLayout.Check(checkpoint, config);
+        var model = new DeepSeekModel(device, config, new CheckpointSource(device, checkpoint));
+        Tokenizer? tokenizer = File.Exists(System.IO.Path.Combine(folder, "tokenizer.json")) ? Tokenizer.Load(folder) : null;
+        return new LoadedModel(folder, model, tokenizer, ChatTemplate.Load(folder), config.EosTokenIds);
+    }
+
+    /// <summary>The tokenizer, or an error that says it is missing.</summary>
+    /// <exception cref="FathomException">The folder has no tokenizer.json.</exception>
+    public Tokenizer RequireTokenizer() =>
+        Tokenizer ?? throw new FathomException($"{Path} has no tokenizer.json; give token ids (--ids), or put the model's tokenizer there");
+
+    /// <summary>The model folder that a path means: itself, a run's exported model, or a run's newest checkpoint.</summary>
+    private static string Resolve(string path)
+    {
+        if (!Directory.Exists(path)) throw new FathomException($"there is no model folder {path}");
+        if (File.Exists(System.IO.Path.Combine(path, "config.json"))) return path;
+        string exported = System.IO.Path.Combine(path, "model");
+        if (File.Exists(System.IO.Path.Combine(exported, "config.json"))) return exported;
+        string checkpoints = System.IO.Path.Combine(path, "checkpoints");
+        string? newest = Directory.Exists(checkpoints)
+            ? Directory.EnumerateDirectories(checkpoints, "step-*").Where(d => File.Exists(System.IO.Path.Combine(d, "config.json")))
+                .Order(StringComparer.Ordinal).LastOrDefault()
+            : null;
+        return newest ?? throw new FathomException($"{path} holds no model: there is no config.json, and it is not a run directory with a checkpoint");
+    }
+}

@@ -1,0 +1,50 @@
+using Fathom.Compute;
+
+namespace Fathom.Model;
+
+public sealed partial class DeepSeekModel
+{
+    /// <summary>Sum over all expert layers of the mean over sequences of the balance loss, without alpha.</summary>
+    public double BalanceLoss(MicroBatch micro)
+    {
+        double sum = 0;
+        for (int l = 0; l < Blocks.Count; l++) sum += OfBlock(Blocks[l], micro.Blocks[l]);
+        for (int k = 0; k < MtpModules.Count; k++) sum += OfBlock(MtpModules[k].Block, micro.Mtp[k].Block);
+        return sum;
+
+        double OfBlock(TransformerBlock block, BlockActivations activations) =>
+            block.Experts is null ? 0 : Device.Reduction.Sum(activations.Experts.BalanceLosses) / micro.Batch;
+    }
+
+    /// <summary>The first activation of a micro-batch's forward pass that is not finite, in the order of computation; null where all are.</summary>
+    public string? FirstNonFinite(MicroBatch micro)
+    {
+        for (int l = 0; l < Blocks.Count; l++)
+        {
+            if (OfBlock(micro.Blocks[l], l) is { } where) return where;
+        }
+
+        if (Bad(micro.FinalInput)) return $"the output of layer {Blocks.Count - 1}";
+        if (Bad(micro.FinalNormed)) return "model.norm";
+        if (Bad(micro.Depths[0].Losses)) return "lm_head (the logits)";
+        for (int k = 0; k < MtpModules.Count; k++)
+        {
+            int layer = MtpModules[k].Block.Layer;
+            if (Bad(micro.Mtp[k].Joined)) return $"the inputs of MTP module {k + 1} (layer {layer})";
+            if (OfBlock(micro.Mtp[k].Block, layer) is { } where) return where;
+            if (Bad(micro.Mtp[k].OutputNormed) || Bad(micro.Depths[k + 1].Losses)) return $"the output of MTP module {k + 1} (layer {layer})";
+        }
+
+        return null;
+
+        string? OfBlock(BlockActivations a, int layer)
+        {
+            if (Bad(a.Input)) return layer == 0 ? "model.embed_tokens" : $"the output of layer {layer - 1}";
+            if (Bad(a.InputNormed)) return $"layer {layer}, input_layernorm";
+            if (Bad(a.Middle)) return $"layer {layer}, self_attn";
+            return Bad(a.MiddleNormed) ? $"layer {layer}, post_attention_layernorm" : null;
+        }
+
+        bool Bad(Tensor x) => !x.IsEmpty && !Device.Reduction.AllFinite(x);
+    }
+}
