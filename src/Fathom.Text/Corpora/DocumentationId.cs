@@ -11,6 +11,9 @@ namespace Fathom.Text;
 /// <param name="typeParameters">Names of the type parameters of generic types, by the type's id without prefix, e.g. <c>System.Func`2</c>.</param>
 internal sealed class DocumentationId(IReadOnlyDictionary<string, string[]> typeParameters)
 {
+    // Types nest by recursion; no id of a real library comes near this length.
+    private const int MaximumLength = 4096;
+
     private static readonly Dictionary<string, string> Aliases = new()
     {
         ["System.Boolean"] = "bool",
@@ -70,6 +73,7 @@ internal sealed class DocumentationId(IReadOnlyDictionary<string, string[]> type
     /// <param name="methodTypeParameters">Names of the member's own type parameters in order.</param>
     public string Heading(string id, IReadOnlyList<string> parameters, IReadOnlyList<string> methodTypeParameters)
     {
+        if (id.Length > MaximumLength) return "member";
         Parts parts = Split(id);
         string[] declaring = parts.Kind == 'T' ? [] : TypeParametersOf(parts.Declaring);
         StringBuilder text = new(160);
@@ -122,6 +126,7 @@ internal sealed class DocumentationId(IReadOnlyDictionary<string, string[]> type
     /// <summary>How prose names the thing, e.g. <c>List&lt;T&gt;</c> or <c>String.Join</c>.</summary>
     public string Reference(string id)
     {
+        if (id.Length > MaximumLength) return "member";
         Parts parts = Split(id);
         if (parts.Kind == 'N') return parts.Declaring;
         if (parts.Kind == 'T') return TypeName(parts.Declaring, full: false);

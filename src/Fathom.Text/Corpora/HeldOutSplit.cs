@@ -15,7 +15,7 @@ public sealed record HeldOutSplitOptions
     public int MinimumDocuments { get; init; } = 1;
 
     /// <summary>No further document is held out once it would lift the held-out part above this many UTF-8 bytes.</summary>
-    public long MaximumBytes { get; init; } = 8L << 20;
+    public long MaximumBytes { get; init; } = 4L << 20;
 
     /// <summary>Fixes the choice.</summary>
     public ulong Seed { get; init; }

@@ -9,6 +9,9 @@ namespace Fathom.Text;
 /// <summary>Reads the children of a <c>member</c> element and renders them.</summary>
 internal sealed class MemberDocumentation(DocumentationId ids)
 {
+    // Elements nest by recursion; documentation nests less than ten deep.
+    private const int MaximumDepth = 256;
+
     private readonly List<(string Name, string Text)> _parameters = [];
     private readonly List<(string Name, string Text)> _typeParameters = [];
     private readonly List<(string Name, string Text)> _exceptions = [];
@@ -124,9 +127,9 @@ internal sealed class MemberDocumentation(DocumentationId ids)
     /// <summary>Appends what is inside the element at which the reader stands, and moves behind it.</summary>
     private void AppendContent(XmlReader xml, bool blocks)
     {
-        if (xml.IsEmptyElement)
+        if (xml.IsEmptyElement || xml.Depth > MaximumDepth)
         {
-            xml.Read();
+            xml.Skip();
             return;
         }
 

@@ -174,15 +174,29 @@ public sealed class CorpusReadTests(ITestOutputHelper output) : IDisposable
     [Fact]
     public void Altered_gzip_data_are_refused_by_their_checksum()
     {
-        byte[] whole = Gzip(string.Concat(Enumerable.Range(0, 400).Select(static i => $"line {i * 7919 % 1000}\n")));
+        string text = string.Concat(Enumerable.Range(0, 400).Select(static i => $"line {i * 7919 % 1000}\n"));
+        byte[] whole = Gzip(text);
         string path = _folder.File("altered.txt.gz");
+        int refused = 0;
         for (int i = 10; i < whole.Length; i++)
         {
             byte[] altered = [.. whole];
             altered[i] ^= 0x10;
             File.WriteAllBytes(path, altered);
-            Assert.Contains(path, Assert.Throws<TextFormatException>(() => Corpus.Read(path).ToList()).Message);
+            try
+            {
+                // A bit that codes nothing may change; the text may not.
+                Assert.Equal(text, string.Concat(Corpus.Read(path).Select(static d => d.Text)));
+            }
+            catch (TextFormatException error)
+            {
+                refused++;
+                Assert.Contains(path, error.Message);
+            }
         }
+
+        output.WriteLine($"{refused} of {whole.Length - 10} alterations refused, the others changed nothing");
+        Assert.True(refused > whole.Length - 20);
     }
 
     [Fact]

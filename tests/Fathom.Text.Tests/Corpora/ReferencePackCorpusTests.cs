@@ -89,6 +89,42 @@ public sealed class ReferencePackCorpusTests(ITestOutputHelper output) : IDispos
         Assert.Equal(heading, Assert.Single(Documents($"<member name=\"{id}\"><summary>x</summary></member>")).Text.Split('\n')[0]);
 
     [Fact]
+    public void No_mutated_id_or_nesting_breaks_the_reading()
+    {
+        string[] ids =
+        [
+            "M:A.B`2.C``1(System.Nullable{System.Int32}@,`1[0:,0:],System.Func{``0,A.B{`0}.D{System.ValueTuple{X,Y}}}*)~System.String",
+            "M:A.B.System#I{System#Byte@System#Byte}#op_CheckedAddition(System.Byte)", "P:A.B`1.Item(System.Int32)", "T:A.B`2.C`1",
+        ];
+        const string alphabet = "`{}()[]@#~*,.:0aMTP";
+        SplitMix64 random = new(2);
+        const int count = 20_000;
+        System.Text.StringBuilder members = new();
+        for (int i = 0; i < count; i++)
+        {
+            System.Text.StringBuilder id = new(ids[random.NextBelow((ulong)ids.Length)]);
+            for (ulong changes = 1 + random.NextBelow(4); changes > 0; changes--)
+            {
+                int at = (int)random.NextBelow((ulong)id.Length);
+                if (random.NextBelow(2) == 0) id[at] = alphabet[(int)random.NextBelow((ulong)alphabet.Length)];
+                else id.Remove(at, Math.Min(id.Length - at, 1 + (int)random.NextBelow(8)));
+                if (id.Length == 0) id.Append('M');
+            }
+
+            members.Append($"<member name=\"{id}\"><summary>{i} <see cref=\"{id}\"/></summary></member>");
+        }
+
+        string deep = "M:A.B(" + new string('{', 100_000);
+        members.Append($"<member name=\"{deep}\"><summary>deep id</summary></member>");
+        members.Append($"<member name=\"T:Deep\"><summary>{string.Concat(Enumerable.Repeat("<b>", 100_000))}{string.Concat(Enumerable.Repeat("</b>", 100_000))}deep text</summary></member>");
+        List<Document> documents = Documents(members.ToString());
+        output.WriteLine($"{documents.Count} documents from {count} mutated ids and 2 deep members");
+        Assert.Equal(count + 2, documents.Count);
+        Assert.Equal("member\n\ndeep id\n", documents[^2].Text);
+        Assert.Equal("type Deep\n\ndeep text\n", documents[^1].Text);
+    }
+
+    [Fact]
     public void Members_without_text_and_repeated_documents_are_left_out()
     {
         const string members = """
