@@ -33,7 +33,7 @@ internal sealed class CodePointRegex
         string pattern = ReplaceAstralRanges(source);
         if (pattern.Contains("&&", StringComparison.Ordinal) || pattern.Contains("-[", StringComparison.Ordinal))
             throw Refused("set operations inside a character class are not supported");
-        if (_astralRanges.Count > 0 && (pattern.Contains(@"\p", StringComparison.OrdinalIgnoreCase) || pattern.Any(IsPrivateUse)))
+        if (_astralRanges.Count > 0 && (pattern.Contains(@"\p", StringComparison.OrdinalIgnoreCase) || source.Any(IsPrivateUse)))
             throw Refused("a pattern may name Unicode categories or characters beyond U+FFFF, not both");
         _standIns = ChooseStandIns(pattern);
         _regex = Compile(pattern);
