@@ -30,7 +30,7 @@ internal readonly struct JsonField(string file, string path, JsonElement element
         }
         catch (Exception failure) when (IsBrokenJson(failure))
         {
-            throw new TextFormatException($"reading the {what} {file}: it is not valid JSON: {failure.Message}; the file may be cut off, fetch it again", failure);
+            throw new TextFormatException($"reading the {what} {file}: it is not valid JSON: {failure.Message.ReplaceLineEndings(" ")}; the file may be cut off, fetch it again", failure);
         }
     }
 
@@ -47,11 +47,11 @@ internal readonly struct JsonField(string file, string path, JsonElement element
         }
     }
 
-    /// <summary>Text for a message, with unprintable characters escaped.</summary>
+    /// <summary>Text from a file for a message: cut short, and with what is not printable escaped.</summary>
     public static string Quote(string text)
     {
         var quoted = new StringBuilder("\"");
-        foreach (char c in text.Length <= 40 ? text : text[..40] + "…")
+        foreach (char c in text.Length <= 80 ? text : text[..80] + "…")
             quoted.Append(char.IsControl(c) || char.IsSurrogate(c) ? $"\\u{(int)c:X4}" : c);
         return quoted.Append('"').ToString();
     }
@@ -97,7 +97,7 @@ internal readonly struct JsonField(string file, string path, JsonElement element
     public int Integer(int least, int most) =>
         MustBe(JsonValueKind.Number).Value.TryGetInt32(out int value) && value >= least && value <= most
             ? value
-            : throw Refused($"expected a whole number from {least} to {most}, found {Value.GetRawText()}");
+            : throw Refused($"expected a whole number from {least} to {most}, found {Quote(Value.GetRawText())}");
 
     /// <summary>A Boolean member.</summary>
     public bool Flag(string name, bool otherwise = false)
