@@ -3,8 +3,8 @@
 // counts are kept current by difference. The heap is lazy: an entry whose count is no longer true is put back corrected
 // when it reaches the top. An entry can only be too high, because every increase pushes a new one.
 //
-// The trap: two pairs can make the same bytes ("ab"+"c", "a"+"bc"). The second merge then reuses the token of the first,
-// as in Hugging Face tokenizers; it takes a place among the merges but none in the vocabulary.
+// No two merges make the same bytes ("ab"+"c", "a"+"bc"): a stretch of bytes that no merge ever crossed went through the
+// same merges wherever it stands, so it is cut in one way only. Hence every merge is a new token, and none is learned twice.
 using System.Runtime.InteropServices;
 using System.Text;
 
@@ -14,14 +14,12 @@ namespace Fathom.Text;
 internal sealed class BpeMergeLearner
 {
     private readonly List<byte[]> _tokens = [];
-    private readonly Dictionary<string, int> _idOfToken = new(StringComparer.Ordinal); // by byte-level text
     private readonly int[] _symbols; // all words one after the other
     private readonly int[] _starts; // [words + 1]
     private readonly int[] _lengths; // [words]: symbols left
     private readonly long[] _counts; // [words]
     private readonly Dictionary<(int Left, int Right), Pair> _pairs = [];
     private readonly PriorityQueue<Candidate, Candidate> _heap;
-    private readonly HashSet<(int, int)> _merged = [];
     private readonly List<Merge> _merges = [];
     private readonly BpeTrainerOptions _options;
 
@@ -78,12 +76,8 @@ internal sealed class BpeMergeLearner
             }
 
             int product = AddToken([.. _tokens[best.Left], .. _tokens[best.Right]]);
-            if (_merged.Add((best.Left, best.Right)))
-            {
-                _merges.Add(new Merge(best.Left, best.Right, product));
-                if (_merges.Count % 100 == 0) report(_merges.Count);
-            }
-
+            _merges.Add(new Merge(best.Left, best.Right, product));
+            if (_merges.Count % 100 == 0) report(_merges.Count);
             List<int> places = pair.Words;
             pair.Words = [];
             foreach (int word in places) Join(word, best.Left, best.Right, product, grown);
@@ -96,11 +90,8 @@ internal sealed class BpeMergeLearner
 
     private int AddToken(byte[] bytes)
     {
-        ref int id = ref CollectionsMarshal.GetValueRefOrAddDefault(_idOfToken, ByteLevelAlphabet.ToText(bytes), out bool known);
-        if (known) return id;
-        id = _tokens.Count;
         _tokens.Add(bytes);
-        return id;
+        return _tokens.Count - 1;
     }
 
     private void CountAllPairs()

@@ -4,6 +4,7 @@
 //
 // The result depends on the corpus alone, not on threads or on the order of documents: counts are sums, and every choice
 // between equal counts is settled by TieRule.
+using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using System.Text;
 
@@ -94,11 +95,18 @@ public static class BpeTrainer
             throw new ArgumentException($"training a tokenizer: a vocabulary of {options.VocabularySize} cannot hold 256 bytes and {special.Count} special tokens; ask for {least} or more", nameof(options));
         if (special.Any(string.IsNullOrEmpty) || special.Distinct().Count() != special.Count)
             throw new ArgumentException("training a tokenizer: special tokens must be distinct and not empty", nameof(options));
-        if (special.FirstOrDefault(token => token.Length == 1 && ByteLevelAlphabet.ToBytes(token).Length == 1) is string single)
-            throw new ArgumentException($"training a tokenizer: the special token \"{single}\" stands for a byte already", nameof(options));
+        if (special.FirstOrDefault(ReadsAsOtherBytes) is string ambiguous)
+            throw new ArgumentException($"training a tokenizer: the vocabulary would read the special token \"{ambiguous}\" as other bytes; choose one with a character that is not in the byte-level alphabet", nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxTokenLength, 2, nameof(options.MaxTokenLength));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MinPairCount, 1, nameof(options.MinPairCount));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Threads, 1, nameof(options.Threads));
+    }
+
+    /// <summary>Whether the text is also how a byte-level vocabulary writes a single byte, or bytes that are not the text's own.</summary>
+    private static bool ReadsAsOtherBytes(string token)
+    {
+        byte[] bytes = ByteLevelAlphabet.ToBytes(token);
+        return bytes.Length == 1 || !bytes.AsSpan().SequenceEqual(Encoding.UTF8.GetBytes(token));
     }
 
     private static TokenizerDefinition Define(BpeMergeLearner learner, BpeTrainerOptions options)
@@ -140,7 +148,19 @@ public static class BpeTrainer
             Dictionary<string, long> total = new(StringComparer.Ordinal);
             using IEnumerator<string> source = documents.GetEnumerator();
             Lock turn = new();
-            Parallel.For(0, options.Threads, new ParallelOptions { MaxDegreeOfParallelism = options.Threads }, _ =>
+            try
+            {
+                Parallel.For(0, options.Threads, new ParallelOptions { MaxDegreeOfParallelism = options.Threads }, _ => Work());
+            }
+            catch (AggregateException failure)
+            {
+                // The caller's own exception (a broken corpus, a cancellation), as if there were one thread.
+                ExceptionDispatchInfo.Throw(failure.Flatten().InnerExceptions[0]);
+            }
+
+            return total;
+
+            void Work()
             {
                 Dictionary<string, long> mine = new(StringComparer.Ordinal);
                 List<int> ends = [];
@@ -149,8 +169,7 @@ public static class BpeTrainer
                 {
                     foreach ((string word, long count) in mine) CollectionsMarshal.GetValueRefOrAddDefault(total, word, out bool _) += count;
                 }
-            });
-            return total;
+            }
 
             string? Next()
             {

@@ -33,7 +33,7 @@ internal sealed class CodePointRegex
         string pattern = ReplaceAstralRanges(source);
         if (pattern.Contains("&&", StringComparison.Ordinal) || pattern.Contains("-[", StringComparison.Ordinal))
             throw Refused("set operations inside a character class are not supported");
-        if (_astralRanges.Count > 0 && (pattern.Contains(@"\p", StringComparison.OrdinalIgnoreCase) || pattern.Any(IsPrivateUse)))
+        if (_astralRanges.Count > 0 && (pattern.Contains(@"\p", StringComparison.OrdinalIgnoreCase) || source.Any(IsPrivateUse)))
             throw Refused("a pattern may name Unicode categories or characters beyond U+FFFF, not both");
         _standIns = ChooseStandIns(pattern);
         _regex = Compile(pattern);
@@ -58,7 +58,7 @@ internal sealed class CodePointRegex
         }
         catch (RegexMatchTimeoutException failure)
         {
-            throw new TextFormatException($"splitting {text.Length} characters of text with the pre_tokenizer pattern {_source} took too long; use a pattern without nested repetition", failure);
+            throw new TextFormatException($"splitting {text.Length} characters of text with the pre_tokenizer pattern {JsonField.Quote(_source)} took too long; use a pattern without nested repetition", failure);
         }
 
         if (previous < subject.Length) Add(subject.Length);
@@ -163,14 +163,14 @@ internal sealed class CodePointRegex
         {
             return new Regex(pattern, Options, MatchTimeout);
         }
-        catch (ArgumentException failure)
+        catch (RegexParseException failure)
         {
-            throw Refused(failure.Message, failure);
+            throw Refused($"it is not a regular expression that .NET understands ({failure.Error} at offset {failure.Offset})", failure);
         }
     }
 
     private static bool IsPrivateUse(char unit) => unit is >= FirstPrivateUse and <= LastPrivateUse;
 
     private TextFormatException Refused(string why, Exception? inner = null) =>
-        new($"the pre_tokenizer pattern {_source} cannot be used: {why.ReplaceLineEndings(" ")}", inner);
+        new($"the pre_tokenizer pattern {JsonField.Quote(_source)} cannot be used: {why}", inner);
 }

@@ -6,7 +6,12 @@ using System.Text.Json;
 namespace Fathom.Text;
 
 /// <summary>A value in a JSON file, with its file and path (<c>model.vocab</c>).</summary>
-internal readonly struct JsonField(string file, string path, JsonElement element)
+/// <param name="file">The file's path.</param>
+/// <param name="path">Path of the value, or of the object or array that holds it if there is a key or an index.</param>
+/// <param name="element">The value.</param>
+/// <param name="key">Key in a large object; spelled out only when something is wrong, because there may be 128,000 of them.</param>
+/// <param name="index">Index in an array, or -1.</param>
+internal readonly struct JsonField(string file, string path, JsonElement element, string? key = null, int index = -1)
 {
     /// <summary>The kind of value.</summary>
     public JsonValueKind Kind => element.ValueKind;
@@ -25,7 +30,7 @@ internal readonly struct JsonField(string file, string path, JsonElement element
         }
         catch (Exception failure) when (IsBrokenJson(failure))
         {
-            throw new TextFormatException($"reading the {what} {file}: it is not valid JSON: {failure.Message}; the file may be cut off, fetch it again", failure);
+            throw new TextFormatException($"reading the {what} {file}: it is not valid JSON: {failure.Message.ReplaceLineEndings(" ")}; the file may be cut off, fetch it again", failure);
         }
     }
 
@@ -42,11 +47,11 @@ internal readonly struct JsonField(string file, string path, JsonElement element
         }
     }
 
-    /// <summary>Text for a message, with unprintable characters escaped.</summary>
+    /// <summary>Text from a file for a message: cut short, and with what is not printable escaped.</summary>
     public static string Quote(string text)
     {
         var quoted = new StringBuilder("\"");
-        foreach (char c in text.Length <= 40 ? text : text[..40] + "…")
+        foreach (char c in text.Length <= 80 ? text : text[..80] + "…")
             quoted.Append(char.IsControl(c) || char.IsSurrogate(c) ? $"\\u{(int)c:X4}" : c);
         return quoted.Append('"').ToString();
     }
@@ -56,7 +61,7 @@ internal readonly struct JsonField(string file, string path, JsonElement element
     {
         MustBe(JsonValueKind.Object);
         return element.TryGetProperty(name, out JsonElement value) && value.ValueKind != JsonValueKind.Null
-            ? new JsonField(file, path.Length == 0 ? name : $"{path}.{name}", value)
+            ? new JsonField(file, Path.Length == 0 ? name : $"{Path}.{name}", value)
             : null;
     }
 
@@ -68,15 +73,15 @@ internal readonly struct JsonField(string file, string path, JsonElement element
     {
         MustBe(JsonValueKind.Object);
         foreach (JsonProperty member in element.EnumerateObject())
-            yield return (member.Name, new JsonField(file, $"{path}[{Quote(member.Name)}]", member.Value));
+            yield return (member.Name, new JsonField(file, Path, member.Value, key: member.Name));
     }
 
     /// <summary>The elements of an array.</summary>
     public IEnumerable<JsonField> Items()
     {
         MustBe(JsonValueKind.Array);
-        int index = 0;
-        foreach (JsonElement item in element.EnumerateArray()) yield return new JsonField(file, $"{path}[{index++}]", item);
+        int next = 0;
+        foreach (JsonElement item in element.EnumerateArray()) yield return new JsonField(file, Path, item, index: next++);
     }
 
     /// <summary>The value of field <c>type</c>.</summary>
@@ -92,7 +97,7 @@ internal readonly struct JsonField(string file, string path, JsonElement element
     public int Integer(int least, int most) =>
         MustBe(JsonValueKind.Number).Value.TryGetInt32(out int value) && value >= least && value <= most
             ? value
-            : throw Refused($"expected a whole number from {least} to {most}, found {Value.GetRawText()}");
+            : throw Refused($"expected a whole number from {least} to {most}, found {Quote(Value.GetRawText())}");
 
     /// <summary>A Boolean member.</summary>
     public bool Flag(string name, bool otherwise = false)
@@ -106,7 +111,9 @@ internal readonly struct JsonField(string file, string path, JsonElement element
 
     /// <summary>The exception that says what is wrong with this value.</summary>
     public TextFormatException Refused(string why, Exception? inner = null) =>
-        new($"reading {file}{(path.Length == 0 ? "" : $", field {path}")}: {why}", inner);
+        new($"reading {file}{(Path.Length == 0 ? "" : $", field {Path}")}: {why}", inner);
+
+    private string Path => key is not null ? $"{path}[{Quote(key)}]" : index >= 0 ? $"{path}[{index}]" : path;
 
     private JsonElement Value => element;
 

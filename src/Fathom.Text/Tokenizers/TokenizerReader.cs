@@ -30,7 +30,7 @@ internal static class TokenizerReader
 
         JsonField model = root.Required("model").MustBe(JsonValueKind.Object);
         if (model.Optional("type") is JsonField type && type.Text() != "BPE")
-            throw type.Refused($"a {type.Text()} model is not supported; expected BPE");
+            throw type.Refused($"a {JsonField.Quote(type.Text())} model is not supported; expected BPE");
         foreach (string affix in new[] { "continuing_subword_prefix", "end_of_word_suffix" })
         {
             if (model.Optional(affix) is JsonField field && field.Text().Length > 0) throw field.Refused("it must be null for byte-level BPE");
@@ -149,11 +149,11 @@ internal static class TokenizerReader
                 return step.Flag("individual_digits") ? @"\p{N}" : @"\p{N}+";
             case "Split":
                 JsonField behavior = step.Required("behavior");
-                if (behavior.Text() != "Isolated") throw behavior.Refused($"{behavior.Text()} is not supported; expected Isolated");
+                if (behavior.Text() != "Isolated") throw behavior.Refused($"{JsonField.Quote(behavior.Text())} is not supported; expected Isolated");
                 JsonField pattern = step.Required("pattern");
                 return pattern.Optional("Regex") is JsonField regex ? regex.Text() : Regex.Escape(pattern.Required("String").Text());
             default:
-                throw step.Refused($"type {type} is not supported; expected Split, Digits or ByteLevel");
+                throw step.Refused($"type {JsonField.Quote(type)} is not supported; expected Split, Digits or ByteLevel");
         }
     }
 
@@ -174,7 +174,7 @@ internal static class TokenizerReader
                 return added.FirstOrDefault(token => token.Content == name.Text())?.Id
                     ?? throw name.Refused($"{JsonField.Quote(name.Text())} is not among added_tokens");
             default:
-                throw field.Refused($"type {field.Type()} is not supported; expected ByteLevel, TemplateProcessing or a Sequence of them");
+                throw field.Refused($"type {JsonField.Quote(field.Type())} is not supported; expected ByteLevel, TemplateProcessing or a Sequence of them");
         }
     }
 }
