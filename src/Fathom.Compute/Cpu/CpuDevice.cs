@@ -15,15 +15,15 @@ public sealed class CpuDevice : Device
     {
         Team = new WorkerTeam(threads, pin);
         Linear = new ReferenceLinear();
-        Norm = new ReferenceNorm();
-        Rotary = new ReferenceRotary();
+        Norm = new CpuNorm(Team);
+        Rotary = new CpuRotary(Team);
         Attention = new ReferenceAttention();
-        Routing = new ReferenceRouting();
-        Activation = new ReferenceActivation();
-        Loss = new ReferenceLoss();
-        Embedding = new ReferenceEmbedding();
-        Optimizer = new ReferenceOptimizer();
-        Reduction = new ReferenceReduction();
+        Routing = new CpuRouting(Team);
+        Activation = new CpuActivation(Team);
+        Loss = new CpuLoss(Team);
+        Embedding = new CpuEmbedding(Team);
+        Optimizer = new CpuOptimizer(Team);
+        Reduction = new CpuReduction(Team);
         Cache = new ReferenceCache(Reduction);
     }
 

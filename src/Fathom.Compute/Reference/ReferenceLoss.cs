@@ -16,14 +16,13 @@ internal sealed class ReferenceLoss : ILossOperators
                 if (row[v] > row[best]) best = v;
             }
 
-            double sum = 0;
-            for (int v = 0; v < row.Length; v++) sum += Math.Exp(row[v] - (double)row[best]);
-            double logSumExp = row[best] + Math.Log(sum);
-            losses.Set(m, target < 0 ? 0 : logSumExp - row[target]);
+            double largest = row[best], sum = 0;
+            for (int v = 0; v < row.Length; v++) sum += Math.Exp(row[v] - largest);
+            losses.Set(m, target < 0 ? 0 : Math.Log(sum) + (largest - row[target]));
             if (!correct.IsEmpty) correct.AsSpan<int>()[(int)m] = target == best ? 1 : 0;
             if (gradientScale == 0) continue;
             for (int v = 0; v < row.Length; v++)
-                row[v] = target < 0 ? 0 : (float)((Math.Exp(row[v] - logSumExp) - (v == target ? 1 : 0)) * gradientScale);
+                row[v] = target < 0 ? 0 : (float)((Math.Exp(row[v] - largest) / sum - (v == target ? 1 : 0)) * gradientScale);
         }
     }
 }

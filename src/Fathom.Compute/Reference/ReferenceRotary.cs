@@ -7,7 +7,7 @@ internal sealed class ReferenceRotary : IRotaryOperators
 {
     public void Rotate(Tensor x, int offset, Tensor cos, Tensor sin, Tensor positions, bool inverse)
     {
-        long heads = x.Rows / positions.Elements;
+        long heads = x.Rows / Math.Max(1, positions.Elements);
         for (long row = 0; row < x.Rows; row++)
         {
             int position = positions.GetInt(row / heads);

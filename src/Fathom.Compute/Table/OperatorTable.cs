@@ -8,6 +8,13 @@ public static partial class OperatorTable
     /// <summary>Every case of every family.</summary>
     public static IEnumerable<OperatorCase> All() =>
     [
+        .. Norms(),
+        .. Rotaries(),
+        .. Routings(),
+        .. Activations(),
+        .. Losses(),
+        .. Embeddings(),
+        .. Optimizers(),
         .. Reductions(),
     ];
 }

@@ -1,0 +1,92 @@
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Table;
+
+public static partial class OperatorTable
+{
+    private static readonly (int Rows, int Columns, int Pad, bool Small)[] NormShapes =
+    [
+        (0, 8, 0, true), (1, 1, 0, true), (3, 17, 5, true), (5, 64, 3, true), (130, 70, 0, true), (65, 384, 0, true), (2, 7168, 0, true),
+        (4096, 384, 0, false), (4096, 7168, 0, false),
+    ];
+
+    /// <summary>Rows of <see cref="Operators.INormOperators"/>.</summary>
+    public static IEnumerable<OperatorCase> Norms()
+    {
+        foreach ((int rows, int columns, int pad, bool small) in NormShapes)
+        {
+            var matrix = new Shape(rows, columns);
+            string label = $"M={rows} D={columns} pad={pad}";
+            double bytes = 4.0 * rows * columns;
+            foreach (DType weight in (DType[])[DType.F32, DType.BF16])
+            {
+                yield return new OperatorCase
+                {
+                    Name = "norm.forward",
+                    Label = $"{label} weight={weight}",
+                    Operands =
+                    [
+                        new("x", matrix, Fill.Normal, PadColumns: pad),
+                        new("weight", new Shape(columns), Fill.Positive, weight),
+                        new("y", matrix, Fill.Poison, Compare: true, PadColumns: pad),
+                        new("rstd", new Shape(rows), Fill.Poison, Compare: true),
+                    ],
+                    Run = static (device, t) => device.Norm.RmsNorm(t[0], t[1], 1e-6f, t[2], t[3]),
+                    Bytes = 2 * bytes,
+                    Small = small,
+                };
+            }
+
+            foreach (bool accumulate in (bool[])[false, true])
+            {
+                yield return new OperatorCase
+                {
+                    Name = "norm.input_gradient",
+                    Label = $"{label} accumulate={accumulate}",
+                    Operands =
+                    [
+                        new("dy", matrix, Fill.Normal, PadColumns: pad),
+                        new("x", matrix, Fill.Normal),
+                        new("weight", new Shape(columns), Fill.Positive),
+                        new("rstd", new Shape(rows), Fill.Positive),
+                        new("dx", matrix, accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad),
+                    ],
+                    Run = (device, t) => device.Norm.RmsNormInputGradient(t[0], t[1], t[2], t[3], t[4], accumulate),
+                    Bytes = (accumulate ? 4 : 3) * bytes,
+                    Small = small,
+                };
+            }
+
+            yield return new OperatorCase
+            {
+                Name = "norm.input_gradient",
+                Label = $"{label} dx is dy",
+                Operands =
+                [
+                    new("dy", matrix, Fill.Normal, Compare: true, PadColumns: pad),
+                    new("x", matrix, Fill.Normal),
+                    new("weight", new Shape(columns), Fill.Positive),
+                    new("rstd", new Shape(rows), Fill.Positive),
+                ],
+                Run = static (device, t) => device.Norm.RmsNormInputGradient(t[0], t[1], t[2], t[3], t[0]),
+                Bytes = 3 * bytes,
+                Small = small,
+            };
+            yield return new OperatorCase
+            {
+                Name = "norm.weight_gradient",
+                Label = label,
+                Operands =
+                [
+                    new("dy", matrix, Fill.Normal),
+                    new("x", matrix, Fill.Normal, PadColumns: pad),
+                    new("rstd", new Shape(rows), Fill.Positive),
+                    new("dweight", new Shape(columns), Fill.Normal, Compare: true),
+                ],
+                Run = static (device, t) => device.Norm.RmsNormWeightGradient(t[0], t[1], t[2], t[3]),
+                Bytes = 2 * bytes,
+                Small = small,
+            };
+        }
+    }
+}
