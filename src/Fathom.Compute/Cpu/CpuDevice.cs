@@ -17,7 +17,7 @@ public sealed class CpuDevice : Device
         Linear = new ReferenceLinear();
         Norm = new ReferenceNorm();
         Rotary = new ReferenceRotary();
-        Attention = new ReferenceAttention();
+        Attention = new CpuAttention(Team);
         Routing = new ReferenceRouting();
         Activation = new ReferenceActivation();
         Loss = new ReferenceLoss();

@@ -9,5 +9,6 @@ public static partial class OperatorTable
     public static IEnumerable<OperatorCase> All() =>
     [
         .. Reductions(),
+        .. Attention(),
     ];
 }
