@@ -17,7 +17,7 @@ public sealed class CpuDevice : Device
         Linear = new ReferenceLinear();
         Norm = new CpuNorm(Team);
         Rotary = new CpuRotary(Team);
-        Attention = new ReferenceAttention();
+        Attention = new CpuAttention(Team);
         Routing = new CpuRouting(Team);
         Activation = new CpuActivation(Team);
         Loss = new CpuLoss(Team);

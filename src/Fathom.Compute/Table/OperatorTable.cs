@@ -16,5 +16,6 @@ public static partial class OperatorTable
         .. Embeddings(),
         .. Optimizers(),
         .. Reductions(),
+        .. Attention(),
     ];
 }

@@ -1,0 +1,300 @@
+// Absorbed decode (DeepSeek-V2, arXiv 2405.04434, §2.1.2) in three steps, each a job of its own: queries into the latent space,
+// one task a head; attention over the cached latents, one task for some heads and a split of a sequence's tokens; splits joined
+// and taken out of the latent space, again a head a task. All heads share the cached tokens, so a tile of tokens is read once
+// for up to 64 heads and both products of attention are matrix products.
+// How a sequence is split follows from its own length alone: its result depends neither on the batch nor on the threads.
+
+namespace Fathom.Compute.Cpu.Attention;
+
+/// <summary>Sizes of a decode call and the choices that follow from them.</summary>
+/// <param name="Batch">B.</param>
+/// <param name="Heads">H.</param>
+/// <param name="Nope">dn.</param>
+/// <param name="Rope">dr.</param>
+/// <param name="Value">dv.</param>
+/// <param name="Latent">R.</param>
+/// <param name="BlockSize">Tokens of a cache block.</param>
+internal readonly record struct DecodeShape(int Batch, int Heads, int Nope, int Rope, int Value, int Latent, int BlockSize)
+{
+    /// <summary>Tokens that are read and multiplied at a time.</summary>
+    public const int TokenTile = 64;
+
+    private const int SmallestSplit = 512, MostSplits = 16, MostHeads = 64;
+
+    /// <summary>R + dr.</summary>
+    public int Key => Latent + Rope;
+
+    /// <summary>Row length of absorbed queries.</summary>
+    public int QueryLength => Scratch.RowLength(Key);
+
+    /// <summary>Row length of sums of latents.</summary>
+    public int ContextLength => Scratch.RowLength(Latent);
+
+    /// <summary>Heads of a task are an equal share.</summary>
+    public int HeadBlocks => CausalShape.Blocks(Heads, MostHeads);
+
+    /// <summary>Heads of a task.</summary>
+    public int HeadBlock => CausalShape.Blocks(Heads, HeadBlocks);
+
+    /// <summary>Tokens of a split of a sequence.</summary>
+    public static int Split(int length) => Math.Max(SmallestSplit, Scratch.RoundUp(CausalShape.Blocks(length, MostSplits), SmallestSplit));
+
+    /// <summary>Number of splits of a sequence.</summary>
+    public static int Splits(int length) => CausalShape.Blocks(length, Split(length));
+}
+
+/// <summary>Operands of a decode call.</summary>
+internal readonly unsafe struct DecodeTask
+{
+    public required DecodeShape Shape { get; init; }
+
+    public required RowView Q { get; init; }
+
+    public required byte* KvB { get; init; }
+
+    /// <summary>Bytes from one row of <see cref="KvB"/> to the next.</summary>
+    public required long KvBRow { get; init; }
+
+    public required bool KvBIsBF16 { get; init; }
+
+    public required byte* Cache { get; init; }
+
+    /// <summary>Bytes from one cached token to the next.</summary>
+    public required long CacheRow { get; init; }
+
+    public required bool CacheIsBF16 { get; init; }
+
+    public required int* BlockTables { get; init; }
+
+    /// <summary>Columns of the block tables.</summary>
+    public required long BlockColumns { get; init; }
+
+    public required int* Lengths { get; init; }
+
+    public required float Scale { get; init; }
+
+    public required RowView Output { get; init; }
+
+    /// <summary>Splits of all sequences together.</summary>
+    public required int Splits { get; init; }
+
+    public required float* Shared { get; init; }
+
+    /// <summary>Number of tasks of <see cref="AttentionKernels.Attend"/>.</summary>
+    public int AttendTiles => Splits * Shape.HeadBlocks;
+
+    /// <summary>Floats of the shared block.</summary>
+    public static long SharedFloats(in DecodeShape shape, int splits) =>
+        (long)shape.Batch * shape.Heads * shape.QueryLength + (long)splits * shape.Heads * (shape.ContextLength + 2);
+
+    /// <summary>[B, H, R + dr]: queries in the latent space, then the rotary part, times scale log2 e.</summary>
+    public float* Absorbed(int sequence, int head) => Shared + ((long)sequence * Shape.Heads + head) * Shape.QueryLength;
+
+    /// <summary>[splits, H, R]: sums of latents relative to the split's largest score.</summary>
+    public float* Context(int split, int head) => Absorbed(Shape.Batch, 0) + ((long)split * Shape.Heads + head) * Shape.ContextLength;
+
+    /// <summary>[splits, H]: a head's largest score in a split.</summary>
+    public float* Largest(int split, int head) => Context(Splits, 0) + (long)split * Shape.Heads + head;
+
+    /// <summary>[splits, H]: the sum of powers relative to it.</summary>
+    public float* Sum(int split, int head) => Largest(Splits, 0) + (long)split * Shape.Heads + head;
+}
+
+/// <summary>A worker's memory in decode; the three steps use it one after the other.</summary>
+internal readonly unsafe ref struct DecodeBuffers
+{
+    public readonly int TokenLength, ScoreLength, QueryLength, WeightLength;
+    public readonly float* Tokens; // [TokenTile, R + dr]
+    public readonly float* TokensAcross; // [R + dr, TokenTile]
+    public readonly float* Scores; // [RowTile, TokenTile]
+    public readonly float* Queries; // [B, dn]
+    public readonly float* Latents; // [B, R]
+    public readonly float* Weights; // [dn, R] where R is not a multiple of a product's column step
+    public readonly float* Values; // [4]
+    public readonly long Floats;
+
+    public DecodeBuffers(float* start, in DecodeShape shape)
+    {
+        TokenLength = Scratch.RowLength(shape.Key);
+        ScoreLength = Scratch.RowLength(DecodeShape.TokenTile);
+        QueryLength = Scratch.RowLength(shape.Nope);
+        WeightLength = shape.ContextLength;
+        var layout = new Layout(start);
+        Tokens = layout.Take((long)DecodeShape.TokenTile * TokenLength);
+        TokensAcross = layout.Take((long)shape.Key * ScoreLength);
+        Scores = layout.Take((long)CausalShape.RowTile * ScoreLength);
+        Queries = layout.Take((long)shape.Batch * QueryLength);
+        Latents = layout.Take((long)shape.Batch * shape.ContextLength);
+        Weights = layout.Take((long)shape.Nope * WeightLength);
+        Values = layout.Take(4);
+        Floats = layout.Floats;
+    }
+}
+
+internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
+{
+    /// <inheritdoc/>
+    public override void Absorb(in DecodeTask task, int tile, float* scratch)
+    {
+        if (task.KvBIsBF16) Absorb<FormatBF16>(task, tile, scratch);
+        else Absorb<FormatF32>(task, tile, scratch);
+    }
+
+    /// <inheritdoc/>
+    public override void Attend(in DecodeTask task, int tile, float* scratch)
+    {
+        if (task.CacheIsBF16) Attend<FormatBF16>(task, tile, scratch);
+        else Attend<FormatF32>(task, tile, scratch);
+    }
+
+    /// <inheritdoc/>
+    public override void Project(in DecodeTask task, int tile, float* scratch)
+    {
+        if (task.KvBIsBF16) Project<FormatBF16>(task, tile, scratch);
+        else Project<FormatF32>(task, tile, scratch);
+    }
+
+    private static void Absorb<TElement>(in DecodeTask task, int head, float* scratch) where TElement : struct, IElementFormat
+    {
+        DecodeShape shape = task.Shape;
+        var buffers = new DecodeBuffers(scratch, shape);
+        float factor = task.Scale * Log2E;
+        for (int b = 0; b < shape.Batch; b++)
+            Rows<TSimd, TVector>.Scale(task.Q[(long)b * shape.Heads + head], buffers.Queries + (nint)b * buffers.QueryLength, shape.Nope, factor);
+        byte* weights = task.KvB + head * (shape.Nope + shape.Value) * task.KvBRow;
+        float* absorbed = task.Absorbed(0, head);
+        nint absorbedRow = (nint)shape.Heads * shape.QueryLength;
+        if (shape.Latent == Padded(shape.Latent))
+        {
+            Product<TSimd, TVector>.Run<TElement>(
+                shape.Batch, shape.Latent, shape.Nope, buffers.Queries, buffers.QueryLength, 1,
+                weights, (nint)(task.KvBRow / TElement.Size), absorbed, absorbedRow, false);
+        }
+        else
+        {
+            for (int d = 0; d < shape.Nope; d++)
+                Rows<TSimd, TVector>.Widen<TElement>(weights + d * task.KvBRow, buffers.Weights + (nint)d * buffers.WeightLength, shape.Latent);
+            Product<TSimd, TVector>.Run(
+                shape.Batch, Padded(shape.Latent), shape.Nope, buffers.Queries, buffers.QueryLength, 1,
+                buffers.Weights, buffers.WeightLength, absorbed, absorbedRow, false);
+        }
+
+        // After the product, whose last column step may reach into these columns.
+        for (int b = 0; b < shape.Batch; b++)
+            Rows<TSimd, TVector>.Scale(task.Q[(long)b * shape.Heads + head] + shape.Nope, absorbed + b * absorbedRow + shape.Latent, shape.Rope, factor);
+    }
+
+    private static void Attend<TElement>(in DecodeTask task, int tile, float* scratch) where TElement : struct, IElementFormat
+    {
+        DecodeShape shape = task.Shape;
+        var buffers = new DecodeBuffers(scratch, shape);
+        int split = tile / shape.HeadBlocks, firstHead = tile % shape.HeadBlocks * shape.HeadBlock, heads = Math.Min(shape.HeadBlock, shape.Heads - firstHead);
+        int sequence = 0, within = split;
+        for (int splits; within >= (splits = DecodeShape.Splits(task.Lengths[sequence])); sequence++) within -= splits;
+        int length = task.Lengths[sequence], first = within * DecodeShape.Split(length), end = Math.Min(first + DecodeShape.Split(length), length);
+        for (int h = firstHead; h < firstHead + heads; h++)
+        {
+            *task.Largest(split, h) = float.NegativeInfinity;
+            *task.Sum(split, h) = 0;
+        }
+
+        for (int start = first; start < end; start += DecodeShape.TokenTile)
+        {
+            int tokens = Math.Min(DecodeShape.TokenTile, end - start);
+            Gather<TElement>(task, sequence, start, tokens, buffers.Tokens, buffers.TokenLength);
+            Transposition.Run(buffers.Tokens, buffers.TokenLength, tokens, shape.Key, buffers.TokensAcross, buffers.ScoreLength);
+            for (int h = 0; h < heads; h += CausalShape.RowTile)
+            {
+                int rows = Math.Min(CausalShape.RowTile, heads - h);
+                AttendHeads(task, buffers, sequence, split, firstHead + h, rows, tokens, start == first);
+            }
+        }
+    }
+
+    /// <summary>Some heads of a sequence against a tile of its tokens.</summary>
+    private static void AttendHeads(in DecodeTask task, in DecodeBuffers buffers, int sequence, int split, int head, int rows, int tokens, bool firstTile)
+    {
+        DecodeShape shape = task.Shape;
+        float* context = task.Context(split, head), scores = buffers.Scores;
+        Product<TSimd, TVector>.Run(
+            rows, Padded(tokens), shape.Key, task.Absorbed(sequence, head), shape.QueryLength, 1,
+            buffers.TokensAcross, buffers.ScoreLength, scores, buffers.ScoreLength, false);
+        for (int i = 0; i < rows; i++)
+        {
+            float factor = Softmax<TSimd, TVector>.Step(
+                scores + i * buffers.ScoreLength, tokens, tokens, ref *task.Largest(split, head + i), ref *task.Sum(split, head + i));
+            float* row = context + (nint)i * shape.ContextLength;
+            if (factor != 1 && !firstTile) Rows<TSimd, TVector>.Scale(row, row, shape.Latent, factor);
+        }
+
+        Product<TSimd, TVector>.Run(
+            rows, Padded(shape.Latent), tokens, scores, buffers.ScoreLength, 1,
+            buffers.Tokens, buffers.TokenLength, context, shape.ContextLength, !firstTile);
+    }
+
+    private static void Project<TElement>(in DecodeTask task, int head, float* scratch) where TElement : struct, IElementFormat
+    {
+        DecodeShape shape = task.Shape;
+        var buffers = new DecodeBuffers(scratch, shape);
+        int split = 0;
+        for (int b = 0; b < shape.Batch; b++)
+        {
+            int splits = DecodeShape.Splits(task.Lengths[b]);
+            Join(task, split, splits, head, buffers.Latents + (nint)b * shape.ContextLength);
+            split += splits;
+        }
+
+        byte* weights = task.KvB + (head * (long)(shape.Nope + shape.Value) + shape.Nope) * task.KvBRow;
+        for (int v = 0; v < shape.Value; v += 4, weights += 4 * task.KvBRow)
+        {
+            int count = Math.Min(4, shape.Value - v);
+            for (int b = 0; b < shape.Batch; b++)
+            {
+                float* latent = buffers.Latents + (nint)b * shape.ContextLength, output = task.Output[(long)b * shape.Heads + head] + v;
+                if (count == 4)
+                {
+                    Rows<TSimd, TVector>.DotFour<TElement>(latent, weights, (nint)task.KvBRow, shape.Latent, output);
+                    continue;
+                }
+
+                // The last few rows one at a time, by the same sums.
+                for (int i = 0; i < count; i++)
+                {
+                    Rows<TSimd, TVector>.DotFour<TElement>(latent, weights + i * task.KvBRow, 0, shape.Latent, buffers.Values);
+                    output[i] = buffers.Values[0];
+                }
+            }
+        }
+    }
+
+    /// <summary>The weighted mean of latents over all splits of a sequence.</summary>
+    private static void Join(in DecodeTask task, int first, int splits, int head, float* latent)
+    {
+        int count = task.Shape.Latent;
+        float largest = float.NegativeInfinity, sum = 0;
+        for (int s = first; s < first + splits; s++) largest = MathF.Max(largest, *task.Largest(s, head));
+        for (int s = first; s < first + splits; s++)
+        {
+            float weight = MathF.Exp((*task.Largest(s, head) - largest) * (float)Ln2);
+            sum += weight * *task.Sum(s, head);
+            if (s == first) Rows<TSimd, TVector>.Scale(task.Context(s, head), latent, count, weight);
+            else Rows<TSimd, TVector>.AddScaled(task.Context(s, head), latent, count, weight);
+        }
+
+        Rows<TSimd, TVector>.Scale(latent, latent, count, 1 / sum);
+    }
+
+    /// <summary>Reads cached tokens, wherever their blocks lie, as F32 rows.</summary>
+    private static void Gather<TElement>(in DecodeTask task, int sequence, int start, int tokens, float* rows, int rowLength)
+        where TElement : struct, IElementFormat
+    {
+        int* table = task.BlockTables + sequence * task.BlockColumns;
+        int blockSize = task.Shape.BlockSize;
+        for (int t = 0; t < tokens; t++)
+        {
+            int token = start + t;
+            byte* source = task.Cache + ((long)table[token / blockSize] * blockSize + token % blockSize) * task.CacheRow;
+            Rows<TSimd, TVector>.Widen<TElement>(source, rows + (nint)t * rowLength, task.Shape.Key);
+        }
+    }
+}
