@@ -102,7 +102,7 @@ public sealed class TextData : IDisposable
             tokenizer = BpeTrainer.Train(texts, options, cancellation: cancellation);
         }
 
-        tokenizer.Save(run.TokenizerFolder, tokenizer.ChatTemplate ?? ChatTemplate.DeepSeekV3Source);
+        tokenizer.Save(run.TokenizerFolder, tokenizer.ChatTemplate ?? ChatTemplate.DeepSeekV3.Source);
         return tokenizer;
     }
 
