@@ -23,7 +23,6 @@ internal sealed class CodePointRegex
     private readonly string _source;
     private readonly Regex _regex;
     private readonly List<(int First, int Last)> _astralRanges = [];
-    private readonly List<(char First, char Last)> _basicRanges = [];
     private readonly char[] _standIns; // by UnicodeCategory
 
     /// <exception cref="TextFormatException">The pattern is not a regular expression, or cannot be matched by code point.</exception>
@@ -133,23 +132,32 @@ internal sealed class CodePointRegex
     /// <summary>For each category, a character of the basic plane in no literal or range of the pattern.</summary>
     private char[] ChooseStandIns(string pattern)
     {
+        List<(char First, char Last)> spelledOut = [];
         for (int i = 0; i < pattern.Length; i++)
         {
             bool range = i + 2 < pattern.Length && pattern[i + 1] == '-' && pattern[i + 2] >= pattern[i];
-            _basicRanges.Add((pattern[i], range ? pattern[i + 2] : pattern[i]));
+            spelledOut.Add((pattern[i], range ? pattern[i + 2] : pattern[i]));
         }
 
-        // A category without a free character keeps U+FFFD: then the pattern spells out all of it, by basic-plane ranges.
+        const char None = '\0';
         var standIns = new char[(int)UnicodeCategory.OtherNotAssigned + 1];
-        Array.Fill(standIns, Replacement);
-        for (int unit = char.MaxValue - 2; unit > 0x7F; unit--)
+        for (int unit = char.MaxValue; unit > 0x7F; unit--)
         {
             ref char standIn = ref standIns[(int)char.GetUnicodeCategory((char)unit)];
-            if (standIn == Replacement && !_basicRanges.Exists(range => unit >= range.First && unit <= range.Last)) standIn = (char)unit;
+            if (standIn == None && !spelledOut.Exists(range => unit >= range.First && unit <= range.Last)) standIn = (char)unit;
+        }
+
+        for (int category = 0; category < standIns.Length; category++)
+        {
+            if (standIns[category] == None && AstralPlanesHave((UnicodeCategory)category))
+                throw Refused($"its ranges leave out no {(UnicodeCategory)category} below U+10000, so those above cannot be told apart");
         }
 
         return standIns;
     }
+
+    private static bool AstralPlanesHave(UnicodeCategory category) =>
+        Enumerable.Range(char.MaxValue + 1, 0x10FFFF - char.MaxValue).Any(codePoint => CharUnicodeInfo.GetUnicodeCategory(codePoint) == category);
 
     private Regex Compile(string pattern)
     {

@@ -112,6 +112,9 @@ public sealed class Tokenizer : ITextEncoder
     /// Whether the text of an added token (<c>&lt;｜User｜&gt;</c>, <c>&lt;think&gt;</c>) becomes that token. False for text that is not
     /// trusted: then it is encoded as the plain characters it consists of.
     /// </param>
+    /// <exception cref="TextFormatException">
+    /// The tokenizer's pre_tokenizer is a regular expression of its own that takes seconds on this text; not with DeepSeek-V3's or GPT-2's.
+    /// </exception>
     public void Encode(ReadOnlySpan<char> text, List<int> ids, bool allowSpecial = true)
     {
         ArgumentNullException.ThrowIfNull(ids);

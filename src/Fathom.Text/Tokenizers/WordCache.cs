@@ -1,7 +1,7 @@
 // Words repeat: about 97 of 100 words of English prose were seen shortly before. The cache keeps the tokens of short words,
 // one entry of 64 bytes a word (the word padded to 16 UTF-16 units, its length, up to six ids), so a hit costs one hash,
 // one 32-byte comparison and one cache line. Memory is fixed: a word has two places, side by side; a new word takes the
-// first, what was there moves to the second, and what was there is forgotten.
+// first, the word that was there moves to the second, and the one that was there is forgotten.
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;

@@ -1,8 +1,8 @@
 // Every row of the reference ids, and its text back from them.
 //
-// The rows were made with DeepSeek-V3's first file, where ids 128798 and 128799 are still placeholders; the tokenizer.json
-// beside them is that of V3.1 and R1, which names them <think> and </think> (flags as for <｜User｜>). One row holds those
-// texts. So the rows are checked against the file with the two names put back, and the names against the file as it is.
+// The tokenizer.json beside the rows is that of V3.1 and R1: it names ids 128798 and 128799 <think> and </think>, with the
+// flags of <｜User｜>. In V3's first file they are placeholders, and the one row that holds those texts has the ids of that
+// file. So the rows are checked against the file with the two names put back, and the names against the file as it is.
 using System.Text;
 using System.Text.Json;
 using Fathom.Testing;

@@ -76,10 +76,19 @@ public sealed class PreTokenizerTests(ITestOutputHelper output)
         Assert.Throws<TextFormatException>(() => PreTokenizer.Reference(["[\\p{L}\U00010400]"]));
     }
 
+    [Fact]
+    public void DeepSeek_V2_style_patterns_cut_by_code_point()
+    {
+        PreTokenizer split = PreTokenizer.FromPatterns(["[\r\n]", @"\s?\p{L}+", @"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", @"\p{N}"]);
+        Assert.Equal(["Hi", " \U00010400b", "!?", "\n", "1", "2", "世界", " ", "\U0001D7D8", "😀"], Words(split, "Hi \U00010400b!?\n12世界 \U0001D7D8😀"));
+        Assert.Equal(["a", " ", "\nb"], Words(PreTokenizer.FromPatterns([@"\s$"]), "a \nb")); // $ ends a line
+    }
+
     [Theory]
     [InlineData("(", "pre_tokenizer pattern")]
     [InlineData(@"\p{Han}+", "pre_tokenizer pattern")]
     [InlineData("[a-z&&[aeiou]]", "set operations")]
+    [InlineData("[¡-\uFFFF]+", "cannot be told apart")]
     public void Patterns_that_cannot_be_matched_are_refused(string pattern, string message)
     {
         TextFormatException refused = Assert.Throws<TextFormatException>(() => PreTokenizer.FromPatterns([pattern]));
