@@ -8,6 +8,8 @@ public static partial class OperatorTable
     /// <summary>Every case of every family.</summary>
     public static IEnumerable<OperatorCase> All() =>
     [
+        .. Linears(),
+        .. GroupedLinears(),
         .. Reductions(),
     ];
 }
