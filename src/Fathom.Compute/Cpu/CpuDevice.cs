@@ -14,7 +14,7 @@ public sealed class CpuDevice : Device
     public CpuDevice(int threads = 0, bool pin = false)
     {
         Team = new WorkerTeam(threads, pin);
-        Linear = new ReferenceLinear();
+        Linear = new CpuLinear(Team);
         Norm = new CpuNorm(Team);
         Rotary = new CpuRotary(Team);
         Attention = new CpuAttention(Team);

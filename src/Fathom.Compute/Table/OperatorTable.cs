@@ -15,6 +15,8 @@ public static partial class OperatorTable
         .. Losses(),
         .. Embeddings(),
         .. Optimizers(),
+        .. Linears(),
+        .. GroupedLinears(),
         .. Reductions(),
         .. Attention(),
     ];

@@ -1,0 +1,109 @@
+// Products grouped by expert: the rows of all experts lie one after another, and each group meets its own matrix. All groups
+// share parallel regions, so that a step's cost is that of its arithmetic and not of its number of experts.
+using Fathom.Compute.Cpu.Gemm;
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Cpu;
+
+internal sealed unsafe partial class CpuLinear
+{
+    /// <summary>Experts whose products are listed at once, on the stack.</summary>
+    private const int ExpertsAtOnce = 256;
+
+    public void GroupedForward(Tensor x, Tensor rowOffsets, ExpertWeights w, Tensor y)
+    {
+        const string Op = "grouped linear forward";
+        long rows = Math.Max(x.Rows, y.Rows);
+        Matrix(Op, "x", x, rows, w.Inputs);
+        Output(Op, "y", y, rows, w.Outputs);
+        WeightType(Op, w.DType);
+        Offsets(Op, rowOffsets, w.Count, rows);
+        RunGroups(x, rowOffsets, w, y, w.Inputs, new ProductLayout(w.Outputs, x.RowStride, 0, y.RowStride, true, true, w.DType, false));
+    }
+
+    public void GroupedInputGradient(Tensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate)
+    {
+        const string Op = "grouped linear input gradient";
+        long rows = Math.Max(dy.Rows, dx.Rows);
+        Matrix(Op, "dy", dy, rows, w.Outputs);
+        Output(Op, "dx", dx, rows, w.Inputs);
+        WeightType(Op, w.DType);
+        Offsets(Op, rowOffsets, w.Count, rows);
+        RunGroups(dy, rowOffsets, w, dx, w.Outputs, new ProductLayout(w.Inputs, dy.RowStride, 0, dx.RowStride, true, false, w.DType, accumulate));
+    }
+
+    public void GroupedWeightGradient(Tensor dy, Tensor x, Tensor rowOffsets, Tensor dw)
+    {
+        const string Op = "grouped linear weight gradient";
+        if (dw.Shape.Rank != 3) Fail(Op, $"dw is {dw}, expected F32 [E, N, K]");
+        int experts = checked((int)dw.Shape[0]);
+        long rows = Math.Max(dy.Rows, x.Rows), outputs = dw.Shape[1], inputs = dw.Shape[2];
+        Matrix(Op, "dy", dy, rows, outputs);
+        Matrix(Op, "x", x, rows, inputs);
+        Output(Op, "dw", dw, experts * outputs, inputs);
+        Offsets(Op, rowOffsets, experts, rows);
+        var layout = new ProductLayout(inputs, dy.RowStride, x.RowStride, dw.RowStride, false, false, DType.F32, true);
+        int* offsets = rowOffsets.Pointer<int>();
+        Product* products = stackalloc Product[Math.Min(experts, ExpertsAtOnce)];
+        for (int first = 0; first < experts; first += ExpertsAtOnce)
+        {
+            int count = 0;
+            for (int e = first; e < Math.Min(first + ExpertsAtOnce, experts); e++)
+            {
+                if (offsets[e + 1] == offsets[e]) continue;
+                products[count++] = new Product
+                {
+                    A = (byte*)(dy.Pointer<float>() + offsets[e] * dy.RowStride),
+                    B = (byte*)(x.Pointer<float>() + offsets[e] * x.RowStride),
+                    C = dw.Pointer<float>() + e * outputs * dw.RowStride,
+                    Rows = outputs,
+                    Depth = offsets[e + 1] - offsets[e],
+                };
+            }
+
+            packed.Run(new ReadOnlySpan<Product>(products, count), layout);
+        }
+    }
+
+    private void RunGroups(Tensor a, Tensor rowOffsets, ExpertWeights w, Tensor c, long depth, ProductLayout layout)
+    {
+        int* offsets = rowOffsets.Pointer<int>();
+        Product* products = stackalloc Product[Math.Min(w.Count, ExpertsAtOnce)];
+        int count = 0;
+        for (int e = 0; e < w.Count; e++)
+        {
+            long rows = offsets[e + 1] - offsets[e];
+            if (rows == 0) continue;
+            // Matrices of one call share a stride, except a list of views that were cut differently.
+            if (count == ExpertsAtOnce || count > 0 && w[e].RowStride != layout.StrideB)
+            {
+                Run(products, count, layout);
+                count = 0;
+            }
+
+            layout = layout with { StrideB = w[e].RowStride };
+            products[count++] = new Product
+            {
+                A = (byte*)(a.Pointer<float>() + offsets[e] * a.RowStride),
+                B = w[e].Pointer<byte>(),
+                C = c.Pointer<float>() + offsets[e] * c.RowStride,
+                Rows = rows,
+                Depth = depth,
+            };
+        }
+
+        if (count > 0) Run(products, count, layout);
+    }
+
+    private static void Offsets(string op, in Tensor offsets, int experts, long rows)
+    {
+        Require.Vector(op, "rowOffsets", offsets, experts + 1, DType.I32);
+        int* values = offsets.Pointer<int>();
+        for (int e = 0; e <= experts; e++)
+        {
+            int least = e == 0 ? 0 : values[e - 1];
+            if (values[e] < least || values[e] > rows)
+                Fail(op, $"rowOffsets[{e}] is {values[e]}, expected {least} to {rows} (ascending, within the rows)");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+// Products of a few rows each: launch. One parallel region covers all products, cut over the weights only, so that each weight
+// is read from memory by one thread, once.
+using System.Runtime.CompilerServices;
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Cpu.Gemm;
+
+/// <summary>Products of at most <see cref="FewRowsPlan.MostRows"/> rows, whatever the vector width.</summary>
+internal unsafe interface IFewRowsGemm
+{
+    /// <summary>Computes all products, each of at least one row.</summary>
+    void Run(Product* products, int count, in ProductLayout layout);
+}
+
+/// <summary>How products of a few rows are cut; pure functions.</summary>
+internal static class FewRowsPlan
+{
+    /// <summary>Up to here a product is bound by the reading of its weights.</summary>
+    public const int MostRows = 16;
+
+    /// <summary>Multiply-adds below which waking the team costs more than it saves.</summary>
+    private const long WorthATeam = 32 << 10;
+
+    private const int TilesPerThread = 8;
+
+    /// <summary>Columns of C a tile computes, a multiple of <paramref name="unit"/>.</summary>
+    public static long TileColumns(long columns, long depth, int products, int unit, int threads)
+    {
+        long tiles = columns * depth * products < WorthATeam ? 1 : Math.Max(1, (long)threads * TilesPerThread / products);
+        long width = (columns + tiles - 1) / tiles;
+        return (width + unit - 1) / unit * unit;
+    }
+}
+
+/// <summary>Products of a few rows at one vector width.</summary>
+internal sealed unsafe class FewRowsGemm<TVector, TWidth>(WorkerTeam team) : IFewRowsGemm
+    where TVector : struct
+    where TWidth : struct, IVectorWidth<TVector>
+{
+    // Vectors must meet the same columns whatever the tiles, or a result would depend on the number of threads.
+    private const int ColumnUnit = 64;
+
+    public void Run(Product* products, int count, in ProductLayout layout)
+    {
+        if (layout.FormatB == DType.F32) Run<SingleFormat>(products, count, layout);
+        else Run<BFloat16Format>(products, count, layout);
+    }
+
+    private void Run<TFormat>(Product* products, int count, in ProductLayout layout) where TFormat : struct, IWeightFormat
+    {
+        if (layout.Columns == 0 || count == 0) return;
+        int unit = layout.DepthFirstB ? 4 : ColumnUnit;
+        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Depth, count, unit, team.Size);
+        int tiles = (int)((layout.Columns + width - 1) / width);
+        if (layout.DepthFirstB) team.For(checked(tiles * count), new DotJob<TFormat>(products, layout, width, tiles));
+        else team.For(checked(tiles * count), new SumJob<TFormat>(products, layout, width, tiles));
+    }
+
+    /// <summary>C[m, n] = A[m, :] · B[n, :] for a range of n.</summary>
+    private readonly struct DotJob<TFormat>(Product* products, ProductLayout layout, long width, int tiles) : ITileJob
+        where TFormat : struct, IWeightFormat
+    {
+        [SkipLocalsInit]
+        public void Run(int tile, int worker)
+        {
+            ref Product product = ref products[tile / tiles];
+            long first = tile % tiles * width, end = Math.Min(first + width, layout.Columns);
+            nint pitch = (nint)layout.StrideB * TFormat.Size, depth = (nint)product.Depth, strideA = (nint)layout.StrideA;
+            float* sums = stackalloc float[16];
+            for (long n = first; n < end; n += FewRowsKernels<TFormat, TVector, TWidth>.DotRows)
+            {
+                int rows = (int)Math.Min(4, end - n);
+                byte* w0 = product.B + n * pitch;
+                byte* w1 = rows > 1 ? w0 + pitch : w0, w2 = rows > 2 ? w1 + pitch : w0, w3 = rows > 3 ? w2 + pitch : w0;
+                float* a = (float*)product.A;
+                float* c = product.C + n;
+                long m = product.Rows;
+                for (; m >= 4; m -= 4, a += 4 * strideA)
+                {
+                    FewRowsKernels<TFormat, TVector, TWidth>.Dot4(depth, a, strideA, w0, w1, w2, w3, sums);
+                    for (int i = 0; i < 4; i++, c += layout.StrideC) Put(sums + 4 * i, c, rows);
+                }
+
+                for (; m > 0; m--, a += strideA, c += layout.StrideC)
+                {
+                    FewRowsKernels<TFormat, TVector, TWidth>.Dot1(depth, a, w0, w1, w2, w3, sums);
+                    Put(sums, c, rows);
+                }
+            }
+        }
+
+        private void Put(float* sums, float* c, int columns)
+        {
+            for (int j = 0; j < columns; j++) c[j] = layout.Accumulate ? c[j] + sums[j] : sums[j];
+        }
+    }
+
+    /// <summary>C[m, k] = Σ A[m, n] B[n, k] for a range of k.</summary>
+    private readonly struct SumJob<TFormat>(Product* products, ProductLayout layout, long width, int tiles) : ITileJob
+        where TFormat : struct, IWeightFormat
+    {
+        // Of eight weight rows this much stays in the first-level cache while all rows of A pass.
+        private const int Block = 512;
+
+        public void Run(int tile, int worker)
+        {
+            ref Product product = ref products[tile / tiles];
+            long first = tile % tiles * width, end = Math.Min(first + width, layout.Columns);
+            for (long k = first; k < end; k += Block) Compute(product, k, (nint)Math.Min(Block, end - k));
+        }
+
+        private void Compute(in Product product, long k, nint columns)
+        {
+            nint pitch = (nint)layout.StrideB * TFormat.Size;
+            byte* w = product.B + k * TFormat.Size;
+            if (!layout.Accumulate)
+            {
+                for (long m = 0; m < product.Rows; m++) new Span<float>(product.C + m * layout.StrideC + k, (int)columns).Clear();
+            }
+
+            long n = 0;
+            for (; n + FewRowsKernels<TFormat, TVector, TWidth>.SumRows <= product.Depth; n += FewRowsKernels<TFormat, TVector, TWidth>.SumRows)
+            {
+                for (long m = 0; m < product.Rows; m++)
+                    FewRowsKernels<TFormat, TVector, TWidth>.AddRows8(columns, (float*)product.A + m * layout.StrideA + n, w + n * pitch, pitch, product.C + m * layout.StrideC + k);
+            }
+
+            for (; n < product.Depth; n++)
+            {
+                for (long m = 0; m < product.Rows; m++)
+                    FewRowsKernels<TFormat, TVector, TWidth>.AddRow(columns, *((float*)product.A + m * layout.StrideA + n), w + n * pitch, product.C + m * layout.StrideC + k);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+// Kernels for a few rows (decoding), where the weights' way from memory is the whole cost: every weight is read once from
+// memory, expanded in a register, and meets all rows while it is in the nearest cache. The order of a sum is that of its own row
+// alone, so a row gets the same bits whatever its neighbours.
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
+
+namespace Fathom.Compute.Cpu.Gemm;
+
+/// <summary>Dot products and sums of rows, four or eight weight rows at a time.</summary>
+internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
+    where TFormat : struct, IWeightFormat
+    where TVector : struct
+    where TWidth : struct, IVectorWidth<TVector>
+{
+    /// <summary>Weight rows of one dot kernel.</summary>
+    public const int DotRows = 4;
+
+    /// <summary>Weight rows of one sum kernel.</summary>
+    public const int SumRows = 8;
+
+    /// <summary>Bytes by which a weight row is asked for ahead of its use.</summary>
+    private const int PrefetchDistance = 1024;
+
+    /// <summary>sums[j] = x · w_j of four weight rows.</summary>
+    /// <param name="depth">Length of the rows.</param>
+    /// <param name="x">One row of activations.</param>
+    /// <param name="w0">First weight row; the others follow.</param>
+    /// <param name="w1">Second.</param>
+    /// <param name="w2">Third.</param>
+    /// <param name="w3">Fourth.</param>
+    /// <param name="sums">[4].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    {
+        TVector s0 = TWidth.Zero, s1 = TWidth.Zero, s2 = TWidth.Zero, s3 = TWidth.Zero;
+        nint i = 0;
+        for (; i + TWidth.Count <= depth; i += TWidth.Count)
+        {
+            nint at = i * TFormat.Size;
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch0(w0 + at + PrefetchDistance);
+                Sse.Prefetch0(w1 + at + PrefetchDistance);
+                Sse.Prefetch0(w2 + at + PrefetchDistance);
+                Sse.Prefetch0(w3 + at + PrefetchDistance);
+            }
+
+            TVector a = TWidth.Load(x + i);
+            s0 = TWidth.MultiplyAdd(a, TFormat.Load<TVector, TWidth>(w0 + at), s0);
+            s1 = TWidth.MultiplyAdd(a, TFormat.Load<TVector, TWidth>(w1 + at), s1);
+            s2 = TWidth.MultiplyAdd(a, TFormat.Load<TVector, TWidth>(w2 + at), s2);
+            s3 = TWidth.MultiplyAdd(a, TFormat.Load<TVector, TWidth>(w3 + at), s3);
+        }
+
+        sums[0] = TWidth.Sum(s0) + Tail(i, depth, x, w0);
+        sums[1] = TWidth.Sum(s1) + Tail(i, depth, x, w1);
+        sums[2] = TWidth.Sum(s2) + Tail(i, depth, x, w2);
+        sums[3] = TWidth.Sum(s3) + Tail(i, depth, x, w3);
+    }
+
+    /// <summary>The same for four rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
+    /// <param name="depth">Length of the rows.</param>
+    /// <param name="x">First of four rows of activations.</param>
+    /// <param name="stride">Elements between them.</param>
+    /// <param name="w0">First weight row; the others follow.</param>
+    /// <param name="w1">Second.</param>
+    /// <param name="w2">Third.</param>
+    /// <param name="w3">Fourth.</param>
+    /// <param name="sums">[4, 4].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    {
+        float* x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
+        TVector s00 = TWidth.Zero, s01 = TWidth.Zero, s02 = TWidth.Zero, s03 = TWidth.Zero;
+        TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero;
+        TVector s20 = TWidth.Zero, s21 = TWidth.Zero, s22 = TWidth.Zero, s23 = TWidth.Zero;
+        TVector s30 = TWidth.Zero, s31 = TWidth.Zero, s32 = TWidth.Zero, s33 = TWidth.Zero;
+        nint i = 0;
+        for (; i + TWidth.Count <= depth; i += TWidth.Count)
+        {
+            nint at = i * TFormat.Size;
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch0(w0 + at + PrefetchDistance);
+                Sse.Prefetch0(w1 + at + PrefetchDistance);
+                Sse.Prefetch0(w2 + at + PrefetchDistance);
+                Sse.Prefetch0(w3 + at + PrefetchDistance);
+            }
+
+            TVector b0 = TFormat.Load<TVector, TWidth>(w0 + at), b1 = TFormat.Load<TVector, TWidth>(w1 + at);
+            TVector b2 = TFormat.Load<TVector, TWidth>(w2 + at), b3 = TFormat.Load<TVector, TWidth>(w3 + at);
+            TVector a = TWidth.Load(x + i);
+            s00 = TWidth.MultiplyAdd(a, b0, s00);
+            s01 = TWidth.MultiplyAdd(a, b1, s01);
+            s02 = TWidth.MultiplyAdd(a, b2, s02);
+            s03 = TWidth.MultiplyAdd(a, b3, s03);
+            a = TWidth.Load(x1 + i);
+            s10 = TWidth.MultiplyAdd(a, b0, s10);
+            s11 = TWidth.MultiplyAdd(a, b1, s11);
+            s12 = TWidth.MultiplyAdd(a, b2, s12);
+            s13 = TWidth.MultiplyAdd(a, b3, s13);
+            a = TWidth.Load(x2 + i);
+            s20 = TWidth.MultiplyAdd(a, b0, s20);
+            s21 = TWidth.MultiplyAdd(a, b1, s21);
+            s22 = TWidth.MultiplyAdd(a, b2, s22);
+            s23 = TWidth.MultiplyAdd(a, b3, s23);
+            a = TWidth.Load(x3 + i);
+            s30 = TWidth.MultiplyAdd(a, b0, s30);
+            s31 = TWidth.MultiplyAdd(a, b1, s31);
+            s32 = TWidth.MultiplyAdd(a, b2, s32);
+            s33 = TWidth.MultiplyAdd(a, b3, s33);
+        }
+
+        sums[0] = TWidth.Sum(s00) + Tail(i, depth, x, w0);
+        sums[1] = TWidth.Sum(s01) + Tail(i, depth, x, w1);
+        sums[2] = TWidth.Sum(s02) + Tail(i, depth, x, w2);
+        sums[3] = TWidth.Sum(s03) + Tail(i, depth, x, w3);
+        sums[4] = TWidth.Sum(s10) + Tail(i, depth, x1, w0);
+        sums[5] = TWidth.Sum(s11) + Tail(i, depth, x1, w1);
+        sums[6] = TWidth.Sum(s12) + Tail(i, depth, x1, w2);
+        sums[7] = TWidth.Sum(s13) + Tail(i, depth, x1, w3);
+        sums[8] = TWidth.Sum(s20) + Tail(i, depth, x2, w0);
+        sums[9] = TWidth.Sum(s21) + Tail(i, depth, x2, w1);
+        sums[10] = TWidth.Sum(s22) + Tail(i, depth, x2, w2);
+        sums[11] = TWidth.Sum(s23) + Tail(i, depth, x2, w3);
+        sums[12] = TWidth.Sum(s30) + Tail(i, depth, x3, w0);
+        sums[13] = TWidth.Sum(s31) + Tail(i, depth, x3, w1);
+        sums[14] = TWidth.Sum(s32) + Tail(i, depth, x3, w2);
+        sums[15] = TWidth.Sum(s33) + Tail(i, depth, x3, w3);
+    }
+
+    /// <summary>c += a[0] w_0 + … + a[7] w_7, in this order, for a range of columns.</summary>
+    /// <param name="columns">Number of columns.</param>
+    /// <param name="a">[8], one value a weight row.</param>
+    /// <param name="w">First column of the first of eight weight rows.</param>
+    /// <param name="pitch">Bytes between weight rows.</param>
+    /// <param name="c">[columns].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AddRows8(nint columns, float* a, byte* w, nint pitch, float* c)
+    {
+        TVector a0 = TWidth.Broadcast(a[0]), a1 = TWidth.Broadcast(a[1]), a2 = TWidth.Broadcast(a[2]), a3 = TWidth.Broadcast(a[3]);
+        TVector a4 = TWidth.Broadcast(a[4]), a5 = TWidth.Broadcast(a[5]), a6 = TWidth.Broadcast(a[6]), a7 = TWidth.Broadcast(a[7]);
+        byte* w4 = w + 4 * pitch;
+        nint i = 0;
+        for (; i + TWidth.Count <= columns; i += TWidth.Count)
+        {
+            TVector sum = TWidth.Load(c + i);
+            sum = TWidth.MultiplyAdd(a0, TFormat.Load<TVector, TWidth>(w), sum);
+            sum = TWidth.MultiplyAdd(a1, TFormat.Load<TVector, TWidth>(w + pitch), sum);
+            sum = TWidth.MultiplyAdd(a2, TFormat.Load<TVector, TWidth>(w + 2 * pitch), sum);
+            sum = TWidth.MultiplyAdd(a3, TFormat.Load<TVector, TWidth>(w + 3 * pitch), sum);
+            sum = TWidth.MultiplyAdd(a4, TFormat.Load<TVector, TWidth>(w4), sum);
+            sum = TWidth.MultiplyAdd(a5, TFormat.Load<TVector, TWidth>(w4 + pitch), sum);
+            sum = TWidth.MultiplyAdd(a6, TFormat.Load<TVector, TWidth>(w4 + 2 * pitch), sum);
+            sum = TWidth.MultiplyAdd(a7, TFormat.Load<TVector, TWidth>(w4 + 3 * pitch), sum);
+            TWidth.Store(sum, c + i);
+            w += TWidth.Count * TFormat.Size;
+            w4 += TWidth.Count * TFormat.Size;
+        }
+
+        for (; i < columns; i++, w += TFormat.Size)
+        {
+            for (int j = 0; j < SumRows; j++) c[i] += a[j] * TFormat.LoadOne(w + j * pitch);
+        }
+    }
+
+    /// <summary>c += a w for one weight row, as a step of <see cref="AddRows8"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AddRow(nint columns, float a, byte* w, float* c)
+    {
+        TVector factor = TWidth.Broadcast(a);
+        nint i = 0;
+        for (; i + TWidth.Count <= columns; i += TWidth.Count)
+            TWidth.Store(TWidth.MultiplyAdd(factor, TFormat.Load<TVector, TWidth>(w + i * TFormat.Size), TWidth.Load(c + i)), c + i);
+        for (; i < columns; i++) c[i] += a * TFormat.LoadOne(w + i * TFormat.Size);
+    }
+
+    private static float Tail(nint start, nint depth, float* x, byte* w)
+    {
+        float sum = 0;
+        for (nint i = start; i < depth; i++) sum += x[i] * TFormat.LoadOne(w + i * TFormat.Size);
+        return sum;
+    }
+}

@@ -1,0 +1,59 @@
+// How a packed product is cut, from its shape alone: blocks of the depth that keep a panel of A in the first-level cache, blocks of
+// columns that keep their panels of B in the second, and tiles for the team. The depth blocks decide the order of a sum, so they
+// depend on the depth alone: not on the rows, not on the threads.
+namespace Fathom.Compute.Cpu.Gemm;
+
+/// <summary>Sizes of blocks; pure functions.</summary>
+internal static class GemmPlan
+{
+    /// <summary>Longest block of the depth: 12 rows of it are 24 KB, three quarters of a first-level cache.</summary>
+    public const int LargestDepthBlock = 512;
+
+    /// <summary>Longest stretch of the depth that is packed at once.</summary>
+    public const long LargestDepthChunk = 8192;
+
+    /// <summary>Elements of B that are packed at once (8 MB): they stay in the third-level cache until used.</summary>
+    public const long LargestPack = 2 << 20;
+
+    /// <summary>Elements of B that stay in the second-level cache while rows pass over them (512 KB).</summary>
+    private const int SecondLevelElements = 128 << 10;
+
+    /// <summary>Tiles a thread should find, so that a slow one does not keep the others waiting.</summary>
+    private const int TilesPerThread = 6;
+
+    private const int LargestRowPanels = 16;
+
+    /// <summary>Length of the blocks that a depth is cut into; the last may be shorter.</summary>
+    public static int DepthBlock(long depth)
+    {
+        long blocks = Math.Max(1, (depth + LargestDepthBlock - 1) / LargestDepthBlock);
+        return (int)Math.Min(LargestDepthBlock, ((depth + blocks - 1) / blocks + 7) / 8 * 8);
+    }
+
+    /// <summary>Columns that are packed at once for a stretch of the depth, a multiple of the tile's columns.</summary>
+    public static long ColumnChunk(long columns, long depth, int tileColumns)
+    {
+        long all = (columns + tileColumns - 1) / tileColumns;
+        long fit = Math.Max(1, LargestPack / (Math.Max(1, depth) * tileColumns));
+        long chunks = (all + fit - 1) / fit;
+        return (all + chunks - 1) / chunks * tileColumns;
+    }
+
+    /// <summary>Panels of B that stay in the second-level cache together.</summary>
+    public static int SecondLevelPanels(int depthBlock, int tileColumns) => Math.Max(1, SecondLevelElements / (Math.Max(1, depthBlock) * tileColumns));
+
+    /// <summary>Row panels of a team tile, and into how many parts the columns are cut besides.</summary>
+    /// <param name="rowPanels">Row panels of all products together.</param>
+    /// <param name="columnPanels">Column panels of one product.</param>
+    /// <param name="threads">Threads of the team.</param>
+    public static (int RowPanels, int ColumnParts) TeamTile(long rowPanels, long columnPanels, int threads)
+    {
+        if (threads == 1) return (LargestRowPanels, 1);
+        long wanted = (long)threads * TilesPerThread;
+        int rows = (int)Math.Clamp(rowPanels / wanted, 1, LargestRowPanels);
+        long tiles = (rowPanels + rows - 1) / rows;
+        // A row panel is packed again for each part of the columns: no more parts than needed, and none of less than four panels.
+        long parts = Math.Clamp((wanted + tiles - 1) / Math.Max(1, tiles), 1, Math.Max(1, columnPanels / 4));
+        return (rows, (int)parts);
+    }
+}

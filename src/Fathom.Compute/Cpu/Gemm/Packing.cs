@@ -1,0 +1,161 @@
+// Operands of a packed product are copied into panels: the few lines (rows of A, columns of B) that a tile kernel needs lie
+// interleaved, [depth, width], so that it reads both operands from start to end. Packing also hides strides, formats and
+// ragged edges: missing lines are packed as zeros. A line is either contiguous over the depth (then packing transposes) or
+// adjacent to its neighbours (then it copies).
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.Arm;
+using System.Runtime.Intrinsics.X86;
+
+namespace Fathom.Compute.Cpu.Gemm;
+
+/// <summary>Copies operands into panels.</summary>
+internal static unsafe class Packing
+{
+    /// <summary>Packs lines that are contiguous over the depth and <paramref name="stride"/> elements apart.</summary>
+    /// <typeparam name="TFormat">Format of the source.</typeparam>
+    /// <param name="source">First element of the first line.</param>
+    /// <param name="stride">Elements from line to line.</param>
+    /// <param name="lines">Lines that exist, at most <paramref name="width"/>.</param>
+    /// <param name="width">Lines of a panel, at least 4.</param>
+    /// <param name="depth">Elements of a line.</param>
+    /// <param name="zeros">At least depth zeros, which stand for missing lines.</param>
+    /// <param name="panel">[depth, width].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Transpose<TFormat>(byte* source, nint stride, int lines, nint width, nint depth, byte* zeros, float* panel)
+        where TFormat : struct, IWeightFormat
+    {
+        nint pitch = stride * TFormat.Size;
+        for (nint line = 0; line < width; line += 4)
+        {
+            // Where the width is no multiple of four the last group overlaps the one before and writes the same values again.
+            nint first = Math.Min(line, width - 4);
+            byte* s0 = first < lines ? source + first * pitch : zeros;
+            byte* s1 = first + 1 < lines ? source + (first + 1) * pitch : zeros;
+            byte* s2 = first + 2 < lines ? source + (first + 2) * pitch : zeros;
+            byte* s3 = first + 3 < lines ? source + (first + 3) * pitch : zeros;
+            float* p = panel + first;
+            nint i = 0;
+            for (; i + 4 <= depth; i += 4)
+            {
+                Vector128<float> r0 = TFormat.Load<Vector128<float>, Width128>(s0), r1 = TFormat.Load<Vector128<float>, Width128>(s1);
+                Vector128<float> r2 = TFormat.Load<Vector128<float>, Width128>(s2), r3 = TFormat.Load<Vector128<float>, Width128>(s3);
+                Vector128<float> low01 = ZipLow(r0, r1), low23 = ZipLow(r2, r3), high01 = ZipHigh(r0, r1), high23 = ZipHigh(r2, r3);
+                LowHalves(low01, low23).Store(p);
+                HighHalves(low01, low23).Store(p + width);
+                LowHalves(high01, high23).Store(p + 2 * width);
+                HighHalves(high01, high23).Store(p + 3 * width);
+                s0 += 4 * TFormat.Size;
+                s1 += 4 * TFormat.Size;
+                s2 += 4 * TFormat.Size;
+                s3 += 4 * TFormat.Size;
+                p += 4 * width;
+            }
+
+            for (; i < depth; i++, p += width)
+            {
+                p[0] = TFormat.LoadOne(s0);
+                p[1] = TFormat.LoadOne(s1);
+                p[2] = TFormat.LoadOne(s2);
+                p[3] = TFormat.LoadOne(s3);
+                s0 += TFormat.Size;
+                s1 += TFormat.Size;
+                s2 += TFormat.Size;
+                s3 += TFormat.Size;
+            }
+        }
+    }
+
+    /// <summary>Packs two vectors of lines that are adjacent; steps of the depth are <paramref name="stride"/> elements apart.</summary>
+    /// <typeparam name="TFormat">Format of the source.</typeparam>
+    /// <typeparam name="TVector">The vector type.</typeparam>
+    /// <typeparam name="TWidth">Its width: a panel has twice as many lines.</typeparam>
+    /// <param name="source">First element of the first line.</param>
+    /// <param name="stride">Elements from one step of the depth to the next.</param>
+    /// <param name="lines">Lines that exist, at most two vectors.</param>
+    /// <param name="depth">Elements of a line.</param>
+    /// <param name="panel">[depth, 2 vectors].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void CopyColumns<TFormat, TVector, TWidth>(byte* source, nint stride, int lines, nint depth, float* panel)
+        where TFormat : struct, IWeightFormat
+        where TVector : struct
+        where TWidth : struct, IVectorWidth<TVector>
+    {
+        if (lines < 2 * TWidth.Count)
+        {
+            CopyRagged<TFormat>(source, stride, lines, 2 * TWidth.Count, depth, panel);
+            return;
+        }
+
+        nint pitch = stride * TFormat.Size;
+        for (; depth > 0; depth--, source += pitch, panel += 2 * TWidth.Count)
+        {
+            TWidth.Store(TFormat.Load<TVector, TWidth>(source), panel);
+            TWidth.Store(TFormat.Load<TVector, TWidth>(source + TWidth.Count * TFormat.Size), panel + TWidth.Count);
+        }
+    }
+
+    /// <summary>Packs a few singles that are adjacent; steps of the depth are <paramref name="stride"/> elements apart.</summary>
+    /// <param name="source">First element of the first line.</param>
+    /// <param name="stride">Elements from one step of the depth to the next.</param>
+    /// <param name="lines">Lines that exist, at most <paramref name="width"/>.</param>
+    /// <param name="width">Lines of a panel, 4 to 12.</param>
+    /// <param name="depth">Elements of a line.</param>
+    /// <param name="panel">[depth, width].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void CopyRows(float* source, nint stride, int lines, int width, nint depth, float* panel)
+    {
+        if (lines < width)
+        {
+            CopyRagged<SingleFormat>((byte*)source, stride, lines, width, depth, panel);
+            return;
+        }
+
+        // Three vectors of four cover any such width; where they overlap they write the same values.
+        nint middle = Math.Min(4, width - 4), last = width - 4;
+        for (; depth > 0; depth--, source += stride, panel += width)
+        {
+            Vector128.Load(source).Store(panel);
+            Vector128.Load(source + middle).Store(panel + middle);
+            Vector128.Load(source + last).Store(panel + last);
+        }
+    }
+
+    private static void CopyRagged<TFormat>(byte* source, nint stride, int lines, int width, nint depth, float* panel)
+        where TFormat : struct, IWeightFormat
+    {
+        for (; depth > 0; depth--, source += stride * TFormat.Size, panel += width)
+        {
+            for (int line = 0; line < lines; line++) panel[line] = TFormat.LoadOne(source + line * TFormat.Size);
+            for (int line = lines; line < width; line++) panel[line] = 0;
+        }
+    }
+
+    /// <summary>Interleaves the lower (a0 b0 a1 b1) halves of two vectors.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> ZipLow(Vector128<float> a, Vector128<float> b) =>
+        Sse.IsSupported ? Sse.UnpackLow(a, b)
+        : AdvSimd.Arm64.IsSupported ? AdvSimd.Arm64.ZipLow(a, b)
+        : Vector128.Create(a[0], b[0], a[1], b[1]);
+
+    /// <summary>Interleaves the upper (a2 b2 a3 b3) halves of two vectors.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> ZipHigh(Vector128<float> a, Vector128<float> b) =>
+        Sse.IsSupported ? Sse.UnpackHigh(a, b)
+        : AdvSimd.Arm64.IsSupported ? AdvSimd.Arm64.ZipHigh(a, b)
+        : Vector128.Create(a[2], b[2], a[3], b[3]);
+
+    /// <summary>a0 a1 b0 b1.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> LowHalves(Vector128<float> a, Vector128<float> b) =>
+        Sse.IsSupported ? Sse.MoveLowToHigh(a, b)
+        : AdvSimd.Arm64.IsSupported ? AdvSimd.Arm64.ZipLow(a.AsDouble(), b.AsDouble()).AsSingle()
+        : Vector128.Create(a[0], a[1], b[0], b[1]);
+
+    /// <summary>a2 a3 b2 b3.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> HighHalves(Vector128<float> a, Vector128<float> b) =>
+        Sse.IsSupported ? Sse.MoveHighToLow(b, a)
+        : AdvSimd.Arm64.IsSupported ? AdvSimd.Arm64.ZipHigh(a.AsDouble(), b.AsDouble()).AsSingle()
+        : Vector128.Create(a[2], a[3], b[2], b[3]);
+}

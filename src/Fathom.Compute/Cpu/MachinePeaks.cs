@@ -1,0 +1,169 @@
+// What this machine can do at most, measured: the ceilings that kernel speeds are shares of. Arithmetic from a loop that stays in
+// registers, memory from a sum over more than the caches hold, caches from a copy that fits the second level. Each is the best
+// of several short runs, since a disturbed run can only be slower.
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using Fathom.Compute.Cpu.Gemm;
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Cpu;
+
+/// <summary>Measured ceilings of the host's processor.</summary>
+/// <param name="Threads">Threads of the team that was measured.</param>
+/// <param name="CoreGigaflops">F32 multiply-adds of one thread alone, 10⁹ FLOP/s (a multiply-add counts two).</param>
+/// <param name="TeamGigaflops">The same of all threads at once.</param>
+/// <param name="ReadGigabytes">Reading from memory by all threads, 10⁹ B/s.</param>
+/// <param name="CacheCopyGigabytes">Copying within the second-level caches by all threads, read and written, 10⁹ B/s.</param>
+public sealed record MachinePeaks(int Threads, double CoreGigaflops, double TeamGigaflops, double ReadGigabytes, double CacheCopyGigabytes)
+{
+    private const int Runs = 5;
+    private const int Steps = 400_000;
+    private const long CopyBytes = 256 << 10;
+
+    /// <summary>Measures; takes less than a second.</summary>
+    /// <param name="team">The threads to measure; nothing else should run on them.</param>
+    /// <exception cref="FathomException">No memory for the buffer that is read.</exception>
+    public static MachinePeaks Measure(WorkerTeam team)
+    {
+        double core = 0, all = 0, read = 0, copy = 0;
+        int threads = team.Size;
+        for (int run = 0; run < Runs; run++)
+        {
+            core = Math.Max(core, Flops / Seconds(team, 1, new ArithmeticJob()));
+            all = Math.Max(all, Flops * threads / Seconds(team, threads, new ArithmeticJob()));
+        }
+
+        long share = ReadBytes() / threads / 4096 * 4096;
+        Tensor memory = HostMemory.Allocate(new Shape(share * threads), DType.U8);
+        for (int run = 0; run < Runs; run++) read = Math.Max(read, (double)share * threads / Seconds(team, threads, new ReadJob(memory.Address, share)));
+
+        const int Copies = 64;
+        Tensor caches = HostMemory.Allocate(new Shape(2 * CopyBytes * threads), DType.U8);
+        for (int run = 0; run < Runs; run++)
+            copy = Math.Max(copy, 2.0 * CopyBytes * Copies * threads / Seconds(team, threads, new CopyJob(caches.Address, CopyBytes, Copies)));
+        return new MachinePeaks(threads, core / 1e9, all / 1e9, read / 1e9, copy / 1e9);
+    }
+
+    /// <inheritdoc/>
+    public override string ToString() => string.Create(
+        CultureInfo.InvariantCulture,
+        $"{CoreGigaflops:F0} GFLOP/s a core, {TeamGigaflops:F0} GFLOP/s and {ReadGigabytes:F1} GB/s with {Threads} threads, {CacheCopyGigabytes:F0} GB/s copied in cache");
+
+    private static double Flops => 2.0 * 12 * Steps * (CpuFeatures.Avx512 ? Width512.Count : CpuFeatures.Avx2 ? Width256.Count : Width128.Count);
+
+    /// <summary>Four times the last-level caches, at least 128 MB and at most 1 GB.</summary>
+    private static long ReadBytes() => Math.Clamp(4 * LastLevelCacheBytes(), 128L << 20, 1L << 30);
+
+    private static long LastLevelCacheBytes()
+    {
+        const long Unknown = 32L << 20;
+        if (!OperatingSystem.IsLinux()) return Unknown;
+        try
+        {
+            // Processors name the cache they share; each set of sharers is one cache.
+            var caches = new Dictionary<string, long>();
+            foreach (string cpu in Directory.EnumerateDirectories("/sys/devices/system/cpu", "cpu*"))
+            {
+                string cache = Path.Combine(cpu, "cache", "index3");
+                if (!Directory.Exists(cache)) continue;
+                string size = File.ReadAllText(Path.Combine(cache, "size")).Trim();
+                long unit = size.EndsWith('K') ? 1 << 10 : size.EndsWith('M') ? 1 << 20 : 1;
+                caches[File.ReadAllText(Path.Combine(cache, "shared_cpu_list"))] = long.Parse(size.TrimEnd('K', 'M'), CultureInfo.InvariantCulture) * unit;
+            }
+
+            return caches.Count > 0 ? caches.Values.Sum() : Unknown;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
+        {
+            return Unknown;
+        }
+    }
+
+    private static double Seconds<TJob>(WorkerTeam team, int tiles, TJob job) where TJob : struct, ITileJob
+    {
+        long start = Stopwatch.GetTimestamp();
+        team.For(tiles, job);
+        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+    }
+
+    private readonly struct ArithmeticJob : ITileJob
+    {
+        public void Run(int tile, int worker)
+        {
+            float result = CpuFeatures.Avx512 ? MultiplyAdd<Vector512<float>, Width512>(Steps)
+                : CpuFeatures.Avx2 ? MultiplyAdd<Vector256<float>, Width256>(Steps) : MultiplyAdd<Vector128<float>, Width128>(Steps);
+            GC.KeepAlive(float.IsNaN(result) ? this : null);
+        }
+
+        // Twelve independent sums hide the latency of the multiply-add at two a cycle; the factor pulls them to a fixed point.
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static float MultiplyAdd<TVector, TWidth>(int steps)
+            where TVector : struct
+            where TWidth : struct, IVectorWidth<TVector>
+        {
+            TVector half = TWidth.Broadcast(0.5f), one = TWidth.Broadcast(1);
+            TVector s0 = one, s1 = one, s2 = one, s3 = one, s4 = one, s5 = one, s6 = one, s7 = one, s8 = one, s9 = one, s10 = one, s11 = one;
+            for (; steps > 0; steps--)
+            {
+                s0 = TWidth.MultiplyAdd(s0, half, one);
+                s1 = TWidth.MultiplyAdd(s1, half, one);
+                s2 = TWidth.MultiplyAdd(s2, half, one);
+                s3 = TWidth.MultiplyAdd(s3, half, one);
+                s4 = TWidth.MultiplyAdd(s4, half, one);
+                s5 = TWidth.MultiplyAdd(s5, half, one);
+                s6 = TWidth.MultiplyAdd(s6, half, one);
+                s7 = TWidth.MultiplyAdd(s7, half, one);
+                s8 = TWidth.MultiplyAdd(s8, half, one);
+                s9 = TWidth.MultiplyAdd(s9, half, one);
+                s10 = TWidth.MultiplyAdd(s10, half, one);
+                s11 = TWidth.MultiplyAdd(s11, half, one);
+            }
+
+            TVector low = TWidth.Add(TWidth.Add(TWidth.Add(s0, s1), TWidth.Add(s2, s3)), TWidth.Add(s4, s5));
+            TVector high = TWidth.Add(TWidth.Add(TWidth.Add(s6, s7), TWidth.Add(s8, s9)), TWidth.Add(s10, s11));
+            return TWidth.Sum(TWidth.Add(low, high));
+        }
+    }
+
+    private readonly unsafe struct ReadJob(nint address, long bytes) : ITileJob
+    {
+        public void Run(int tile, int worker)
+        {
+            float* from = (float*)(address + (nint)(tile * bytes));
+            float result = CpuFeatures.Avx512 ? Sum<Vector512<float>, Width512>(from, (nint)(bytes / 4))
+                : CpuFeatures.Avx2 ? Sum<Vector256<float>, Width256>(from, (nint)(bytes / 4)) : Sum<Vector128<float>, Width128>(from, (nint)(bytes / 4));
+            GC.KeepAlive(float.IsNaN(result) ? this : null);
+        }
+
+        // Four streams, as the kernels that read weights have.
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static float Sum<TVector, TWidth>(float* from, nint count)
+            where TVector : struct
+            where TWidth : struct, IVectorWidth<TVector>
+        {
+            nint quarter = count / 4;
+            TVector s0 = TWidth.Zero, s1 = TWidth.Zero, s2 = TWidth.Zero, s3 = TWidth.Zero;
+            for (nint i = 0; i < quarter; i += TWidth.Count)
+            {
+                float* at = from + i;
+                s0 = TWidth.Add(s0, TWidth.Load(at));
+                s1 = TWidth.Add(s1, TWidth.Load(at + quarter));
+                s2 = TWidth.Add(s2, TWidth.Load(at + 2 * quarter));
+                s3 = TWidth.Add(s3, TWidth.Load(at + 3 * quarter));
+            }
+
+            return TWidth.Sum(TWidth.Add(TWidth.Add(s0, s1), TWidth.Add(s2, s3)));
+        }
+    }
+
+    private readonly unsafe struct CopyJob(nint address, long bytes, int times) : ITileJob
+    {
+        public void Run(int tile, int worker)
+        {
+            byte* from = (byte*)address + 2 * bytes * tile;
+            for (int i = 0; i < times; i++) Buffer.MemoryCopy(from, from + bytes, bytes, bytes);
+        }
+    }
+}
