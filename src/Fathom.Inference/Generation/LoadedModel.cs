@@ -38,8 +38,7 @@ public sealed class LoadedModel
         string folder = Resolve(path);
         ModelConfig config = ModelConfig.Load(folder);
         Checkpoint checkpoint = Checkpoint.Open(folder);
-        TensorLayout.Check(checkpoint, config);
-        var model = new DeepSeekModel(device, config, new CheckpointSource(device, checkpoint));
+        var model = new DeepSeekModel(device, config, new CheckpointSource(device, checkpoint, config));
         Tokenizer? tokenizer = File.Exists(System.IO.Path.Combine(folder, "tokenizer.json")) ? Tokenizer.Load(folder) : null;
         return new LoadedModel(folder, model, tokenizer, ChatTemplate.Load(folder), config.EosTokenIds);
     }

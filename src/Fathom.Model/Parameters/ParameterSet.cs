@@ -67,12 +67,11 @@ public sealed class ParameterSet(Device device) : IParameterSource
     }
 
     /// <summary>Copies every parameter out of a checkpoint, converting to F32.</summary>
-    /// <exception cref="FathomException">A tensor is missing or has another shape.</exception>
-    public void Load(Checkpoint checkpoint)
+    /// <exception cref="FathomException">A tensor is missing, misshapen or too much.</exception>
+    public void Load(Checkpoint checkpoint, ModelConfig config)
     {
-        foreach (Parameter parameter in parameters)
-        {
-            foreach ((string name, Tensor value) in parameter.CheckpointTensors()) checkpoint.ReadF32(name, value);
-        }
+        LayoutCheck.Verify(config, checkpoint);
+        var reader = new CheckpointReader(checkpoint, config.QuantizationConfig);
+        reader.ReadF32([.. parameters.SelectMany(p => p.CheckpointTensors())]);
     }
 }

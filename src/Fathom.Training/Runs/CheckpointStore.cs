@@ -123,7 +123,7 @@ public sealed class CheckpointStore(RunDirectory run, int keep)
         }
 
         using Checkpoint checkpoint = Checkpoint.Open(folder);
-        trainer.Parameters.Load(checkpoint);
+        trainer.Parameters.Load(checkpoint, trainer.Model.Config with { QuantizationConfig = null });
         using SafetensorsFile moments = SafetensorsFile.Open(Path.Combine(folder, "optimizer.safetensors"));
         foreach ((Parameter parameter, Tensor first, Tensor second) in trainer.Optimizer.Moments)
         {

@@ -92,7 +92,7 @@ public sealed class TrainingRun : IDisposable
     public TextData? Text => text;
 
     /// <summary>Training FLOPs of a token: the model's, no recomputation counted.</summary>
-    public double FlopsPerToken => ModelSize.Of(Trainer.Model.Config).TrainingFlopsPerToken(Config.SequenceLength);
+    public double FlopsPerToken => new ModelSize(Trainer.Model.Config).TrainingFlopsPerToken(Config.SequenceLength);
 
     /// <summary>The machine's measured peak in FLOP/s, for the share in the metrics; 0 where it was not measured.</summary>
     public double PeakFlops { get; set; }
@@ -105,11 +105,7 @@ public sealed class TrainingRun : IDisposable
         _ = ResolveModel(config);
         RunDirectory directory = RunDirectory.Create(path, config);
         var run = new TrainingRun(device, directory, config, observer, cancellation);
-        if (config.InitFrom is { } folder)
-        {
-            using Checkpoint checkpoint = Checkpoint.Open(folder);
-            run.Trainer.Parameters.Load(checkpoint);
-        }
+        if (config.InitFrom is { } folder) run.LoadWeights(folder);
 
         observer.Starting(run, null);
         return run;
@@ -135,11 +131,7 @@ public sealed class TrainingRun : IDisposable
 
         var run = new TrainingRun(device, directory, config, observer, cancellation);
         string? restored = run.checkpoints.RestoreNewest(run.Trainer, observer.Warning);
-        if (restored is null && config.InitFrom is { } folder)
-        {
-            using Checkpoint checkpoint = Checkpoint.Open(folder);
-            run.Trainer.Parameters.Load(checkpoint);
-        }
+        if (restored is null && config.InitFrom is { } folder) run.LoadWeights(folder);
 
         observer.Starting(run, restored);
         return run;
@@ -183,6 +175,12 @@ public sealed class TrainingRun : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => text?.Dispose();
+
+    private void LoadWeights(string folder)
+    {
+        using Checkpoint checkpoint = Checkpoint.Open(folder);
+        Trainer.Parameters.Load(checkpoint, ModelConfig.Load(folder));
+    }
 
     private static bool Due(long every, long step) => every > 0 && step % every == 0;
 
