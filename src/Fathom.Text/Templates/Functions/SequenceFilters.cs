@@ -98,7 +98,7 @@ internal static class SequenceFilters
     {
         List<object> pairs = [];
         foreach ((object key, object value) in entries) pairs.Add(new TemplateTuple([key, value]));
-        run.ChargeItems(3L * pairs.Count);
+        run.ChargeItems(pairs.Count);
         return pairs;
     }
 
@@ -116,7 +116,7 @@ internal static class SequenceFilters
             }
 
             if (attribute is null) throw run.Error("'map' needs the name of a filter, or attribute=…");
-            change = item => Sorting.Attribute(run, item, attribute) is var value && value is Undefined && missing is not null ? missing : value;
+            change = item => Sorting.Attribute(run, item, attribute, missing is None ? null : missing);
         }
         else
         {
