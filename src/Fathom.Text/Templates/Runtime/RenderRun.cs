@@ -22,7 +22,7 @@ internal sealed class RenderRun(string templateName, ChatTemplateLimits limits, 
 
     /// <summary>The error by which a template refuses its input.</summary>
     public ChatTemplateException Refusal(string message) =>
-        new(templateName, Position.Line, Position.Column, message.ReplaceLineEndings(" "), raisedByTemplate: true);
+        new(templateName, Position.Line, Position.Column, message, raisedByTemplate: true);
 
     /// <summary>The error of using an undefined value.</summary>
     public ChatTemplateException Error(Undefined undefined) => Error(undefined.Explanation);
