@@ -127,10 +127,13 @@ internal static class SequenceFilters
         }
 
         run.Enter();
-        List<object> mapped = [.. Values.Items(run, subject).Select(change)];
+        List<object> mapped = [.. ItemsOrNone(run, subject).Select(change)];
         run.Leave();
         return mapped;
     }
+
+    // map, select and their kin take none, false and 0 as an empty sequence, unlike all other filters.
+    private static IReadOnlyList<object> ItemsOrNone(RenderRun run, object subject) => Values.IsTrue(subject) ? Values.Items(run, subject) : [];
 
     private static List<object> Select(RenderRun run, object subject, CallArguments arguments, bool byAttribute, bool keep)
     {
@@ -146,7 +149,7 @@ internal static class SequenceFilters
 
         CallArguments rest = arguments with { Positional = [.. arguments.Positional.Skip(used)] };
         List<object> kept = [];
-        foreach (object item in Values.Items(run, subject))
+        foreach (object item in ItemsOrNone(run, subject))
         {
             object value = Sorting.Attribute(run, item, attribute);
             if (Values.IsTrue(test is null ? value : test.Invoke(run, value, rest)) == keep) kept.Add(item);
