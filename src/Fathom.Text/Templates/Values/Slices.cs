@@ -8,8 +8,7 @@ internal static class Slices
     public static object Take(RenderRun run, object target, object? start, object? stop, object? step)
     {
         if (target is Undefined undefined) throw run.Error(undefined);
-        if (target is TemplateDictionary) throw run.Error("a mapping cannot be sliced");
-        if (target is not (string or List<object> or TemplateTuple)) return new Undefined($"{TypeNames.Of(target)} cannot be sliced");
+        if (target is not (string or List<object> or TemplateTuple)) throw run.Error($"{TypeNames.Of(target)} cannot be sliced");
         int length = Values.Length(target)!.Value;
         int stride = Bound(run, step, 1);
         if (stride == 0) throw run.Error("the step of a slice cannot be 0");
