@@ -6,6 +6,12 @@ using Fathom.Text.Templates;
 namespace Fathom.Text;
 
 /// <summary>A parsed chat template: immutable, and safe to render from many threads at once.</summary>
+/// <remarks>
+/// Wider than Jinja: <c>map</c>, <c>select</c> and <c>items()</c> give lists instead of generators, lists have
+/// <c>append</c>, and <c>x is defined if …</c> parses. Narrower: no template files and inheritance, recursive loops,
+/// argument unpacking, <c>varargs</c>, numbers in base 2, 8 or 16, and HTML-safe strings (<c>escape</c> gives plain text);
+/// <c>upper</c> and <c>lower</c> map one character to one.
+/// </remarks>
 public sealed partial class ChatTemplate
 {
     private readonly IReadOnlyList<Statement> _body;

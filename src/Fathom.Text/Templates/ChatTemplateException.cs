@@ -14,7 +14,7 @@ public sealed class ChatTemplateException : Exception
     }
 
     internal ChatTemplateException(string templateName, int line, int column, string problem, bool raisedByTemplate = false)
-        : base($"chat template '{templateName}', line {line}, column {column}: {problem}")
+        : base($"chat template '{templateName}', line {line}, column {column}: {OneLine(problem)}")
     {
         Line = line;
         Column = column;
@@ -32,4 +32,11 @@ public sealed class ChatTemplateException : Exception
     /// at fault (a server answers 400), and not the template.
     /// </summary>
     public bool RaisedByTemplate { get; }
+
+    // Problems quote keys and messages of the input, which may hold anything.
+    private static string OneLine(string problem)
+    {
+        if (problem.Length > 1000) problem = problem[..1000] + "…";
+        return problem.ReplaceLineEndings(" ");
+    }
 }

@@ -10,7 +10,7 @@ public sealed record ChatTemplateLimits
 
     /// <summary>
     /// Work allowed, in steps. Evaluating one expression or statement is a step, and so is making 32 characters or
-    /// 4 list items.
+    /// one list item; a round of a loop is 4.
     /// </summary>
     public long MaxSteps { get; init; } = 20_000_000;
 

@@ -37,7 +37,7 @@ internal static class Globals
         if (count > MaxRange) throw a.Error($"of {count} numbers is longer than {MaxRange}");
         List<object> numbers = [];
         for (long index = 0; index < count; index++) numbers.Add((BigInteger)(start + (index * step)));
-        a.Run.ChargeItems(2L * numbers.Count);
+        a.Run.ChargeItems(numbers.Count);
         return numbers;
     }
 

@@ -37,7 +37,7 @@ internal static class Methods
     // Hugging Face forbids changing lists; other engines allow it. It is safe here, since each rendering has its own copy.
     private static None Append(BoundArguments a)
     {
-        a.Run.ChargeItems(4);
+        a.Run.ChargeItems(1);
         ((List<object>)a.Subject).Add(a[0]!);
         return None.Value;
     }

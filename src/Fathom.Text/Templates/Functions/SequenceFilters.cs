@@ -98,7 +98,7 @@ internal static class SequenceFilters
     {
         List<object> pairs = [];
         foreach ((object key, object value) in entries) pairs.Add(new TemplateTuple([key, value]));
-        run.ChargeItems(3L * pairs.Count);
+        run.ChargeItems(pairs.Count);
         return pairs;
     }
 
@@ -116,7 +116,7 @@ internal static class SequenceFilters
             }
 
             if (attribute is null) throw run.Error("'map' needs the name of a filter, or attribute=…");
-            change = item => Sorting.Attribute(run, item, attribute) is var value && value is Undefined && missing is not null ? missing : value;
+            change = item => Sorting.Attribute(run, item, attribute, missing is None ? null : missing);
         }
         else
         {
@@ -127,10 +127,13 @@ internal static class SequenceFilters
         }
 
         run.Enter();
-        List<object> mapped = [.. Values.Items(run, subject).Select(change)];
+        List<object> mapped = [.. ItemsOrNone(run, subject).Select(change)];
         run.Leave();
         return mapped;
     }
+
+    // map, select and their kin take none, false and 0 as an empty sequence, unlike all other filters.
+    private static IReadOnlyList<object> ItemsOrNone(RenderRun run, object subject) => Values.IsTrue(subject) ? Values.Items(run, subject) : [];
 
     private static List<object> Select(RenderRun run, object subject, CallArguments arguments, bool byAttribute, bool keep)
     {
@@ -146,7 +149,7 @@ internal static class SequenceFilters
 
         CallArguments rest = arguments with { Positional = [.. arguments.Positional.Skip(used)] };
         List<object> kept = [];
-        foreach (object item in Values.Items(run, subject))
+        foreach (object item in ItemsOrNone(run, subject))
         {
             object value = Sorting.Attribute(run, item, attribute);
             if (Values.IsTrue(test is null ? value : test.Invoke(run, value, rest)) == keep) kept.Add(item);

@@ -1,4 +1,7 @@
 // Sorting by keys. The merge sort is stable like Python's, and its comparisons may fail with an error of the template.
+using System.Globalization;
+using System.Numerics;
+
 namespace Fathom.Text.Templates;
 
 internal static class Sorting
@@ -31,19 +34,25 @@ internal static class Sorting
 
     public static object Folded(object value, bool caseSensitive) => value is string text && !caseSensitive ? text.ToLowerInvariant() : value;
 
-    /// <summary>An attribute by dotted path ("function.name") or index; the item itself when the path is null or none.</summary>
-    public static object Attribute(RenderRun run, object item, object? path)
+    /// <summary>
+    /// An attribute by dotted path ("function.name") or index; the item itself when the path is null or none. What a
+    /// step does not find is <paramref name="missing"/>, when given.
+    /// </summary>
+    public static object Attribute(RenderRun run, object item, object? path, object? missing = null)
     {
         if (path is null or None) return item;
-        if (path is not string dotted) return Members.Subscript(run, item, path);
+        if (path is not string dotted) return Member(run, item, path, missing);
         foreach (string part in dotted.Split('.'))
         {
             bool isIndex = part.Length is > 0 and < 10 && part.All(char.IsAsciiDigit);
-            item = Members.Subscript(run, item, isIndex ? System.Numerics.BigInteger.Parse(part, System.Globalization.CultureInfo.InvariantCulture) : part);
+            item = Member(run, item, isIndex ? BigInteger.Parse(part, CultureInfo.InvariantCulture) : part, missing);
         }
 
         return item;
     }
+
+    private static object Member(RenderRun run, object item, object key, object? missing) =>
+        Members.Subscript(run, item, key) is var value && value is Undefined && missing is not null ? missing : value;
 
     private static bool IsBefore(RenderRun run, object candidate, object current, bool reverse)
     {

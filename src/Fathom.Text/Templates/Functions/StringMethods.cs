@@ -49,7 +49,7 @@ internal static class StringMethods
     private static List<object> Lines(BoundArguments a)
     {
         List<object> lines = [.. Strings.Lines(Self(a), a.Flag(0))];
-        a.Run.ChargeItems(4L * lines.Count);
+        a.Run.ChargeItems(lines.Count);
         return lines;
     }
 

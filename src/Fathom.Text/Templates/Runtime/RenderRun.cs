@@ -22,7 +22,7 @@ internal sealed class RenderRun(string templateName, ChatTemplateLimits limits, 
 
     /// <summary>The error by which a template refuses its input.</summary>
     public ChatTemplateException Refusal(string message) =>
-        new(templateName, Position.Line, Position.Column, message.ReplaceLineEndings(" "), raisedByTemplate: true);
+        new(templateName, Position.Line, Position.Column, message, raisedByTemplate: true);
 
     /// <summary>The error of using an undefined value.</summary>
     public ChatTemplateException Error(Undefined undefined) => Error(undefined.Explanation);
@@ -35,7 +35,7 @@ internal sealed class RenderRun(string templateName, ChatTemplateLimits limits, 
     }
 
     /// <summary>Counts the making of list items.</summary>
-    public void ChargeItems(long count) => Charge(1 + (count / 4));
+    public void ChargeItems(long count) => Charge(1 + count);
 
     /// <summary>Counts the making or scanning of text.</summary>
     public void ChargeText(long length) => Charge(1 + (length / 32));

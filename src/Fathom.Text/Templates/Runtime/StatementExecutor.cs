@@ -88,10 +88,10 @@ internal static class StatementExecutor
         if (statement.Filter is not null) items = Filtered(run, scope, statement, items);
         if (items.Count == 0) return Run(run, scope, statement.Otherwise, output);
 
-        int depth = scope.Get("loop") is LoopState outer ? outer.Depth + 1 : 1;
-        LoopState loop = new(items, depth);
+        LoopState loop = new(items);
         for (int index = 0; index < items.Count; index++)
         {
+            run.Charge(4); // a scope of its own, also when the body is empty
             Scope iteration = new(scope);
             loop.Index = index;
             iteration.Set("loop", loop);
@@ -109,6 +109,7 @@ internal static class StatementExecutor
         List<object> kept = [];
         foreach (object item in items)
         {
+            run.Charge(4);
             Scope iteration = new(scope);
             iteration.Set("loop", new Undefined("the filter of a for loop cannot use 'loop'"));
             Assignments.Assign(run, iteration, statement.Target, item);

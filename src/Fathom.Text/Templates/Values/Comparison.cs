@@ -68,6 +68,7 @@ internal static class Comparison
                 run.ChargeText(text.Length);
                 return text.Contains(part, StringComparison.Ordinal);
             case TemplateDictionary dictionary:
+                if (item is Undefined) return false;
                 if (!TemplateDictionary.CanBeKey(item)) throw run.Error($"{TypeNames.Of(item)} cannot be a key of a mapping");
                 return dictionary.Contains(item);
             default:

@@ -54,7 +54,7 @@ internal static class Values
 
     private static List<object> Characters(RenderRun run, string text)
     {
-        run.ChargeItems(4L * text.Length); // every character becomes a string
+        run.ChargeItems(text.Length);
         List<object> characters = new(text.Length);
         for (int at = 0; at < text.Length;)
         {
