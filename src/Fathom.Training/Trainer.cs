@@ -4,7 +4,6 @@
 using System.Diagnostics;
 using Fathom.Compute;
 using Fathom.Model;
-using Fathom.Numerics;
 using Fathom.Text;
 
 namespace Fathom.Training;

@@ -1,0 +1,122 @@
+// Prefill and absorbed decode over the cache must give what recomputing the whole sequence gives.
+using Fathom.Compute.Cpu;
+using Fathom.Compute.Reference;
+using Fathom.Model;
+using Fathom.Numerics;
+using Fathom.Testing;
+using Xunit;
+
+namespace Fathom.Inference.Tests;
+
+public sealed class CachedDecodeTests(ITestOutputHelper output)
+{
+    [Theory]
+    [InlineData(24, "cpu", DType.F32, 2e-5)]
+    [InlineData(0, "cpu", DType.F32, 2e-5)]
+    [InlineData(24, "reference", DType.F32, 2e-5)]
+    [InlineData(24, "cpu", DType.BF16, 3e-2)]
+    public void Cached_decode_equals_recomputation(int queryRank, string deviceName, DType cacheType, double tolerance)
+    {
+        using Compute.Device device = deviceName == "cpu" ? new CpuDevice(2) : new ReferenceDevice();
+        ModelConfig config = TestModels.Config(queryRank);
+        DeepSeekModel model = TestModels.Random(device, config);
+        int length = deviceName == "cpu" ? 150 : 40, prompt = length / 2;
+        int[] tokens = TestModels.Tokens(length + 1, config.VocabSize, 1);
+        var micro = new MicroBatch(model, 1, length, training: false);
+        micro.Load(tokens);
+        float[] expected = model.Logits(micro, 0).AsSpan<float>().ToArray();
+
+        using var session = new GenerationSession(model, 256, cacheType);
+        double worst = 0, largest = expected.Max(MathF.Abs);
+        Compare(session.Prefill(tokens.AsSpan(0, prompt / 2)), prompt / 2 - 1);
+        Compare(session.Prefill(tokens.AsSpan(prompt / 2, prompt - prompt / 2)), prompt - 1);
+        for (int t = prompt; t < length; t++) Compare(session.Decode(tokens[t]), t);
+        output.WriteLine($"{deviceName}, {cacheType}: largest difference {worst:E2} of {largest:E2}");
+        Assert.True(worst <= tolerance * largest, $"{worst:E3} of {largest:E3}");
+
+        void Compare(ReadOnlySpan<float> logits, int position)
+        {
+            for (int v = 0; v < config.VocabSize; v++)
+            {
+                float e = expected[position * config.VocabSize + v];
+                worst = Math.Max(worst, double.IsNaN(logits[v]) ? double.PositiveInfinity : Math.Abs(e - logits[v]));
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("tiny-v3")]
+    [InlineData("tiny-v3-yarn")]
+    public void Greedy_ids_are_those_of_transformers(string name)
+    {
+        string folder = Golden.Shared("golden", name);
+        using var device = new CpuDevice(2);
+        using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
+        int[] greedy = [.. reference.ReadI64("greedy").Select(id => (int)id)];
+        LoadedModel loaded = LoadedModel.Open(device, folder);
+        using var session = new GenerationSession(loaded.Model, 64, DType.F32);
+        var ids = greedy[..8].ToList();
+        session.Generate(ids.ToArray(), new SamplingOptions { Temperature = 0, MaxNewTokens = 24, StopAtEos = false }, [], id =>
+        {
+            ids.Add(id);
+            return true;
+        });
+        Assert.Equal(greedy, ids);
+    }
+
+    [Fact]
+    public void A_continued_text_reuses_the_cache_and_gives_the_same_tokens()
+    {
+        using var device = new CpuDevice(2);
+        DeepSeekModel model = TestModels.Random(device, TestModels.Config());
+        int[] prompt = TestModels.Tokens(90, 160, 5);
+        using var warm = new GenerationSession(model, 256);
+        using var cold = new GenerationSession(model, 256);
+        (int[] first, _) = Run(warm, prompt[..60]);
+        int[] next = [.. prompt[..60], .. first, .. prompt[60..]];
+        (int[] fromCache, GenerationReport report) = Run(warm, next);
+        (int[] fresh, _) = Run(cold, next);
+        Assert.Equal(60 + first.Length - 1, report.CachedTokens); // The last token generated was never run.
+        Assert.Equal(fresh, fromCache);
+
+        static (int[] Ids, GenerationReport Report) Run(GenerationSession session, int[] ids)
+        {
+            var made = new List<int>();
+            GenerationReport report = session.Generate(ids, new SamplingOptions { Temperature = 0, MaxNewTokens = 20 }, [], id =>
+            {
+                made.Add(id);
+                return true;
+            });
+            return ([.. made], report);
+        }
+    }
+
+    [Fact]
+    public void A_decode_step_allocates_nothing_after_warm_up()
+    {
+        using var device = new CpuDevice(2);
+        DeepSeekModel model = TestModels.Random(device, TestModels.Config());
+        using var session = new GenerationSession(model, 512);
+        int[] tokens = TestModels.Tokens(400, 160, 9);
+        session.Prefill(tokens.AsSpan(0, 100));
+        for (int t = 100; t < 300; t++) session.Decode(tokens[t]);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int t = 300; t < 315; t++) session.Decode(tokens[t]);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    [Fact]
+    public void Bad_prompts_are_refused_by_name()
+    {
+        using var device = new CpuDevice(1);
+        DeepSeekModel model = TestModels.Random(device, TestModels.Config());
+        using var session = new GenerationSession(model, 64);
+        Assert.Contains("empty", Refusal([]), StringComparison.Ordinal);
+        Assert.Contains("160", Refusal([1, 160]), StringComparison.Ordinal);
+        Assert.Contains("64", Refusal(new int[65]), StringComparison.Ordinal);
+        Assert.Contains("512", Assert.Throws<FathomException>(() => new GenerationSession(model, 513)).Message, StringComparison.Ordinal);
+
+        string Refusal(int[] prompt) =>
+            Assert.Throws<FathomException>(() => session.Generate(prompt, new SamplingOptions(), [], _ => true)).Message;
+    }
+}
