@@ -31,7 +31,7 @@ internal readonly record struct CausalShape(int Batch, int Heads, int Queries, i
     /// </summary>
     public int QueryBlock(int threads)
     {
-        int block = 192;
+        int block = 384;
         while (block > RowGroup && (long)Batch * Heads * Blocks(Queries, block) < 4L * threads) block /= 2;
         return block;
     }
