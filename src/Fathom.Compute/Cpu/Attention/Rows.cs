@@ -103,10 +103,14 @@ internal static unsafe class Prefetch
 
     /// <summary>Asks for a row of floats.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Row(float* row, int count)
+    public static void Row(float* row, int count) => Bytes((byte*)row, count * sizeof(float));
+
+    /// <summary>Asks for a range of bytes.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Bytes(byte* start, int count)
     {
         if (!Sse.IsSupported) return;
-        for (int i = 0; i < count; i += 16) Sse.Prefetch1(row + i);
+        for (int i = 0; i < count; i += 64) Sse.Prefetch1(start + i);
     }
 }
 
