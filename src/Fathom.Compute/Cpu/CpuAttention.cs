@@ -92,6 +92,7 @@ internal sealed unsafe partial class CpuAttention(WorkerTeam team) : IAttentionO
         CheckRank(op, "output", output, "[B·T, H, dv]");
         if (batch < 1 || q.Shape[0] % batch != 0 || kv.Shape[0] % batch != 0)
             throw new ArgumentException($"{op}: batch is {batch}, expected a positive divisor of the tokens of q {q.Shape} and kv {kv.Shape}");
+        if (q.Shape[1] < 1) throw new ArgumentException($"{op}: q is {q}, expected at least one head");
         if (kRope.IsEmpty || kRope.Columns > q.Columns)
             throw new ArgumentException($"{op}: kRope is {kRope}, expected [B·S, dr] with dr at most the {q.Columns} columns of q");
         var shape = new CausalShape(

@@ -167,7 +167,10 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
         float* logSumExp = task.LogSumExp + ((long)batch * shape.Heads + head) * shape.Queries + first;
         for (int r = 0; r < queries; r++)
         {
-            long row = ((long)batch * shape.Queries + first + r) * shape.Heads + head;
+            long row = ((long)batch * shape.Queries + first + r) * shape.Heads + head, ahead = row + Prefetch.Ahead * shape.Heads;
+            Prefetch.Row(task.Q[ahead], shape.Key);
+            Prefetch.Row(task.Doutput[ahead], shape.Value);
+            Prefetch.Row(task.Output[ahead], shape.Value);
             Rows<TSimd, TVector>.Scale(task.Q[row], buffers.Queries + (nint)r * buffers.KeyLength, shape.Key, 1);
             Rows<TSimd, TVector>.Scale(task.Doutput[row], buffers.OutputGradients + (nint)r * buffers.ValueLength, shape.Value, 1);
             buffers.LogSums[r] = logSumExp[r] * Log2E;

@@ -22,6 +22,8 @@ internal readonly record struct CausalShape(int Batch, int Heads, int Queries, i
     /// <summary>Query rows of the backward pass that are gathered before keys and values take their gradients: the depth of these products.</summary>
     public const int RowGroup = 48;
 
+    private const int ManyHeads = 64;
+
     /// <summary>dn + dr.</summary>
     public int Key => Nope + Rope;
 
@@ -31,7 +33,7 @@ internal readonly record struct CausalShape(int Batch, int Heads, int Queries, i
     /// </summary>
     public int QueryBlock(int threads)
     {
-        int block = 192;
+        int block = 384;
         while (block > RowGroup && (long)Batch * Heads * Blocks(Queries, block) < 4L * threads) block /= 2;
         return block;
     }
@@ -40,7 +42,10 @@ internal readonly record struct CausalShape(int Batch, int Heads, int Queries, i
     /// Keys of one task of the backward pass, which adds up a gradient of the queries of its own; the sums of several are
     /// added in order afterwards. All keys where there are heads enough to share out, otherwise about a quarter.
     /// </summary>
-    public int KeyGroup => Batch * Heads >= 64 ? Math.Max(KeyBlock, Scratch.RoundUp(Keys, KeyBlock)) : Math.Max(6 * KeyBlock, Scratch.RoundUp(Blocks(Keys, 4), KeyBlock));
+    public int KeyGroup =>
+        Batch * Heads >= ManyHeads
+            ? Math.Max(KeyBlock, Scratch.RoundUp(Keys, KeyBlock))
+            : Math.Max(6 * KeyBlock, Scratch.RoundUp(Blocks(Keys, 4), KeyBlock));
 
     /// <summary>Number of key groups.</summary>
     public int KeyGroups => Blocks(Keys, KeyGroup);

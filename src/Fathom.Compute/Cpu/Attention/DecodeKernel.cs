@@ -87,6 +87,10 @@ internal readonly unsafe struct DecodeTask
     public static long SharedFloats(in DecodeShape shape, int splits) =>
         (long)shape.Batch * shape.Heads * shape.QueryLength + (long)splits * shape.Heads * (shape.ContextLength + 2);
 
+    /// <summary>A cached token of a sequence.</summary>
+    public byte* Token(int sequence, int token) =>
+        Cache + ((long)BlockTables[sequence * BlockColumns + token / Shape.BlockSize] * Shape.BlockSize + token % Shape.BlockSize) * CacheRow;
+
     /// <summary>[B, H, R + dr]: queries in the latent space, then the rotary part, times scale log2 e.</summary>
     public float* Absorbed(int sequence, int head) => Shared + ((long)sequence * Shape.Heads + head) * Shape.QueryLength;
 
@@ -201,7 +205,7 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
         for (int start = first; start < end; start += DecodeShape.TokenTile)
         {
             int tokens = Math.Min(DecodeShape.TokenTile, end - start);
-            Gather<TElement>(task, sequence, start, tokens, buffers.Tokens, buffers.TokenLength);
+            Gather<TElement>(task, sequence, start, end, buffers.Tokens, buffers.TokenLength);
             Transposition.Run(buffers.Tokens, buffers.TokenLength, tokens, shape.Key, buffers.TokensAcross, buffers.ScoreLength);
             for (int h = 0; h < heads; h += CausalShape.RowTile)
             {
@@ -284,17 +288,16 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
         Rows<TSimd, TVector>.Scale(latent, latent, count, 1 / sum);
     }
 
-    /// <summary>Reads cached tokens, wherever their blocks lie, as F32 rows.</summary>
-    private static void Gather<TElement>(in DecodeTask task, int sequence, int start, int tokens, float* rows, int rowLength)
+    /// <summary>Reads cached tokens, wherever their blocks lie, as F32 rows, and asks for those of the next tile.</summary>
+    private static void Gather<TElement>(in DecodeTask task, int sequence, int start, int end, float* rows, int rowLength)
         where TElement : struct, IElementFormat
     {
-        int* table = task.BlockTables + sequence * task.BlockColumns;
-        int blockSize = task.Shape.BlockSize;
+        int key = task.Shape.Key, tokens = Math.Min(DecodeShape.TokenTile, end - start);
         for (int t = 0; t < tokens; t++)
         {
-            int token = start + t;
-            byte* source = task.Cache + ((long)table[token / blockSize] * blockSize + token % blockSize) * task.CacheRow;
-            Rows<TSimd, TVector>.Widen<TElement>(source, rows + (nint)t * rowLength, task.Shape.Key);
+            int next = start + t + DecodeShape.TokenTile;
+            if (next < end) Prefetch.Bytes(task.Token(sequence, next), key * TElement.Size);
+            Rows<TSimd, TVector>.Widen<TElement>(task.Token(sequence, start + t), rows + (nint)t * rowLength, key);
         }
     }
 }

@@ -75,6 +75,7 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
         long query = ((long)batch * shape.Queries + first) * shape.Heads + head;
         for (int r = 0; r < rows; r++)
         {
+            Prefetch.Row(task.Q[query + (r + Prefetch.Ahead) * (long)shape.Heads], shape.Key);
             Rows<TSimd, TVector>.Scale(task.Q[query + (long)r * shape.Heads], buffers.Queries + r * buffers.KeyLength, shape.Key, task.Scale * Log2E);
             buffers.Largest[r] = float.NegativeInfinity;
             buffers.Sums[r] = 0;
@@ -89,8 +90,15 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
             nint kvRow = (nint)(task.Kv[(token + 1) * shape.Heads + head] - kv);
             PackKeys(shape, kv, kvRow, task.KRope[token], (nint)(task.KRope[token + 1] - task.KRope[token]), keys, buffers.Keys, buffers.ScoreLength);
             Rows<TSimd, TVector>.Copy(kv + shape.Nope, kvRow, buffers.Values, buffers.ValueLength, keys, shape.Value);
-            for (int r = Math.Max(0, start - position); r < rows; r += CausalShape.RowTile)
-                AttendRows(buffers, shape, r, Math.Min(CausalShape.RowTile, rows - r), position + r - start + 1, keys, start == 0);
+
+            // The next block's keys and values come to the cache while this one is multiplied.
+            int row = Math.Max(0, start - position), fetched = keys, tiles = CausalShape.Blocks(rows - row, CausalShape.RowTile);
+            int next = Math.Min(keys + CausalShape.KeyBlock, end - start), share = CausalShape.Blocks(next - keys, tiles);
+            for (; row < rows; row += CausalShape.RowTile)
+            {
+                for (int until = Math.Min(fetched + share, next); fetched < until; fetched++) Prefetch.Row(kv + fetched * kvRow, shape.Nope + shape.Value);
+                AttendRows(buffers, shape, row, Math.Min(CausalShape.RowTile, rows - row), position + row - start + 1, keys, start == 0);
+            }
         }
 
         for (int r = 0; r < rows; r++)

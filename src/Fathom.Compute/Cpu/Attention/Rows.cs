@@ -92,6 +92,28 @@ internal static unsafe class Rows<TSimd, TVector> where TSimd : struct, ISimd<TV
     }
 }
 
+/// <summary>
+/// Hints that memory will be read soon. The rows of one head lie far apart, which the processor's own prefetching does not
+/// follow. A hint may point past the end of a tensor: it never faults.
+/// </summary>
+internal static unsafe class Prefetch
+{
+    /// <summary>How many rows ahead to ask for when rows are read one after the other.</summary>
+    public const int Ahead = 6;
+
+    /// <summary>Asks for a row of floats.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Row(float* row, int count) => Bytes((byte*)row, count * sizeof(float));
+
+    /// <summary>Asks for a range of bytes.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Bytes(byte* start, int count)
+    {
+        if (!Sse.IsSupported) return;
+        for (int i = 0; i < count; i += 64) Sse.Prefetch1(start + i);
+    }
+}
+
 /// <summary>The transpose, in blocks of four by four.</summary>
 internal static unsafe class Transposition
 {
