@@ -52,10 +52,11 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
             s3 = TWidth.MultiplyAdd(a, TFormat.Load<TVector, TWidth>(w3 + at), s3);
         }
 
-        sums[0] = TWidth.Sum(s0) + Tail(i, depth, x, w0);
-        sums[1] = TWidth.Sum(s1) + Tail(i, depth, x, w1);
-        sums[2] = TWidth.Sum(s2) + Tail(i, depth, x, w2);
-        sums[3] = TWidth.Sum(s3) + Tail(i, depth, x, w3);
+        sums[0] = TWidth.Sum(s0);
+        sums[1] = TWidth.Sum(s1);
+        sums[2] = TWidth.Sum(s2);
+        sums[3] = TWidth.Sum(s3);
+        if (i < depth) AddTails(i, depth, x, w0, w1, w2, w3, sums);
     }
 
     /// <summary>The same for four rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
@@ -111,22 +112,27 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
             s33 = TWidth.MultiplyAdd(a, b3, s33);
         }
 
-        sums[0] = TWidth.Sum(s00) + Tail(i, depth, x, w0);
-        sums[1] = TWidth.Sum(s01) + Tail(i, depth, x, w1);
-        sums[2] = TWidth.Sum(s02) + Tail(i, depth, x, w2);
-        sums[3] = TWidth.Sum(s03) + Tail(i, depth, x, w3);
-        sums[4] = TWidth.Sum(s10) + Tail(i, depth, x1, w0);
-        sums[5] = TWidth.Sum(s11) + Tail(i, depth, x1, w1);
-        sums[6] = TWidth.Sum(s12) + Tail(i, depth, x1, w2);
-        sums[7] = TWidth.Sum(s13) + Tail(i, depth, x1, w3);
-        sums[8] = TWidth.Sum(s20) + Tail(i, depth, x2, w0);
-        sums[9] = TWidth.Sum(s21) + Tail(i, depth, x2, w1);
-        sums[10] = TWidth.Sum(s22) + Tail(i, depth, x2, w2);
-        sums[11] = TWidth.Sum(s23) + Tail(i, depth, x2, w3);
-        sums[12] = TWidth.Sum(s30) + Tail(i, depth, x3, w0);
-        sums[13] = TWidth.Sum(s31) + Tail(i, depth, x3, w1);
-        sums[14] = TWidth.Sum(s32) + Tail(i, depth, x3, w2);
-        sums[15] = TWidth.Sum(s33) + Tail(i, depth, x3, w3);
+        sums[0] = TWidth.Sum(s00);
+        sums[1] = TWidth.Sum(s01);
+        sums[2] = TWidth.Sum(s02);
+        sums[3] = TWidth.Sum(s03);
+        sums[4] = TWidth.Sum(s10);
+        sums[5] = TWidth.Sum(s11);
+        sums[6] = TWidth.Sum(s12);
+        sums[7] = TWidth.Sum(s13);
+        sums[8] = TWidth.Sum(s20);
+        sums[9] = TWidth.Sum(s21);
+        sums[10] = TWidth.Sum(s22);
+        sums[11] = TWidth.Sum(s23);
+        sums[12] = TWidth.Sum(s30);
+        sums[13] = TWidth.Sum(s31);
+        sums[14] = TWidth.Sum(s32);
+        sums[15] = TWidth.Sum(s33);
+        if (i == depth) return;
+        AddTails(i, depth, x, w0, w1, w2, w3, sums);
+        AddTails(i, depth, x1, w0, w1, w2, w3, sums + 4);
+        AddTails(i, depth, x2, w0, w1, w2, w3, sums + 8);
+        AddTails(i, depth, x3, w0, w1, w2, w3, sums + 12);
     }
 
     /// <summary>c += a[0] w_0 + … + a[7] w_7, in this order, for a range of columns.</summary>
@@ -144,6 +150,20 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
         nint i = 0;
         for (; i + TWidth.Count <= columns; i += TWidth.Count)
         {
+            // The same columns of the next eight rows: too far apart for the processor to guess.
+            if (Sse.IsSupported)
+            {
+                byte* w8 = w4 + 4 * pitch, w12 = w8 + 4 * pitch;
+                Sse.Prefetch0(w8);
+                Sse.Prefetch0(w8 + pitch);
+                Sse.Prefetch0(w8 + 2 * pitch);
+                Sse.Prefetch0(w8 + 3 * pitch);
+                Sse.Prefetch0(w12);
+                Sse.Prefetch0(w12 + pitch);
+                Sse.Prefetch0(w12 + 2 * pitch);
+                Sse.Prefetch0(w12 + 3 * pitch);
+            }
+
             TVector sum = TWidth.Load(c + i);
             sum = TWidth.MultiplyAdd(a0, TFormat.Load<TVector, TWidth>(w), sum);
             sum = TWidth.MultiplyAdd(a1, TFormat.Load<TVector, TWidth>(w + pitch), sum);
@@ -175,10 +195,16 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
         for (; i < columns; i++) c[i] += a * TFormat.LoadOne(w + i * TFormat.Size);
     }
 
-    private static float Tail(nint start, nint depth, float* x, byte* w)
+    // Apart from the sums over vectors: a call while these are in registers would move them all to the stack.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void AddTails(nint start, nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
     {
-        float sum = 0;
-        for (nint i = start; i < depth; i++) sum += x[i] * TFormat.LoadOne(w + i * TFormat.Size);
-        return sum;
+        for (nint i = start; i < depth; i++)
+        {
+            sums[0] += x[i] * TFormat.LoadOne(w0 + i * TFormat.Size);
+            sums[1] += x[i] * TFormat.LoadOne(w1 + i * TFormat.Size);
+            sums[2] += x[i] * TFormat.LoadOne(w2 + i * TFormat.Size);
+            sums[3] += x[i] * TFormat.LoadOne(w3 + i * TFormat.Size);
+        }
     }
 }

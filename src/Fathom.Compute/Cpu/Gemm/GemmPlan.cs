@@ -42,6 +42,9 @@ internal static class GemmPlan
     /// <summary>Panels of B that stay in the second-level cache together.</summary>
     public static int SecondLevelPanels(int depthBlock, int tileColumns) => Math.Max(1, SecondLevelElements / (Math.Max(1, depthBlock) * tileColumns));
 
+    /// <summary>Panels of adjacent columns that are packed together, for long reads; fewer where threads would find no work.</summary>
+    public static int PackPanels(int panels, int threads) => Math.Clamp(panels / (2 * threads), 1, 8);
+
     /// <summary>Row panels of a team tile, and into how many parts the columns are cut besides.</summary>
     /// <param name="rowPanels">Row panels of all products together.</param>
     /// <param name="columnPanels">Column panels of one product.</param>

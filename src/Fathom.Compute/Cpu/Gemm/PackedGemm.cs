@@ -123,7 +123,9 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
         {
             ref Slab slab = ref slabs[s];
             slab.FirstPackTile = packTiles;
-            packTiles += slab.Panels;
+            slab.PanelsOfPackTile = layout.DepthFirstB ? 1 : GemmPlan.PackPanels(slab.Panels, team.Size);
+            slab.PackColumnTiles = (slab.Panels + slab.PanelsOfPackTile - 1) / slab.PanelsOfPackTile;
+            packTiles = checked(packTiles + slab.PackColumnTiles * (int)((slab.Depth + slab.DepthBlock - 1) / Math.Max(1, slab.DepthBlock)));
             slab.FirstTile = tiles;
             slab.PanelsOfTile = (slab.Panels + columnParts - 1) / columnParts;
             slab.ColumnTiles = (slab.Panels + slab.PanelsOfTile - 1) / slab.PanelsOfTile;
@@ -172,37 +174,35 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
         public int Panels;
         public int DepthBlock;
         public int FirstPackTile;
+        public int PackColumnTiles;
+        public int PanelsOfPackTile;
         public int FirstTile;
         public int ColumnTiles;
         public int PanelsOfTile;
         public bool Accumulate;
     }
 
-    /// <summary>Packs one panel of B over the whole depth of its slab.</summary>
+    /// <summary>Packs a few panels of B over one block of the depth.</summary>
     private readonly struct PackJob(PackedGemm<TKernel, TVector, TWidth> gemm, ProductLayout layout) : ITileJob
     {
         public void Run(int tile, int worker)
         {
             ref Slab slab = ref gemm.slabs[gemm.FindSlab(tile, packing: true)];
-            int panel = tile - slab.FirstPackTile;
-            long column = (long)panel * TKernel.Columns;
-            int lines = (int)Math.Min(TKernel.Columns, slab.Columns - column);
-            byte* source = slab.B + column * (layout.DepthFirstB ? layout.StrideB : 1) * layout.FormatB.SizeInBytes();
-            for (long depth = 0; depth < slab.Depth; depth += slab.DepthBlock)
-            {
-                nint block = (nint)Math.Min(slab.DepthBlock, slab.Depth - depth);
-                float* to = gemm.packed.Pointer<float>() + slab.Packed + (depth * slab.Panels + panel * block) * TKernel.Columns;
-                if (layout.FormatB == DType.F32) Pack<SingleFormat>(source, depth, lines, block, to);
-                else Pack<BFloat16Format>(source, depth, lines, block, to);
-            }
+            tile -= slab.FirstPackTile;
+            long depth = (long)(tile / slab.PackColumnTiles) * slab.DepthBlock;
+            int panel = tile % slab.PackColumnTiles * slab.PanelsOfPackTile;
+            nint block = (nint)Math.Min(slab.DepthBlock, slab.Depth - depth);
+            int lines = (int)Math.Min((long)slab.PanelsOfPackTile * TKernel.Columns, slab.Columns - (long)panel * TKernel.Columns);
+            float* to = gemm.packed.Pointer<float>() + slab.Packed + (depth * slab.Panels + panel * block) * TKernel.Columns;
+            if (layout.FormatB == DType.F32) Pack<SingleFormat>(slab.B, (long)panel * TKernel.Columns, depth, lines, block, to);
+            else Pack<BFloat16Format>(slab.B, (long)panel * TKernel.Columns, depth, lines, block, to);
         }
 
-        private void Pack<TFormat>(byte* source, long depth, int lines, nint block, float* to) where TFormat : struct, IWeightFormat
+        private void Pack<TFormat>(byte* b, long column, long depth, int lines, nint block, float* to) where TFormat : struct, IWeightFormat
         {
-            if (layout.DepthFirstB)
-                Packing.Transpose<TFormat>(source + depth * TFormat.Size, (nint)layout.StrideB, lines, TKernel.Columns, block, (byte*)gemm.zeros.Address, to);
-            else
-                Packing.CopyColumns<TFormat, TVector, TWidth>(source + depth * layout.StrideB * TFormat.Size, (nint)layout.StrideB, lines, block, to);
+            nint stride = (nint)layout.StrideB;
+            if (layout.DepthFirstB) Packing.Transpose<TFormat>(b + (column * stride + depth) * TFormat.Size, stride, lines, TKernel.Columns, block, (byte*)gemm.zeros.Address, to);
+            else Packing.CopyColumns<TFormat, TVector, TWidth>(b + (depth * stride + column) * TFormat.Size, stride, lines, block, to);
         }
     }
 
@@ -236,14 +236,16 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
 
         private void PackRows(in Slab slab, long row, int rows, long depth, nint block, float* to)
         {
-            for (int r = 0; r < rows; r += TKernel.Rows, to += block * TKernel.Rows)
+            float* from = (float*)slab.A + (layout.DepthFirstA ? row * layout.StrideA + depth : depth * layout.StrideA + row);
+            nint stride = (nint)layout.StrideA;
+            if (!layout.DepthFirstA)
             {
-                int lines = Math.Min(TKernel.Rows, rows - r);
-                if (layout.DepthFirstA)
-                    Packing.Transpose<SingleFormat>(slab.A + ((row + r) * layout.StrideA + depth) * sizeof(float), (nint)layout.StrideA, lines, TKernel.Rows, block, (byte*)gemm.zeros.Address, to);
-                else
-                    Packing.CopyRows((float*)slab.A + (depth * layout.StrideA + row + r), (nint)layout.StrideA, lines, TKernel.Rows, block, to);
+                Packing.CopyRows(from, stride, rows, TKernel.Rows, block, to);
+                return;
             }
+
+            for (; rows > 0; rows -= TKernel.Rows, from += TKernel.Rows * stride, to += block * TKernel.Rows)
+                Packing.Transpose<SingleFormat>((byte*)from, stride, Math.Min(TKernel.Rows, rows), TKernel.Rows, block, (byte*)gemm.zeros.Address, to);
         }
 
         private void Compute(in Slab slab, long row, int rows, nint block, float* a, float* b, int panel, int endPanel, bool accumulate, float* edge)

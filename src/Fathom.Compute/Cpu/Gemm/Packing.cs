@@ -12,6 +12,9 @@ namespace Fathom.Compute.Cpu.Gemm;
 /// <summary>Copies operands into panels.</summary>
 internal static unsafe class Packing
 {
+    /// <summary>Steps of the depth that are asked for before their turn, where steps are so far apart that no processor guesses the next.</summary>
+    private const int StepsAhead = 12;
+
     /// <summary>Packs lines that are contiguous over the depth and <paramref name="stride"/> elements apart.</summary>
     /// <typeparam name="TFormat">Format of the source.</typeparam>
     /// <param name="source">First element of the first line.</param>
@@ -66,59 +69,73 @@ internal static unsafe class Packing
         }
     }
 
-    /// <summary>Packs two vectors of lines that are adjacent; steps of the depth are <paramref name="stride"/> elements apart.</summary>
+    /// <summary>Packs lines that are adjacent into panels of two vectors; steps of the depth are <paramref name="stride"/> elements apart.</summary>
     /// <typeparam name="TFormat">Format of the source.</typeparam>
     /// <typeparam name="TVector">The vector type.</typeparam>
     /// <typeparam name="TWidth">Its width: a panel has twice as many lines.</typeparam>
     /// <param name="source">First element of the first line.</param>
     /// <param name="stride">Elements from one step of the depth to the next.</param>
-    /// <param name="lines">Lines that exist, at most two vectors.</param>
+    /// <param name="lines">Lines that exist; the last panel may be ragged.</param>
     /// <param name="depth">Elements of a line.</param>
-    /// <param name="panel">[depth, 2 vectors].</param>
+    /// <param name="panel">[panels, depth, 2 vectors].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void CopyColumns<TFormat, TVector, TWidth>(byte* source, nint stride, int lines, nint depth, float* panel)
         where TFormat : struct, IWeightFormat
         where TVector : struct
         where TWidth : struct, IVectorWidth<TVector>
     {
-        if (lines < 2 * TWidth.Count)
+        int width = 2 * TWidth.Count, whole = lines / width;
+        nint next = depth * width, ahead = StepsAhead * stride * TFormat.Size;
+        // All panels advance together: a step of the depth is then read as one piece, however far apart the steps are.
+        for (nint i = 0; i < depth; i++)
         {
-            CopyRagged<TFormat>(source, stride, lines, 2 * TWidth.Count, depth, panel);
-            return;
+            byte* from = source + i * stride * TFormat.Size;
+            float* to = panel + i * width;
+            for (int p = 0; p < whole; p++, from += width * TFormat.Size, to += next)
+            {
+                Prefetch(from + ahead);
+                Prefetch(from + ahead + TWidth.Count * TFormat.Size);
+                TWidth.Store(TFormat.Load<TVector, TWidth>(from), to);
+                TWidth.Store(TFormat.Load<TVector, TWidth>(from + TWidth.Count * TFormat.Size), to + TWidth.Count);
+            }
         }
 
-        nint pitch = stride * TFormat.Size;
-        for (; depth > 0; depth--, source += pitch, panel += 2 * TWidth.Count)
-        {
-            TWidth.Store(TFormat.Load<TVector, TWidth>(source), panel);
-            TWidth.Store(TFormat.Load<TVector, TWidth>(source + TWidth.Count * TFormat.Size), panel + TWidth.Count);
-        }
+        if (whole * width < lines) CopyRagged<TFormat>(source + whole * width * TFormat.Size, stride, lines - whole * width, width, depth, panel + whole * next);
     }
 
-    /// <summary>Packs a few singles that are adjacent; steps of the depth are <paramref name="stride"/> elements apart.</summary>
+    /// <summary>Packs singles that are adjacent into narrow panels; steps of the depth are <paramref name="stride"/> elements apart.</summary>
     /// <param name="source">First element of the first line.</param>
     /// <param name="stride">Elements from one step of the depth to the next.</param>
-    /// <param name="lines">Lines that exist, at most <paramref name="width"/>.</param>
+    /// <param name="lines">Lines that exist; the last panel may be ragged.</param>
     /// <param name="width">Lines of a panel, 4 to 12.</param>
     /// <param name="depth">Elements of a line.</param>
-    /// <param name="panel">[depth, width].</param>
+    /// <param name="panel">[panels, depth, width].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void CopyRows(float* source, nint stride, int lines, int width, nint depth, float* panel)
     {
-        if (lines < width)
+        // Three vectors of four cover any such width; where they overlap they write the same values.
+        nint middle = Math.Min(4, width - 4), last = width - 4, next = depth * width, ahead = StepsAhead * stride;
+        int whole = lines / width;
+        for (nint i = 0; i < depth; i++)
         {
-            CopyRagged<SingleFormat>((byte*)source, stride, lines, width, depth, panel);
-            return;
+            float* from = source + i * stride;
+            float* to = panel + i * width;
+            for (int p = 0; p < whole; p++, from += width, to += next)
+            {
+                Prefetch(from + ahead);
+                Vector128.Load(from).Store(to);
+                Vector128.Load(from + middle).Store(to + middle);
+                Vector128.Load(from + last).Store(to + last);
+            }
         }
 
-        // Three vectors of four cover any such width; where they overlap they write the same values.
-        nint middle = Math.Min(4, width - 4), last = width - 4;
-        for (; depth > 0; depth--, source += stride, panel += width)
-        {
-            Vector128.Load(source).Store(panel);
-            Vector128.Load(source + middle).Store(panel + middle);
-            Vector128.Load(source + last).Store(panel + last);
-        }
+        if (whole * width < lines) CopyRagged<SingleFormat>((byte*)(source + whole * width), stride, lines - whole * width, width, depth, panel + whole * next);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(void* address)
+    {
+        if (Sse.IsSupported) Sse.Prefetch0(address);
     }
 
     private static void CopyRagged<TFormat>(byte* source, nint stride, int lines, int width, nint depth, float* panel)

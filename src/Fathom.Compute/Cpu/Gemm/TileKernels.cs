@@ -2,6 +2,7 @@
 // panels. Each value of A is broadcast once and meets both vectors of B, so that the multipliers never wait for loads. The
 // accumulators are named locals on purpose: arrays of vectors do not live in registers.
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Fathom.Compute.Cpu.Gemm;
 
@@ -37,6 +38,7 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
     [SkipLocalsInit]
     public static void Run(nint depth, float* a, float* b, float* c, nint stride, bool accumulate)
     {
+        for (nint row = 0; row < Rows; row++) Prefetch(c + row * stride);
         TVector b0, b1, scalar;
         TVector c0L = TWidth.Zero, c0R = TWidth.Zero;
         TVector c1L = TWidth.Zero, c1R = TWidth.Zero;
@@ -108,6 +110,16 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
         Store(c11L, c11R, c + 11 * stride, accumulate);
     }
 
+    // C is asked for before the sums begin, so that it is there when they end.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(float* c)
+    {
+        if (!Sse.IsSupported) return;
+        Sse.Prefetch0(c);
+        Sse.Prefetch0(c + TWidth.Count);
+        Sse.Prefetch0(c + 2 * TWidth.Count - 1);
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Store(TVector left, TVector right, float* c, bool accumulate)
     {
@@ -135,6 +147,7 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
     [SkipLocalsInit]
     public static void Run(nint depth, float* a, float* b, float* c, nint stride, bool accumulate)
     {
+        for (nint row = 0; row < Rows; row++) Prefetch(c + row * stride);
         TVector b0, b1, scalar;
         TVector c0L = TWidth.Zero, c0R = TWidth.Zero;
         TVector c1L = TWidth.Zero, c1R = TWidth.Zero;
@@ -174,6 +187,16 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
         Store(c3L, c3R, c + 3 * stride, accumulate);
         Store(c4L, c4R, c + 4 * stride, accumulate);
         Store(c5L, c5R, c + 5 * stride, accumulate);
+    }
+
+    // C is asked for before the sums begin, so that it is there when they end.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(float* c)
+    {
+        if (!Sse.IsSupported) return;
+        Sse.Prefetch0(c);
+        Sse.Prefetch0(c + TWidth.Count);
+        Sse.Prefetch0(c + 2 * TWidth.Count - 1);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
