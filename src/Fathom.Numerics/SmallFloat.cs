@@ -1,0 +1,183 @@
+// Conversion between singles and any narrower IEEE-like format, written once over the format's numbers.
+//   narrowing  a normal result is the single's bits with the exponent rebiased, rounded by adding half of the last kept bit
+//              (less one if that bit is even) and shifted down; a subnormal result is rounded by the hardware, adding a power
+//              of two whose last mantissa bit weighs as much as the format's smallest value
+//   widening   the code shifted into place is a single that is too small by the difference of the biases; one product with a
+//              power of two repairs that, subnormals included. It needs subnormal singles: flush-to-zero must be off
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace Fathom.Numerics;
+
+/// <summary>The numbers that define a narrow float format with a sign bit above exponent and mantissa.</summary>
+internal interface ISmallFloatLayout
+{
+    /// <summary>Bits in all: 8 or 16.</summary>
+    static abstract int Bits { get; }
+
+    /// <summary>Stored mantissa bits.</summary>
+    static abstract int MantissaBits { get; }
+
+    /// <summary>Exponent bias.</summary>
+    static abstract int Bias { get; }
+
+    /// <summary>Magnitude code of the largest finite value; the code after it is what an unsaturated overflow gives.</summary>
+    static abstract uint MaxCode { get; }
+
+    /// <summary>Magnitude code that a NaN is narrowed to.</summary>
+    static abstract uint NaNCode { get; }
+}
+
+/// <summary>E4M3FN.</summary>
+internal readonly struct E4M3Layout : ISmallFloatLayout
+{
+    public static int Bits => 8;
+
+    public static int MantissaBits => 3;
+
+    public static int Bias => 7;
+
+    public static uint MaxCode => 0x7E;
+
+    public static uint NaNCode => 0x7F;
+}
+
+/// <summary>E5M2.</summary>
+internal readonly struct E5M2Layout : ISmallFloatLayout
+{
+    public static int Bits => 8;
+
+    public static int MantissaBits => 2;
+
+    public static int Bias => 15;
+
+    public static uint MaxCode => 0x7B;
+
+    public static uint NaNCode => 0x7F;
+}
+
+/// <summary>IEEE 754 half.</summary>
+internal readonly struct HalfLayout : ISmallFloatLayout
+{
+    public static int Bits => 16;
+
+    public static int MantissaBits => 10;
+
+    public static int Bias => 15;
+
+    public static uint MaxCode => 0x7BFF;
+
+    public static uint NaNCode => 0x7E00;
+}
+
+/// <summary>Conversions of one format, one value or one vector of codes in 32-bit lanes at a time.</summary>
+internal static class SmallFloat<TLayout> where TLayout : struct, ISmallFloatLayout
+{
+    private const uint SingleInfinity = 0x7F800000;
+
+    private static int Shift => 23 - TLayout.MantissaBits;
+
+    private static uint MagnitudeMask => (1u << (TLayout.Bits - 1)) - 1;
+
+    // 2^(127 - bias) as a single: the factor that undoes the difference of the biases.
+    private static uint Rescale => (uint)(254 - TLayout.Bias) << 23;
+
+    private static uint Rebias => (uint)(127 - TLayout.Bias) << 23;
+
+    // Smallest single whose result is normal.
+    private static uint SmallestNormal => Rebias + (1u << 23);
+
+    private static uint SubnormalMagic => (uint)(127 - TLayout.Bias + Shift + 1) << 23;
+
+    /// <summary>The code nearest to a value, ties to even.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static uint Encode(float value, bool saturate)
+    {
+        uint bits = BitConverter.SingleToUInt32Bits(value);
+        uint magnitude = bits & 0x7FFFFFFF;
+        uint code;
+        if (magnitude < SmallestNormal)
+        {
+            float magic = BitConverter.UInt32BitsToSingle(SubnormalMagic);
+            code = BitConverter.SingleToUInt32Bits(BitConverter.UInt32BitsToSingle(magnitude) + magic) - SubnormalMagic;
+        }
+        else
+        {
+            uint rebiased = magnitude - Rebias;
+            code = (rebiased + (1u << (Shift - 1)) - 1 + (rebiased >> Shift & 1)) >> Shift;
+        }
+
+        code = Math.Min(code, saturate ? TLayout.MaxCode : TLayout.MaxCode + 1);
+        if (magnitude > SingleInfinity) code = TLayout.NaNCode;
+        return code | bits >> 31 << (TLayout.Bits - 1);
+    }
+
+    /// <inheritdoc cref="Encode(float, bool)"/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<uint> Encode(Vector256<float> value, bool saturate)
+    {
+        Vector256<uint> bits = value.AsUInt32();
+        Vector256<uint> magnitude = bits & Vector256.Create(0x7FFFFFFFu);
+        Vector256<uint> magic = Vector256.Create(SubnormalMagic);
+        Vector256<uint> subnormal = (magnitude.AsSingle() + magic.AsSingle()).AsUInt32() - magic;
+        Vector256<uint> rebiased = magnitude - Vector256.Create(Rebias);
+        Vector256<uint> odd = rebiased >>> Shift & Vector256<uint>.One;
+        Vector256<uint> normal = (rebiased + Vector256.Create((1u << (Shift - 1)) - 1) + odd) >>> Shift;
+        Vector256<uint> code = Vector256.ConditionalSelect(
+            Vector256.LessThan(magnitude, Vector256.Create(SmallestNormal)), subnormal, normal);
+        code = Vector256.Min(code, Vector256.Create(saturate ? TLayout.MaxCode : TLayout.MaxCode + 1));
+        code = Vector256.ConditionalSelect(
+            Vector256.GreaterThan(magnitude, Vector256.Create(SingleInfinity)), Vector256.Create(TLayout.NaNCode), code);
+        return code | bits >>> 31 << (TLayout.Bits - 1);
+    }
+
+    /// <inheritdoc cref="Encode(float, bool)"/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<uint> Encode(Vector512<float> value, bool saturate)
+    {
+        Vector512<uint> bits = value.AsUInt32();
+        Vector512<uint> magnitude = bits & Vector512.Create(0x7FFFFFFFu);
+        Vector512<uint> magic = Vector512.Create(SubnormalMagic);
+        Vector512<uint> subnormal = (magnitude.AsSingle() + magic.AsSingle()).AsUInt32() - magic;
+        Vector512<uint> rebiased = magnitude - Vector512.Create(Rebias);
+        Vector512<uint> odd = rebiased >>> Shift & Vector512<uint>.One;
+        Vector512<uint> normal = (rebiased + Vector512.Create((1u << (Shift - 1)) - 1) + odd) >>> Shift;
+        Vector512<uint> code = Vector512.ConditionalSelect(
+            Vector512.LessThan(magnitude, Vector512.Create(SmallestNormal)), subnormal, normal);
+        code = Vector512.Min(code, Vector512.Create(saturate ? TLayout.MaxCode : TLayout.MaxCode + 1));
+        code = Vector512.ConditionalSelect(
+            Vector512.GreaterThan(magnitude, Vector512.Create(SingleInfinity)), Vector512.Create(TLayout.NaNCode), code);
+        return code | bits >>> 31 << (TLayout.Bits - 1);
+    }
+
+    /// <summary>The value of a code; exact.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Decode(uint code)
+    {
+        uint magnitude = code & MagnitudeMask;
+        float scaled = BitConverter.UInt32BitsToSingle(magnitude << Shift) * BitConverter.UInt32BitsToSingle(Rescale);
+        uint bits = BitConverter.SingleToUInt32Bits(scaled);
+        if (magnitude > TLayout.MaxCode) bits |= SingleInfinity;
+        return BitConverter.UInt32BitsToSingle(bits | code >> (TLayout.Bits - 1) << 31);
+    }
+
+    /// <inheritdoc cref="Decode(uint)"/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> Decode(Vector256<uint> code)
+    {
+        Vector256<uint> magnitude = code & Vector256.Create(MagnitudeMask);
+        Vector256<uint> bits = ((magnitude << Shift).AsSingle() * Vector256.Create(Rescale).AsSingle()).AsUInt32();
+        bits |= Vector256.GreaterThan(magnitude, Vector256.Create(TLayout.MaxCode)) & Vector256.Create(SingleInfinity);
+        return (bits | code >>> (TLayout.Bits - 1) << 31).AsSingle();
+    }
+
+    /// <inheritdoc cref="Decode(uint)"/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Decode(Vector512<uint> code)
+    {
+        Vector512<uint> magnitude = code & Vector512.Create(MagnitudeMask);
+        Vector512<uint> bits = ((magnitude << Shift).AsSingle() * Vector512.Create(Rescale).AsSingle()).AsUInt32();
+        bits |= Vector512.GreaterThan(magnitude, Vector512.Create(TLayout.MaxCode)) & Vector512.Create(SingleInfinity);
+        return (bits | code >>> (TLayout.Bits - 1) << 31).AsSingle();
+    }
+}
