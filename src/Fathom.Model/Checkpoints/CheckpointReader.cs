@@ -1,0 +1,216 @@
+// Weights as singles, whatever the checkpoint stores. FP8 weights are multiplied with their block's scale:
+//   w[i, j] = code[i, j] · scale_inv[i / rows, j / columns]
+// The traps: `scale_inv` is the multiplier, not its inverse; and the last blocks may be partial, so the scale's shape is
+// rounded up. Experts that are stored stacked ([E, ...], as transformers 5 holds them in memory) are read as single experts.
+using System.Diagnostics.CodeAnalysis;
+using System.Numerics;
+using Fathom.Compute;
+using Fathom.Numerics;
+
+namespace Fathom.Model;
+
+/// <summary>Reads tensors of a checkpoint into FP32. Safe on any thread.</summary>
+/// <param name="checkpoint">Where the weights are.</param>
+/// <param name="quantization">The block size of FP8 weights; 128 × 128 where null.</param>
+public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? quantization = null)
+{
+    private const string ScaleSuffix = "_scale_inv";
+    private readonly QuantizationConfig blocks = quantization ?? new QuantizationConfig();
+
+    /// <summary>Whether a tensor can be read under this name, be it as such or out of stacked experts.</summary>
+    public bool Contains(string name) => checkpoint.Contains(name) || TryFindStacked(name, out _);
+
+    /// <summary>A tensor's dimensions.</summary>
+    /// <exception cref="FathomException">There is no such tensor.</exception>
+    public long[] ShapeOf(string name)
+    {
+        if (checkpoint.TryGet(name, out SafetensorsEntry? entry)) return entry.Shape;
+        if (!TryFindStacked(name, out StackedExpert? stacked)) throw Missing(name);
+        long[] shape = checkpoint.Entry(stacked.Name).Shape;
+        return shape.Length == 3 ? [shape[1] / stacked.Parts, shape[2]] : throw NotStacked(stacked.Name, shape);
+    }
+
+    /// <summary>Reads a tensor into FP32 memory of the same shape, rows possibly apart.</summary>
+    /// <exception cref="FathomException">There is no such tensor, its shape or type is another, or its scale does not fit.</exception>
+    public void ReadF32(string name, in Tensor destination)
+    {
+        if (destination.DType != DType.F32 || destination.IsReadOnly) throw new ArgumentException($"reading '{name}' needs writable F32, not {destination}");
+        Tensor source = Find(name, out string stored, out long firstRow);
+        if (source.Shape != destination.Shape)
+            throw new FathomException($"{checkpoint.Path}: tensor '{name}' has shape {source.Shape}, {destination.Shape} is expected; does config.json belong to these weights?");
+        CheckFloat(name, source.DType);
+        if (source.DType is DType.F8E4M3 or DType.F8E5M2 && checkpoint.Contains(stored + ScaleSuffix))
+            ReadScaled(stored, source, firstRow, destination);
+        else if (source.DType == DType.F8E4M3)
+            throw new FathomException($"{checkpoint.Path}: '{name}' is F8_E4M3 but there is no '{stored + ScaleSuffix}' to scale it with");
+        else
+            ReadPlain(source, destination);
+        GC.KeepAlive(source.Owner);
+        GC.KeepAlive(destination.Owner);
+    }
+
+    /// <summary>Reads a tensor of at most 2^31 - 1 elements into a span.</summary>
+    /// <exception cref="FathomException">As above, or the span has another length.</exception>
+    public unsafe void ReadF32(string name, Span<float> destination)
+    {
+        long[] shape = ShapeOf(name);
+        var view = new Shape(shape.Length == 0 ? [1] : shape);
+        if (view.Elements != destination.Length)
+            throw new FathomException($"{checkpoint.Path}: tensor '{name}' has shape {view}, room for {destination.Length} elements was given");
+        fixed (float* pointer = destination) ReadF32(name, new Tensor((nint)pointer, DType.F32, view, null));
+    }
+
+    /// <summary>Reads a tensor of at most 2^31 - 1 elements into a new array.</summary>
+    /// <exception cref="FathomException">As above.</exception>
+    public float[] ReadF32(string name)
+    {
+        long elements = 1;
+        foreach (long size in ShapeOf(name)) elements *= size;
+        if (elements > Array.MaxLength / sizeof(float)) throw new FathomException($"{checkpoint.Path}: tensor '{name}' is too large for an array");
+        var result = new float[elements];
+        ReadF32(name, result);
+        return result;
+    }
+
+    /// <summary>Reads many tensors, several at a time.</summary>
+    /// <exception cref="FathomException">As above; the first failure in the order of the list.</exception>
+    public void ReadF32(IReadOnlyList<(string Name, Tensor Destination)> tensors)
+    {
+        var failures = new FathomException?[tensors.Count];
+        Parallel.For(0, tensors.Count, i =>
+        {
+            try
+            {
+                ReadF32(tensors[i].Name, tensors[i].Destination);
+            }
+            catch (FathomException e)
+            {
+                failures[i] = e;
+            }
+        });
+        if (failures.FirstOrDefault(e => e is not null) is FathomException first) throw new FathomException(first.Message, first);
+    }
+
+    private static void ReadPlain(in Tensor source, in Tensor destination)
+    {
+        const int Piece = 1 << 22;
+        bool whole = destination.IsContiguous;
+        long rows = whole ? 1 : source.Rows, columns = whole ? source.Elements : source.Columns;
+        for (long row = 0; row < rows; row++)
+        {
+            for (long column = 0; column < columns; column += Piece)
+                Convert(source, destination, row, column, (int)Math.Min(Piece, columns - column));
+        }
+    }
+
+    private void ReadScaled(string stored, in Tensor source, long firstRow, in Tensor destination)
+    {
+        SafetensorsEntry weight = checkpoint.Entry(stored), scale = checkpoint.Entry(stored + ScaleSuffix);
+        if (source.Shape.Rank != 2) throw new FathomException($"{checkpoint.Path}: '{stored}' is {weight}; block scales belong to matrices");
+        CheckFloat(scale.Name, scale.DType);
+        long[] stack = weight.Shape[..^2];
+        long rowBlocks = Blocks(weight.Shape[^2], blocks.BlockRows), columnBlocks = Blocks(weight.Shape[^1], blocks.BlockColumns);
+        long[] expected = [.. stack, rowBlocks, columnBlocks];
+        if (!scale.Shape.AsSpan().SequenceEqual(expected) || scale.DType is DType.F8E4M3 or DType.F8E5M2)
+        {
+            throw new FathomException(
+                $"{checkpoint.Path}: '{scale.Name}' is {scale}, expected F32 {SafetensorsEntry.FormatShape(expected)} for weights {SafetensorsEntry.FormatShape(weight.Shape)} in blocks of {blocks.BlockRows} x {blocks.BlockColumns}");
+        }
+
+        if (columnBlocks == 0) return;
+        Tensor scales = checkpoint.Get(scale.Name).Reshape(new Shape(scale.Elements / columnBlocks, columnBlocks));
+        var row = new float[columnBlocks];
+        long current = -1;
+        long height = weight.Shape[^2];
+        for (long i = 0; i < source.Rows; i++)
+        {
+            // Rows of the stack's matrices count on; each matrix has blocks of its own.
+            long block = (firstRow + i) / height * rowBlocks + (firstRow + i) % height / blocks.BlockRows;
+            if (block != current) ConvertRow(scales, block, row);
+            current = block;
+            ScaleRow(source, destination, i, row, blocks.BlockColumns);
+        }
+
+        GC.KeepAlive(scales.Owner);
+    }
+
+    private static void ScaleRow(in Tensor source, in Tensor destination, long row, float[] scales, int width)
+    {
+        for (long start = 0, block = 0; start < source.Columns; start += width, block++)
+        {
+            Span<float> part = Convert(source, destination, row, start, (int)Math.Min(width, source.Columns - start));
+            float scale = scales[block];
+            int i = 0;
+            for (var vector = new Vector<float>(scale); i + Vector<float>.Count <= part.Length; i += Vector<float>.Count)
+                (new Vector<float>(part[i..]) * vector).CopyTo(part[i..]);
+            for (; i < part.Length; i++) part[i] *= scale;
+        }
+    }
+
+    private static unsafe Span<float> Convert(in Tensor source, in Tensor destination, long row, long column, int count)
+    {
+        int size = source.DType.SizeInBytes();
+        var from = new ReadOnlySpan<byte>((byte*)source.Address + (row * source.RowStride + column) * size, count * size);
+        var to = new Span<float>((float*)destination.Address + row * destination.RowStride + column, count);
+        NumberFormats.ConvertToSingle(source.DType, from, to);
+        return to;
+    }
+
+    private static unsafe void ConvertRow(in Tensor source, long row, Span<float> destination)
+    {
+        int size = source.DType.SizeInBytes();
+        var from = new ReadOnlySpan<byte>((byte*)source.Address + row * source.RowStride * size, destination.Length * size);
+        NumberFormats.ConvertToSingle(source.DType, from, destination);
+    }
+
+    private static long Blocks(long size, int block) => size / block + (size % block > 0 ? 1 : 0);
+
+    private Tensor Find(string name, out string stored, out long firstRow)
+    {
+        (stored, firstRow) = (name, 0);
+        if (checkpoint.Contains(name)) return checkpoint.Get(name);
+        if (!TryFindStacked(name, out StackedExpert? stacked)) throw Missing(name);
+        stored = stacked.Name;
+        Tensor all = checkpoint.Get(stored);
+        if (all.Shape.Rank != 3 || all.Shape[1] % stacked.Parts != 0) throw NotStacked(stored, checkpoint.Entry(stored).Shape);
+        if (stacked.Expert >= all.Shape[0])
+            throw new FathomException($"{checkpoint.Path}: '{name}' should be entry {stacked.Expert} of '{stored}', which has {all.Shape[0]}");
+        long rows = all.Shape[1] / stacked.Parts;
+        firstRow = stacked.Expert * all.Shape[1] + stacked.Part * rows;
+        return all.At(stacked.Expert).Slice(stacked.Part * rows, rows);
+    }
+
+    // ….experts.7.up_proj.weight: the second half of the rows of entry 7 of ….experts.gate_up_proj; down_proj is whole.
+    private bool TryFindStacked(string name, [NotNullWhen(true)] out StackedExpert? result)
+    {
+        result = null;
+        const string Marker = ".mlp.experts.", Suffix = ".weight";
+        int marker = name.IndexOf(Marker, StringComparison.Ordinal);
+        if (marker < 0 || !name.EndsWith(Suffix, StringComparison.Ordinal)) return false;
+        string[] parts = name[(marker + Marker.Length)..^Suffix.Length].Split('.');
+        if (parts.Length != 2 || !int.TryParse(parts[0], System.Globalization.NumberStyles.None, null, out int expert)) return false;
+        string folder = name[..(marker + Marker.Length)];
+        result = parts[1] switch
+        {
+            "gate_proj" => new StackedExpert(folder + "gate_up_proj", expert, 0, 2),
+            "up_proj" => new StackedExpert(folder + "gate_up_proj", expert, 1, 2),
+            "down_proj" => new StackedExpert(folder + "down_proj", expert, 0, 1),
+            _ => null,
+        };
+        if (result is not null && !checkpoint.Contains(result.Name)) result = null;
+        return result is not null;
+    }
+
+    private void CheckFloat(string name, DType type)
+    {
+        if (type is not (DType.F32 or DType.F64 or DType.F16 or DType.BF16 or DType.F8E4M3 or DType.F8E5M2 or DType.F8E8M0))
+            throw new FathomException($"{checkpoint.Path}: tensor '{name}' is {type.SafetensorsName()}, a float type is expected");
+    }
+
+    private FathomException Missing(string name) => new($"{checkpoint.Path}: there is no tensor '{name}'");
+
+    private FathomException NotStacked(string name, long[] shape) =>
+        new($"{checkpoint.Path}: '{name}' has shape {SafetensorsEntry.FormatShape(shape)}, stacked experts are [experts, rows, columns]");
+
+    private sealed record StackedExpert(string Name, int Expert, int Part, int Parts);
+}
