@@ -1,1 +1,38 @@
-System.Console.WriteLine("fathom");
+// The `fathom` command. It reads arguments, calls one verb and turns errors into one line and an exit code; a stack trace is
+// shown only with FATHOM_DEBUG=1.
+using System.CommandLine;
+using System.CommandLine.Invocation;
+using Fathom.Cli.Terminal;
+using Fathom.Cli.Verbs;
+
+var root = new RootCommand("Fathom: train a DeepSeek-V3 model on your own text, and talk to it.")
+{
+    QuickstartVerb.Create(),
+    TrainVerb.Create(),
+    ChatVerb.Create(),
+    GenerateVerb.Create(),
+    EvaluateVerb.Create(),
+    ModelVerb.Create(),
+    TokenizeVerb.Create(),
+    ForwardVerb.Create(),
+    VersionVerb.Create(),
+};
+
+ParseResult parsed = root.Parse(args);
+if (parsed.Action is ParseErrorAction)
+{
+    foreach (var error in parsed.Errors) Errors.Write(error.Message);
+    string verb = parsed.CommandResult.Command is RootCommand ? "" : " " + parsed.CommandResult.Command.Name;
+    Console.Error.WriteLine($"See: {CommandName.Text}{verb} --help");
+    return ExitCode.BadInput;
+}
+
+try
+{
+    // Signals are the verbs' own: a run finishes its step and saves, a chat stops its answer.
+    return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+}
+catch (Exception error)
+{
+    return Errors.Report(error);
+}

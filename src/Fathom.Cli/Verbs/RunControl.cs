@@ -1,0 +1,61 @@
+// What `train` and `quickstart` have in common: train with the view up until the end or Ctrl-C, export, and say what happened.
+using Fathom.Cli.Terminal;
+using Fathom.Compute.Cpu;
+using Fathom.Numerics;
+using Fathom.Training;
+
+namespace Fathom.Cli.Verbs;
+
+/// <summary>Drives a training run from the terminal.</summary>
+internal static class RunControl
+{
+    /// <summary>Starts or resumes a run, with the machine's peak measured for the share that metrics and view show.</summary>
+    /// <param name="device">Where to train.</param>
+    /// <param name="open">Opens the run.</param>
+    public static TrainingRun Open(CpuDevice device, Func<TrainingRun> open)
+    {
+        double peak = MachinePeaks.Measure(device.Team).TeamGigaflops * 1e9;
+        TrainingRun run = open();
+        run.PeakFlops = peak;
+        return run;
+    }
+
+    /// <summary>Trains to the end or until asked to stop, then exports the model.</summary>
+    /// <returns>Whether the run reached its end; if not, how to go on has been said.</returns>
+    /// <exception cref="FailedRunException">A checkpoint or the model could not be written.</exception>
+    /// <exception cref="NonFiniteLossException">Training diverged; the message names the last good checkpoint.</exception>
+    public static bool Train(TrainingRun run, IRunView view, CancellationToken stop)
+    {
+        try
+        {
+            bool finished = view.Follow(() => run.Train(stop));
+            string folder = run.Export();
+            if (finished)
+            {
+                Console.WriteLine($"model      {CommandName.Argument(folder)}");
+                return true;
+            }
+        }
+        catch (FathomException error)
+        {
+            throw new FailedRunException($"{error.Message}; when that is mended, go on with: {ResumeCommand(run.Directory.Path)}", error);
+        }
+        catch (NonFiniteLossException error)
+        {
+            string good = LastCheckpoint(run) is { } folder ? $"the last good checkpoint is {CommandName.Argument(folder)}" : "there is no earlier checkpoint";
+            throw new FailedRunException($"training diverged at {error.Message}; {good}; try a smaller learning rate", error);
+        }
+
+        Console.WriteLine($"stopped    after step {run.Trainer.State.Step}; everything is saved. Go on with:");
+        Console.WriteLine($"  {ResumeCommand(run.Directory.Path)}");
+        return false;
+    }
+
+    /// <summary>The command that goes on with a run.</summary>
+    public static string ResumeCommand(string path) => $"{CommandName.Text} train --resume {CommandName.Argument(path)}";
+
+    /// <summary>A run directory's name where none was given: runs/name-time.</summary>
+    public static string DefaultDirectory(string name) => Path.Combine("runs", $"{name}-{DateTime.Now:yyyyMMdd-HHmmss}");
+
+    private static string? LastCheckpoint(TrainingRun run) => new CheckpointStore(run.Directory, run.Config.KeepCheckpoints).Folders().FirstOrDefault();
+}
