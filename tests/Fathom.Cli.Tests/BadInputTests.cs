@@ -41,7 +41,7 @@ public sealed class BadInputTests(ITestOutputHelper output)
     [Theory]
     [InlineData("""{"data": {"path": "."}, "model": "small", "steps": 1, "lerning_rate": 1}""", "lerning_rate")]
     [InlineData("""{"data": {"path": "."}, "model": "small"}""", "steps give steps, tokens or seconds")]
-    [InlineData("""{"data": {"path": "."}, "model": {"hidden_size": -4}, "steps": 1}""", "hidden_size")]
+    [InlineData("""{"data": {"path": "."}, "model": {"model_type": "deepseek_v3", "hidden_size": -4}, "steps": 1}""", "hidden_size")]
     [InlineData("""{"data": {"type": "batches"}, "model": "small", "steps": 1}""", "needs file and tensor")]
     [InlineData("{", "config.json")]
     public void A_wrong_training_configuration_names_the_field(string json, string message)
