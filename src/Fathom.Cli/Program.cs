@@ -15,13 +15,15 @@ var root = new RootCommand("Fathom: train a DeepSeek-V3 model on your own text, 
     ModelVerb.Create(),
     TokenizeVerb.Create(),
     ForwardVerb.Create(),
+    BenchVerb.Create(),
     VersionVerb.Create(),
 };
 
-ParseResult parsed = root.Parse(args);
+ParseResult parsed = root.Parse(args.Length > 0 ? args : ["--help"]);
 if (parsed.Action is ParseErrorAction)
 {
-    foreach (var error in parsed.Errors) Errors.Write(error.Message);
+    // The last is the most particular: what is wrong before what is missing.
+    Errors.Write(string.Join("; ", parsed.Errors.Reverse().Select(error => error.Message.TrimEnd('.'))));
     string verb = parsed.CommandResult.Command is RootCommand ? "" : " " + parsed.CommandResult.Command.Name;
     Console.Error.WriteLine($"See: {CommandName.Text}{verb} --help");
     return ExitCode.BadInput;

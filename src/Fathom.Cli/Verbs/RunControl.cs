@@ -14,9 +14,8 @@ internal static class RunControl
     /// <param name="open">Opens the run.</param>
     public static TrainingRun Open(CpuDevice device, Func<TrainingRun> open)
     {
-        double peak = MachinePeaks.Measure(device.Team).TeamGigaflops * 1e9;
         TrainingRun run = open();
-        run.PeakFlops = peak;
+        run.PeakFlops = MachinePeaks.Measure(device.Team).TeamGigaflops * 1e9;
         return run;
     }
 

@@ -1,0 +1,62 @@
+// A whole training step of the preset `small` at sequence 512: forward, backward, clipping, AdamW, routing bias. FLOPs are the
+// model's: nothing is counted for norms, softmax, optimizer or recomputation. The MTP module is computed, so it is counted.
+using Fathom.Model;
+using Fathom.Numerics;
+using Fathom.Text;
+using Fathom.Training;
+
+namespace Fathom.Cli.Benchmarks;
+
+/// <summary>Share of the multiply-add peak of a training step, and what it allocates.</summary>
+internal static class TrainingBenchmark
+{
+    private const int SequenceLength = 512, MicroBatch = 4;
+
+    /// <summary>Rows for the step's speed and for its managed allocations.</summary>
+    public static IEnumerable<BenchmarkRow> Run(Sampling sampling)
+    {
+        ModelConfig model = ModelPresets.Get("small");
+        var config = new TrainingConfig
+        {
+            Model = "small",
+            Data = new DataConfig(),
+            SequenceLength = SequenceLength,
+            MicroBatch = MicroBatch,
+            BatchSize = Schedule.Constant(MicroBatch),
+            Steps = 1_000_000,
+        };
+        var trainer = new Trainer(sampling.Device, model, config, new RandomTokens(model.VocabSize));
+        double flops = (double)MicroBatch * SequenceLength * (new ModelSize(model).TrainingFlopsPerToken(SequenceLength) + MtpFlopsPerToken(model));
+        for (int i = 0; i < 3; i++) trainer.Step();
+        BenchmarkRow speed = sampling.Rate(
+            $"training step, small, {MicroBatch} x {SequenceLength} tokens", flops, Yardstick.FmaPeak, Goal.Share(0.45), () => trainer.Step());
+        yield return speed with { Note = $"{Terminal.Numbers.Short(speed.Value * 1e9 / flops * MicroBatch * SequenceLength)} tokens/s" };
+
+        const int Steps = 4;
+        double bytes = (double)Sampling.AllocatedBytes(() => trainer.Step(), Steps) / Steps;
+        yield return new BenchmarkRow("managed bytes allocated in a training step", bytes, "bytes", new Goal(0, AtLeast: false, "0"));
+    }
+
+    /// <summary>6 FLOPs per token for each active parameter of the modules and of the head that each uses again, and attention as of a layer.</summary>
+    private static double MtpFlopsPerToken(ModelConfig model)
+    {
+        var size = new ModelSize(model);
+        double attention = (size.TrainingFlopsPerToken(SequenceLength) - 6.0 * size.ActiveMatrixParameters) / model.NumHiddenLayers;
+        long active = size.Rows().Where(row => row.Part.StartsWith("MTP", StringComparison.Ordinal)).Sum(row => row.Active);
+        return 6.0 * active + model.NumNextnPredictLayers * (6.0 * model.VocabSize * model.HiddenSize + attention);
+    }
+
+    /// <summary>Tokens without meaning: the time of a step depends on them only through the experts' loads.</summary>
+    private sealed class RandomTokens(int vocabulary) : ITokenBatches
+    {
+        public int SequenceLength => TrainingBenchmark.SequenceLength;
+
+        public long SamplesPerEpoch => long.MaxValue;
+
+        public void Fill(long sampleIndex, Span<int> tokens)
+        {
+            var random = new Philox(7, "benchmark tokens");
+            for (int i = 0; i < tokens.Length; i++) tokens[i] = (int)(random.UniformDouble((ulong)(sampleIndex * tokens.Length + i)) * vocabulary);
+        }
+    }
+}

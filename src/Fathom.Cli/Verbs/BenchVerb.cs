@@ -1,0 +1,106 @@
+// Speeds of this machine with the yardsticks they are shares of, all in one run, so that a number never stands beside a peak of
+// another day.
+using System.CommandLine;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Fathom.Cli.Benchmarks;
+using Fathom.Cli.Terminal;
+using Fathom.Compute.Cpu;
+using Fathom.Model;
+using Fathom.Numerics;
+
+namespace Fathom.Cli.Verbs;
+
+/// <summary><c>fathom bench cpu</c> and <c>fathom bench operators</c>.</summary>
+internal static class BenchVerb
+{
+    private static readonly (string Name, Func<Sampling, IEnumerable<BenchmarkRow>> Run)[] Benchmarks =
+    [
+        ("gemm", GemmBenchmark.Run),
+        ("train", TrainingBenchmark.Run),
+        ("inference", InferenceBenchmark.Run),
+        ("text", TextBenchmark.Run),
+    ];
+
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
+
+    public static Command Create()
+    {
+        var command = new Command("bench", "Measure speeds, each beside what the machine can do.") { Cpu(), Operators() };
+        return command;
+    }
+
+    private static Command Cpu()
+    {
+        string names = string.Join(", ", Benchmarks.Select(b => b.Name));
+        var only = new Option<string[]>("--only") { Description = $"Run some: {names}.", HelpName = "NAME", DefaultValueFactory = _ => [] };
+        only.AcceptOnlyFromAmong([.. Benchmarks.Select(b => b.Name)]);
+        var json = new Option<string?>("--json") { Description = "Write the rows to a file as well.", HelpName = "FILE" };
+        var quick = new Option<bool>("--quick") { Description = "Fewer shapes and samples; the numbers are rougher." };
+        var threads = CommonOptions.Threads();
+        var command = new Command("cpu", "GEMM, training, decode, prefill and text on the processor.") { only, json, quick, threads };
+        command.SetAction(arguments =>
+        {
+            string[] wanted = arguments.GetValue(only) ?? [];
+            using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
+            var sampling = new Sampling(device, arguments.GetValue(quick));
+            MachinePeaks peaks = MachinePeaks.Measure(device.Team);
+            Console.WriteLine($"{device.Name}: {peaks}");
+            Console.WriteLine("Ratios are medians of samples, each with the yardstick measured directly before it.");
+            Console.WriteLine();
+            Console.WriteLine(BenchmarkRow.Header);
+            var rows = new List<BenchmarkRow>();
+            foreach ((string name, Func<Sampling, IEnumerable<BenchmarkRow>> run) in Benchmarks)
+            {
+                if (wanted.Length > 0 && !wanted.Contains(name)) continue;
+                foreach (BenchmarkRow row in run(sampling))
+                {
+                    rows.Add(row);
+                    Console.WriteLine(row);
+                }
+            }
+
+            if (arguments.GetValue(json) is { } file) Write(file, device, peaks, rows);
+            return ExitCode.Success;
+        });
+        return command;
+    }
+
+    private static Command Operators()
+    {
+        var only = new Option<string?>("--only") { Description = "Part of the operators' names.", HelpName = "NAME" };
+        var all = new Option<bool>("--all") { Description = "Time the small rows too, which are there for tests." };
+        var quick = new Option<bool>("--quick") { Description = "Fewer samples." };
+        var threads = CommonOptions.Threads();
+        var command = new Command("operators", "Every operator of the shared table: time, GFLOP/s, GB/s, share of the ceiling that binds.") { only, all, quick, threads };
+        command.SetAction(arguments =>
+        {
+            using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
+            Console.WriteLine($"{device.Name}: {MachinePeaks.Measure(device.Team)}");
+            Console.WriteLine();
+            Console.WriteLine(OperatorTiming.Header);
+            int rows = 0;
+            foreach (OperatorTiming timing in OperatorBenchmark.Run(new Sampling(device, arguments.GetValue(quick)), arguments.GetValue(only), arguments.GetValue(all)))
+            {
+                rows++;
+                Console.WriteLine(timing);
+            }
+
+            if (rows == 0) throw new FathomException($"no row of the operator table has \"{arguments.GetValue(only)}\" in its name; without --only all are shown, with --all the small ones too");
+            return ExitCode.Success;
+        });
+        return command;
+    }
+
+    private static void Write(string file, CpuDevice device, MachinePeaks peaks, List<BenchmarkRow> rows)
+    {
+        var json = new JsonObject
+        {
+            ["device"] = device.Name,
+            ["fma_peak_gflops"] = peaks.TeamGigaflops,
+            ["read_bandwidth_gbytes"] = peaks.ReadGigabytes,
+            ["rows"] = new JsonArray([.. rows.Select(row => row.ToJson())]),
+        };
+        AtomicFile.WriteAllText(file, json.ToJsonString(Indented) + "\n");
+    }
+}

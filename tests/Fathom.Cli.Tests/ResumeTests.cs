@@ -1,0 +1,133 @@
+// A run that is killed, stopped or damaged, and goes on: every later step must have the same digits as in the run that was never
+// disturbed. Real processes, real signals.
+using Fathom.Testing;
+using Xunit;
+
+namespace Fathom.Cli.Tests;
+
+/// <summary>The run that nothing happens to.</summary>
+public sealed class UnbrokenRun : IDisposable
+{
+    private readonly TemporaryFolder folder = new();
+
+    public UnbrokenRun()
+    {
+        Config = SmallRun.WriteConfig(folder.Path);
+        FathomProcess.Run("train", "--config", Config, "--out", Run).Expect(0);
+        Computed = Metrics.Computed(Run);
+        Assert.True(Computed.Length > SmallRun.Steps); // validations besides
+    }
+
+    public string Config { get; }
+
+    public string[] Computed { get; }
+
+    public string Run => folder.File("unbroken");
+
+    public string File(params string[] parts) => folder.File(parts);
+
+    public void Dispose() => folder.Dispose();
+}
+
+public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) : IClassFixture<UnbrokenRun>
+{
+    [Fact]
+    public void Killed_at_any_moment_it_resumes_bit_identically()
+    {
+        string run = unbroken.File("killed");
+        int[] moments = [SmallRun.SaveEvery + 7, 3 * SmallRun.SaveEvery, 6 * SmallRun.SaveEvery + 1];
+        string[] arguments = ["train", "--config", unbroken.Config, "--out", run];
+        foreach (int moment in moments)
+        {
+            using FathomProcess process = FathomProcess.Start(arguments);
+            SmallRun.WaitForLines(process, run, moment);
+            process.Kill();
+            Outcome outcome = process.Wait();
+            Assert.NotEqual(0, outcome.ExitCode);
+            output.WriteLine($"killed after {Metrics.Count(run)} lines of metrics");
+            arguments = ["train", "--resume", run];
+        }
+
+        Outcome last = FathomProcess.Run(arguments).Expect(0);
+        Assert.Contains("resumed", last.Output, StringComparison.Ordinal);
+        Assert.Equal(unbroken.Computed, Metrics.Computed(run));
+        output.WriteLine($"{unbroken.Computed.Length} lines of metrics have the same digits");
+    }
+
+    [Fact]
+    public void Interrupted_it_saves_says_how_to_go_on_and_does()
+    {
+        string run = unbroken.File("interrupted");
+        using FathomProcess process = FathomProcess.Start("train", "--config", unbroken.Config, "--out", run);
+        SmallRun.WaitForLines(process, run, SmallRun.SaveEvery + 5);
+        process.Interrupt();
+        Outcome outcome = process.Wait().Expect(0);
+        Assert.Contains("train --resume", outcome.Output, StringComparison.Ordinal);
+        int steps = Metrics.Read(run).Length;
+        Assert.InRange(steps, SmallRun.SaveEvery + 5, SmallRun.Steps - 1);
+        Assert.True(Directory.Exists(Path.Combine(run, "checkpoints", $"step-{steps:D8}")), $"no checkpoint of step {steps}");
+        output.WriteLine($"stopped after step {steps}");
+
+        FathomProcess.Run("train", "--resume", run).Expect(0);
+        Assert.Equal(unbroken.Computed, Metrics.Computed(run));
+    }
+
+    [Fact]
+    public void A_damaged_newest_checkpoint_is_passed_over_with_a_message()
+    {
+        string run = unbroken.File("damaged");
+        CopyFolder(unbroken.Run, run);
+        string weights = Path.Combine(run, "checkpoints", $"step-{SmallRun.Steps:D8}", "model.safetensors");
+        byte[] bytes = File.ReadAllBytes(weights);
+        bytes[^100] ^= 0x40;
+        File.WriteAllBytes(weights, bytes);
+
+        Outcome outcome = FathomProcess.Run("train", "--resume", run).Expect(0);
+        output.WriteLine(outcome.Error);
+        Assert.Contains("is damaged and is passed over", outcome.Error, StringComparison.Ordinal);
+        Assert.Contains($"resumed    step {SmallRun.Steps - SmallRun.SaveEvery}", outcome.Output, StringComparison.Ordinal);
+        Assert.Equal(unbroken.Computed, Metrics.Computed(run));
+    }
+
+    [Fact]
+    public void A_later_end_trains_on_from_where_the_run_ended()
+    {
+        string run = unbroken.File("longer");
+        CopyFolder(unbroken.Run, run);
+        Outcome done = FathomProcess.Run("train", "--resume", run).Expect(0);
+        Assert.Contains("is at its end", done.Output, StringComparison.Ordinal);
+        FathomProcess.Run("train", "--resume", run, "--steps", $"{SmallRun.Steps + 5}").Expect(0);
+        Assert.Equal(SmallRun.Steps + 5, Metrics.Read(run).Length);
+        Assert.Equal(unbroken.Computed, Metrics.Computed(run).Take(unbroken.Computed.Length));
+    }
+
+    [Fact]
+    public void A_save_that_fails_ends_the_run_with_exit_code_1_and_keeps_the_last_checkpoint()
+    {
+        string run = unbroken.File("unsaved"), checkpoints = Path.Combine(run, "checkpoints"), aside = unbroken.File("aside");
+        using FathomProcess process = FathomProcess.Start("train", "--config", unbroken.Config, "--out", run);
+        SmallRun.WaitForLines(process, run, SmallRun.SaveEvery + 3);
+
+        // A file in the place of the folder: no later checkpoint can be written, as on a disk that has become read-only.
+        Directory.Move(checkpoints, aside);
+        File.WriteAllText(checkpoints, "");
+        Outcome outcome = process.Wait().Expect(1);
+        output.WriteLine(outcome.Error);
+        Assert.Contains("could not be saved", outcome.Error, StringComparison.Ordinal);
+        Assert.Contains("train --resume", outcome.Error, StringComparison.Ordinal);
+
+        File.Delete(checkpoints);
+        Directory.Move(aside, checkpoints);
+        FathomProcess.Run("train", "--resume", run).Expect(0);
+        Assert.Equal(unbroken.Computed, Metrics.Computed(run));
+    }
+
+    private static void CopyFolder(string from, string to)
+    {
+        Directory.CreateDirectory(to);
+        foreach (string folder in Directory.EnumerateDirectories(from, "*", SearchOption.AllDirectories))
+            Directory.CreateDirectory(Path.Combine(to, Path.GetRelativePath(from, folder)));
+        foreach (string file in Directory.EnumerateFiles(from, "*", SearchOption.AllDirectories))
+            File.Copy(file, Path.Combine(to, Path.GetRelativePath(from, file)));
+    }
+}
