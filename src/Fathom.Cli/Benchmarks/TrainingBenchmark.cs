@@ -49,13 +49,14 @@ internal static class TrainingBenchmark
     /// <summary>Tokens without meaning: the time of a step depends on them only through the experts' loads.</summary>
     private sealed class RandomTokens(int vocabulary) : ITokenBatches
     {
+        private readonly Philox random = new(7, "benchmark tokens");
+
         public int SequenceLength => TrainingBenchmark.SequenceLength;
 
         public long SamplesPerEpoch => long.MaxValue;
 
         public void Fill(long sampleIndex, Span<int> tokens)
         {
-            var random = new Philox(7, "benchmark tokens");
             for (int i = 0; i < tokens.Length; i++) tokens[i] = (int)(random.UniformDouble((ulong)(sampleIndex * tokens.Length + i)) * vocabulary);
         }
     }
