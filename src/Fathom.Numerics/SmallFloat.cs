@@ -75,19 +75,44 @@ internal static class SmallFloat<TLayout> where TLayout : struct, ISmallFloatLay
 {
     private const uint SingleInfinity = 0x7F800000;
 
-    private static int Shift => 23 - TLayout.MantissaBits;
+    // The compiler folds these into constants where they are inlined, and would otherwise call them in the vector loops.
+    private static int Shift
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => 23 - TLayout.MantissaBits;
+    }
 
-    private static uint MagnitudeMask => (1u << (TLayout.Bits - 1)) - 1;
+    private static uint MagnitudeMask
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => (1u << (TLayout.Bits - 1)) - 1;
+    }
 
-    // 2^(127 - bias) as a single: the factor that undoes the difference of the biases.
-    private static uint Rescale => (uint)(254 - TLayout.Bias) << 23;
+    // 2^(127 - bias): the factor that undoes the difference of the biases.
+    private static uint Rescale
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => (uint)(254 - TLayout.Bias) << 23;
+    }
 
-    private static uint Rebias => (uint)(127 - TLayout.Bias) << 23;
+    private static uint Rebias
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => (uint)(127 - TLayout.Bias) << 23;
+    }
 
-    // Smallest single whose result is normal.
-    private static uint SmallestNormal => Rebias + (1u << 23);
+    // The smallest single whose result is normal.
+    private static uint SmallestNormal
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => Rebias + (1u << 23);
+    }
 
-    private static uint SubnormalMagic => (uint)(127 - TLayout.Bias + Shift + 1) << 23;
+    private static uint SubnormalMagic
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => (uint)(127 - TLayout.Bias + Shift + 1) << 23;
+    }
 
     /// <summary>The code nearest to a value, ties to even.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -9,7 +9,7 @@ using Fathom.Text;
 namespace Fathom.Training;
 
 /// <summary>The counters of a run: with weights and moments, all of its state.</summary>
-public sealed record TrainerState
+public readonly record struct TrainerState
 {
     /// <summary>Finished steps.</summary>
     public long Step { get; init; }
@@ -116,7 +116,7 @@ public sealed class Trainer
     public AdamW Optimizer { get; }
 
     /// <summary>Where the run stands.</summary>
-    public TrainerState State { get; set; } = new();
+    public TrainerState State { get; set; }
 
     /// <summary>Share of the run that is done: of its steps, tokens or seconds, whichever is furthest.</summary>
     public double Progress => Math.Max(
@@ -258,7 +258,7 @@ public sealed class Trainer
 
     private void ClearLoads()
     {
-        foreach (TransformerBlock block in Model.ExpertLayers) Model.Device.Reduction.Zero(block.Experts!.Load);
+        for (int l = 0; l < Model.ExpertLayers.Count; l++) Model.Device.Reduction.Zero(Model.ExpertLayers[l].Experts!.Load);
     }
 
     private string FirstNonFiniteGradient()

@@ -32,8 +32,9 @@ public sealed class LinearTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(1, 16)]
-    [InlineData(17, 120)]
+    [InlineData(1, FewRowsPlan.MostRowsOfSums)]
+    [InlineData(FewRowsPlan.MostRowsOfSums + 1, FewRowsPlan.MostRowsOfDots)]
+    [InlineData(FewRowsPlan.MostRowsOfDots + 1, 200)]
     public void A_row_has_the_same_bits_whatever_its_neighbours(int least, int most)
     {
         const int N = 77, K = 1029;
@@ -45,9 +46,9 @@ public sealed class LinearTests(ITestOutputHelper output)
             device.Linear.Forward(x, w, y);
             device.Linear.InputGradient(dy, w, dx);
             int compared = 0;
-            for (int rows = least; rows <= most; rows += rows < 17 ? 1 : 13)
+            for (int rows = least; rows <= most; rows += rows <= FewRowsPlan.MostRowsOfSums ? 1 : 13)
             {
-                for (int start = 0; start + rows <= most; start += 5)
+                for (int start = 0; start + rows <= most; start += 7)
                 {
                     Tensor part = Random(device, rows, N), partGradient = Random(device, rows, K);
                     device.Linear.Forward(x.Slice(start, rows), w, part);
@@ -122,8 +123,11 @@ public sealed class LinearTests(ITestOutputHelper output)
             Assert.InRange(block, 1, GemmPlan.LargestDepthBlock);
             Assert.True((depth + block - 1) / block == (depth + GemmPlan.LargestDepthBlock - 1) / GemmPlan.LargestDepthBlock, $"depth {depth} in blocks of {block}");
             long stretch = Math.Min(depth, GemmPlan.LargestDepthChunk);
-            long chunk = GemmPlan.ColumnChunk(8 * depth, stretch, 32);
-            Assert.True(chunk > 0 && chunk % 32 == 0 && chunk * stretch <= GemmPlan.LargestPack, $"depth {depth}: chunks of {chunk} columns");
+            foreach (long rows in (long[])[20, 5000])
+            {
+                long elements = GemmPlan.PackElements(rows), chunk = GemmPlan.ColumnChunk(8 * depth, stretch, elements, 32);
+                Assert.True(chunk > 0 && chunk % 32 == 0 && chunk * stretch <= elements, $"depth {depth}, {rows} rows: chunks of {chunk} columns");
+            }
         }
 
         for (int threads = 1; threads <= 128; threads *= 2)

@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using Fathom.Model;
 
 namespace Fathom.Training.Tests;
 

@@ -20,9 +20,7 @@ public sealed class TrainerTests(ITestOutputHelper output)
         trainer.Step();
         long bytes = GC.GetAllocatedBytesForCurrentThread() - before;
         output.WriteLine($"{bytes} bytes in two steps");
-
-        // The counters of the run are an immutable record, replaced once a step; nothing else may be allocated.
-        Assert.InRange(bytes, 0, 2 * 64);
+        Assert.Equal(0, bytes);
     }
 
     [Fact]
@@ -67,13 +65,42 @@ public sealed class TrainerTests(ITestOutputHelper output)
     [Fact]
     public void The_routing_bias_evens_out_the_load()
     {
+        double without = Imbalance(0), with = Imbalance(0.02);
+        output.WriteLine($"largest over mean load, mean of steps 31 to 40: {without:F3} without bias updates, {with:F3} with");
+        Assert.True(with < 0.85 * without, $"{with} against {without}");
+
+        static double Imbalance(double speed)
+        {
+            using var device = new CpuDevice(2);
+            TrainingConfig config = Config(32, 32) with { BiasUpdateSpeed = Schedule.Constant(speed), LearningRate = Schedule.Constant(1e-4), BalanceAlpha = 0 };
+            ModelConfig skewed = ModelConfig.Parse(TestRuns.Model.ToJsonString()) with { InitializerRange = 0.2 };
+            var trainer = new Trainer(device, skewed, config, new RandomBatches(512, 40));
+            double sum = 0;
+            for (int i = 0; i < 40; i++)
+            {
+                double largest = trainer.Step().LoadImbalance.Max();
+                if (i >= 30) sum += largest / 10;
+            }
+
+            return sum;
+        }
+    }
+
+    [Fact]
+    public void A_value_that_is_not_finite_is_traced_to_the_layer_where_it_began()
+    {
         using var device = new CpuDevice(2);
-        TrainingConfig config = Config(4, 8) with { BiasUpdateSpeed = Schedule.Constant(0.01), LearningRate = Schedule.Constant(1e-4) };
-        var trainer = new Trainer(device, ModelConfig.Parse(TestRuns.Model.ToJsonString()), config, new RandomBatches(512, 40));
-        double first = trainer.Step().LoadImbalance.Max(), last = 0;
-        for (int i = 0; i < 60; i++) last = trainer.Step().LoadImbalance.Max();
-        output.WriteLine($"largest over mean load: {first:F2} at the start, {last:F2} after 60 steps");
-        Assert.True(last < first && last < 1.35, $"{first} to {last}");
+        var trainer = new Trainer(device, ModelConfig.Parse(TestRuns.Model.ToJsonString()), Config(4, 8), new RandomBatches(512, 40));
+        trainer.Step();
+        Parameter output = trainer.Parameters.All.Single(p => p.Name == "model.layers.1.self_attn.o_proj.weight");
+        Parameter other = trainer.Parameters.All.Single(p => p.Name == "model.layers.0.self_attn.o_proj.weight");
+        output.Value.AsSpan<float>()[5] = float.NaN;
+        float[] before = other.Value.AsSpan<float>().ToArray();
+        var failure = Assert.Throws<NonFiniteLossException>(() => trainer.Step());
+        Assert.Equal(2, failure.Step);
+        Assert.Equal("layer 1, self_attn", failure.Where);
+        Assert.Equal(before, other.Value.AsSpan<float>().ToArray());
+        Assert.Equal(1, trainer.State.Step);
     }
 
     private static TrainingConfig Config(int microBatch, int batch) => new()

@@ -73,10 +73,10 @@ internal sealed unsafe partial class CpuLinear : ILinearOperators
     /// <summary>Sorts products into those of few rows and those of many; the order of the list is lost.</summary>
     private void Run(Product* products, int count, in ProductLayout layout)
     {
-        int few = 0;
+        int few = 0, mostRows = layout.DepthFirstB ? FewRowsPlan.MostRowsOfDots : FewRowsPlan.MostRowsOfSums;
         for (int i = 0; i < count; i++)
         {
-            if (products[i].Rows > FewRowsPlan.MostRows) continue;
+            if (products[i].Rows > mostRows) continue;
             (products[few], products[i]) = (products[i], products[few]);
             if (products[few].Rows > 0) few++;
         }

@@ -1,6 +1,7 @@
 // The threads that kernels run on. Handing a piece of work to the thread pool costs more than a small kernel takes, so a team of
 // own threads waits for the next job by spinning briefly and parks when none comes. Tiles are taken from one counter: which
-// thread computes a tile is open, so a tile's result must depend on its number alone.
+// thread computes a tile is open, so a tile's result must depend on its number alone. A thread that the system has put aside when
+// a job starts is not waited for: the job is closed when its tiles have run out, and only who has entered must leave.
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
@@ -21,20 +22,25 @@ public sealed unsafe partial class WorkerTeam : IDisposable
 {
     private const int SpinsBeforeParking = 2_000;
 
+    // The state: number of the job in the upper half, whether it may be entered, and how many own threads are in it.
+    private const long OneJob = 1L << 32;
+    private const long Open = 1L << 31;
+    private const long Inside = Open - 1;
+
     [ThreadStatic]
     private static bool insideTile;
 
     private readonly Thread[] threads;
     private readonly Lock oneJobAtATime = new();
+    private readonly int spinsBeforeParking;
     private readonly bool pinned;
     private delegate*<void*, int, int, void> invoke;
     private void* job;
     private int tiles;
     private Exception? failure;
-    private volatile int generation;
     private volatile bool stopping;
     private PaddedCounter nextTile;
-    private PaddedCounter running;
+    private PaddedCounter state;
     private PaddedCounter parked;
 
     /// <summary>Starts the team.</summary>
@@ -43,6 +49,7 @@ public sealed unsafe partial class WorkerTeam : IDisposable
     public WorkerTeam(int size = 0, bool pin = false)
     {
         Size = size > 0 ? size : Environment.ProcessorCount;
+        spinsBeforeParking = Size > Environment.ProcessorCount ? 0 : SpinsBeforeParking;
         pinned = pin && OperatingSystem.IsLinux();
         threads = new Thread[Size - 1];
         for (int i = 0; i < threads.Length; i++)
@@ -75,17 +82,18 @@ public sealed unsafe partial class WorkerTeam : IDisposable
             tiles = count;
             failure = null;
             Volatile.Write(ref nextTile.Value, 0);
-            Volatile.Write(ref running.Value, threads.Length);
-            Interlocked.Increment(ref generation);
+            long number = (Volatile.Read(ref state.Value) & ~(OneJob - 1)) + OneJob;
+            Interlocked.Exchange(ref state.Value, number | Open);
             if (Volatile.Read(ref parked.Value) > 0)
             {
                 lock (threads) Monitor.PulseAll(threads);
             }
 
             RunTiles(0);
-            for (int spins = 0; Volatile.Read(ref running.Value) > 0; spins++)
+            Interlocked.And(ref state.Value, ~Open);
+            for (int spins = 0; (Volatile.Read(ref state.Value) & Inside) != 0; spins++)
             {
-                if (spins < SpinsBeforeParking) Thread.SpinWait(8);
+                if (spins < spinsBeforeParking) Thread.SpinWait(8);
                 else Thread.Yield();
             }
 
@@ -114,7 +122,7 @@ public sealed unsafe partial class WorkerTeam : IDisposable
         currentWorker = worker;
         try
         {
-            for (int tile; (tile = Interlocked.Increment(ref nextTile.Value) - 1) < tiles;) invoke(job, tile, worker);
+            for (long tile; (tile = Interlocked.Increment(ref nextTile.Value) - 1) < tiles;) invoke(job, (int)tile, worker);
         }
         catch (Exception e)
         {
@@ -130,28 +138,37 @@ public sealed unsafe partial class WorkerTeam : IDisposable
     private void Work(int worker)
     {
         if (pinned) Pin(worker);
-        int seen = 0;
-        while (true)
+        long seen = 0;
+        for (int spins = 0; !stopping; spins++)
         {
-            for (int spins = 0; generation == seen && !stopping; spins++)
+            long now = Volatile.Read(ref state.Value);
+            if ((now & ~(OneJob - 1)) == seen)
             {
-                if (spins < SpinsBeforeParking) Thread.SpinWait(8);
+                if (spins < spinsBeforeParking) Thread.SpinWait(8);
                 else Park(seen);
+                continue;
             }
 
-            if (stopping) return;
-            seen++;
-            RunTiles(worker);
-            Interlocked.Decrement(ref running.Value);
+            spins = 0;
+            if ((now & Open) == 0)
+            {
+                seen = now & ~(OneJob - 1); // Over before this thread came to it.
+            }
+            else if (Interlocked.CompareExchange(ref state.Value, now + 1, now) == now)
+            {
+                seen = now & ~(OneJob - 1);
+                RunTiles(worker);
+                Interlocked.Decrement(ref state.Value);
+            }
         }
     }
 
-    private void Park(int seen)
+    private void Park(long seen)
     {
         lock (threads)
         {
             Interlocked.Increment(ref parked.Value);
-            while (generation == seen && !stopping) Monitor.Wait(threads);
+            while ((Volatile.Read(ref state.Value) & ~(OneJob - 1)) == seen && !stopping) Monitor.Wait(threads);
             Interlocked.Decrement(ref parked.Value);
         }
     }
@@ -172,6 +189,6 @@ public sealed unsafe partial class WorkerTeam : IDisposable
     private struct PaddedCounter
     {
         [FieldOffset(64)]
-        public int Value;
+        public long Value;
     }
 }

@@ -12,7 +12,7 @@ public static partial class OperatorTable
         (int M, int N, int K, int Pad)[] shapes =
         [
             (1, 1, 1, 0), (1, 5, 3, 2), (2, 64, 64, 0), (3, 33, 31, 1), (4, 130, 67, 0), (7, 96, 128, 4), (15, 9, 40, 0), (16, 70, 513, 3),
-            (17, 31, 33, 1), (24, 32, 16, 0), (37, 65, 100, 5), (64, 64, 64, 0), (61, 97, 515, 0), (130, 33, 1030, 7), (200, 144, 96, 0),
+            (17, 31, 33, 1), (24, 32, 16, 0), (37, 65, 100, 5), (64, 64, 64, 0), (61, 97, 515, 0), (65, 64, 512, 0), (79, 65, 100, 5), (130, 33, 1030, 7), (200, 144, 96, 0),
         ];
         foreach ((int m, int n, int k, int pad) in shapes)
         {
@@ -37,9 +37,11 @@ public static partial class OperatorTable
             yield return LinearWeightGradient(m, n, k, 0, false, small: true);
         }
 
-        // A depth beyond what is packed at once, so that a sum continues from an earlier part.
-        yield return LinearForward(18, 3, 8200, 0, DType.F32, true, small: true);
-        yield return LinearWeightGradient(8200, 5, 7, 0, true, small: true);
+        // Depths beyond what is packed at once, so that a sum continues from an earlier part, and columns beyond it too.
+        yield return LinearForward(66, 3, 4100, 0, DType.F32, true, small: true);
+        yield return LinearForward(70, 300, 2060, 0, DType.BF16, false, small: true);
+        yield return LinearWeightGradient(4100, 5, 7, 0, true, small: true);
+        yield return LinearInputGradient(20, 2090, 270, 1, DType.F32, false, small: true);
 
         foreach ((int m, int n, int k) in ((int, int, int)[])[(512, 384, 192), (2048, 384, 1024), (2048, 2048, 384), (4096, 1024, 512), (2048, 8192, 384)])
         {
@@ -58,7 +60,7 @@ public static partial class OperatorTable
         (int[] Counts, int Left, int N, int K, int Pad)[] groups =
         [
             ([3], 0, 5, 4, 0), ([0, 0], 2, 8, 8, 0), ([1, 0, 17, 40, 16], 3, 33, 29, 0), ([5, 0, 1], 0, 70, 64, 3),
-            ([20, 100, 0, 33], 1, 64, 96, 2), ([2, 2, 2, 2, 2, 2, 2, 2], 0, 40, 130, 0), ([0, 0, 0, 61], 5, 97, 515, 1),
+            ([20, 100, 0, 33, 65, 1], 1, 64, 96, 2), ([2, 2, 2, 2, 2, 2, 2, 2], 0, 40, 130, 0), ([0, 0, 0, 61], 5, 97, 515, 1),
         ];
         foreach ((int[] counts, int left, int n, int k, int pad) in groups)
         {

@@ -147,7 +147,7 @@ public sealed partial class AtomicFile : IDisposable
     }
 
     private FathomException Failure(Exception e) =>
-        new($"writing {Path}: {e.Message.ReplaceLineEndings(" ")} Make room or choose another folder; nothing was changed", e);
+        new($"writing {Path}: {e.Message} Make room or choose another folder; nothing was changed", e);
 
     [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Open(string path, int flags);

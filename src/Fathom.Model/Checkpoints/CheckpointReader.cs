@@ -54,7 +54,8 @@ public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? 
     public unsafe void ReadF32(string name, Span<float> destination)
     {
         long[] shape = ShapeOf(name);
-        var view = new Shape(shape.Length == 0 ? [1] : shape);
+        if (shape.Length > 4) throw new FathomException($"{checkpoint.Path}: tensor '{name}' has {shape.Length} dimensions; at most four are supported");
+        var view = new Shape(shape);
         if (view.Elements != destination.Length)
             throw new FathomException($"{checkpoint.Path}: tensor '{name}' has shape {view}, room for {destination.Length} elements was given");
         fixed (float* pointer = destination) ReadF32(name, new Tensor((nint)pointer, DType.F32, view, null));

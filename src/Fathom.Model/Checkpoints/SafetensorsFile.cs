@@ -63,7 +63,7 @@ public sealed class SafetensorsFile : IDisposable
         }
         catch (Exception e) when (e is IOException or ArgumentException or NotSupportedException)
         {
-            throw new FathomException($"{path}: cannot be read: {e.Message.ReplaceLineEndings(" ")}", e);
+            throw new FathomException($"{path}: cannot be read: {e.Message}", e);
         }
     }
 

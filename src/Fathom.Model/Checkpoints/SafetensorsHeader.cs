@@ -172,9 +172,8 @@ internal static class SafetensorsHeader
 
     private static FathomException Bad(string path, string what)
     {
-        // Names come from the file: a line break or control character in one must not break the message's single line.
-        string clean = string.Concat(what.Select(c => char.IsControl(c) ? ' ' : c));
-        if (clean.Length > 400) clean = clean[..400] + "…";
-        return new FathomException($"{path}: {clean}; the file is damaged or no safetensors file");
+        // Names come from the file and may be of any length.
+        if (what.Length > 400) what = what[..400] + "…";
+        return new FathomException($"{path}: {what}; the file is damaged or no safetensors file");
     }
 }

@@ -3,6 +3,7 @@
 // to its elements, and the same tensors always give the same bytes.
 using System.Buffers;
 using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text.Encodings.Web;
 using System.Text.Json;
@@ -54,7 +55,7 @@ public sealed class SafetensorsWriter : IDisposable
     /// <exception cref="FathomException">No such tensor, an element of another size, more than it has, or the disk failed.</exception>
     public void Write<T>(string name, ReadOnlySpan<T> elements) where T : unmanaged
     {
-        if (Marshal.SizeOf<T>() != Find(name).Declaration.DType.SizeInBytes())
+        if (Unsafe.SizeOf<T>() != Find(name).Declaration.DType.SizeInBytes())
             throw new FathomException($"writing {file.Path}: tensor '{name}' is {Find(name).Declaration.DType}, elements of {typeof(T).Name} were given");
         Write(name, MemoryMarshal.AsBytes(elements));
     }

@@ -143,7 +143,7 @@ internal sealed class JsonFields
         JsonValueKind.Object => "an object",
         JsonValueKind.Array => "a list",
         JsonValueKind.Null => "null",
-        _ => value.GetRawText() is { Length: <= 40 } text ? text.ReplaceLineEndings(" ") : "something longer",
+        _ => value.GetRawText() is { Length: <= 40 } text ? text : "something longer",
     };
 
     private FathomException Wrong(string name, JsonElement value, string expected) =>

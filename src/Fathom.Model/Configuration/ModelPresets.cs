@@ -47,7 +47,7 @@ public static class ModelPresets
         HiddenSize = 384,
         IntermediateSize = 1024,
         MoeIntermediateSize = 256,
-        NumHiddenLayers = 6,
+        NumHiddenLayers = 4,
         NumNextnPredictLayers = 1,
         NumAttentionHeads = 6,
         NRoutedExperts = 16,

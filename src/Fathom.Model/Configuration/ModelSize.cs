@@ -97,6 +97,16 @@ public sealed class ModelSize
     /// <param name="causal">Whether the masked half of attention is left out.</param>
     public double TrainingFlopsPerToken(long tokens, bool causal = true) => 3 * ForwardFlopsPerToken(tokens, causal);
 
+    /// <summary>FLOPs that the MTP modules add to <see cref="TrainingFlopsPerToken"/>: their layers, and the shared head once more each.</summary>
+    /// <param name="tokens">Sequence length T.</param>
+    public double MtpTrainingFlopsPerToken(long tokens)
+    {
+        double matrices = mtp.Keys.Where(part => part != ModelPart.Norms).Sum(part => (double)Active(mtp, part));
+        double heads = (double)config.NumNextnPredictLayers * main[ModelPart.Head];
+        double attention = (double)config.NumNextnPredictLayers * config.NumAttentionHeads * ((double)config.QkHeadDim + config.VHeadDim) * tokens;
+        return 6 * (matrices + heads) + 3 * attention;
+    }
+
     /// <summary>FLOPs of a forward pass per token, averaged over a sequence that is processed at once.</summary>
     /// <param name="tokens">Sequence length T.</param>
     /// <param name="causal">Whether the masked half of attention is left out.</param>

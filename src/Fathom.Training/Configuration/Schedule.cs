@@ -86,8 +86,9 @@ public sealed record Schedule
     {
         double value = 0;
         ScheduleSegment? previous = null;
-        foreach (ScheduleSegment segment in Segments)
+        for (int i = 0; i < Segments.Count; i++)
         {
+            ScheduleSegment segment = Segments[i];
             (double now, double end) = Counter(segment, position);
             value = segment.To is { } last && segment.Shape != SegmentShape.Constant ? last : segment.From;
             if (now < end)

@@ -91,8 +91,15 @@ public sealed class TrainingRun : IDisposable
     /// <summary>The run's text, or null with ready batches.</summary>
     public TextData? Text => text;
 
-    /// <summary>Training FLOPs of a token: the model's, no recomputation counted.</summary>
-    public double FlopsPerToken => new ModelSize(Trainer.Model.Config).TrainingFlopsPerToken(Config.SequenceLength);
+    /// <summary>Training FLOPs of a token: the main model's and its MTP modules', no recomputation counted.</summary>
+    public double FlopsPerToken
+    {
+        get
+        {
+            var size = new ModelSize(Trainer.Model.Config);
+            return size.TrainingFlopsPerToken(Config.SequenceLength) + size.MtpTrainingFlopsPerToken(Config.SequenceLength);
+        }
+    }
 
     /// <summary>The machine's measured peak in FLOP/s, for the share in the metrics; 0 where it was not measured.</summary>
     public double PeakFlops { get; set; }

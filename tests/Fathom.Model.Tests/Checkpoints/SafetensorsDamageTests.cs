@@ -117,7 +117,7 @@ public sealed class SafetensorsDamageTests(ITestOutputHelper output)
         int header = (int)BinaryPrimitives.ReadInt64LittleEndian(seed);
         var random = new Random(4321);
         int accepted = 0;
-        for (int i = 0; i < 6000; i++)
+        for (int i = 0; i < 3000; i++)
         {
             byte[] bytes = [.. seed];
             for (int n = random.Next(1, 4); n > 0; n--)
@@ -139,8 +139,8 @@ public sealed class SafetensorsDamageTests(ITestOutputHelper output)
             if (Survives(path)) accepted++;
         }
 
-        output.WriteLine($"6000 mutations, {accepted} still a file");
-        Assert.InRange(accepted, 1, 5999);
+        output.WriteLine($"3000 mutations, {accepted} still a file");
+        Assert.InRange(accepted, 1, 2999);
     }
 
     private static byte[] Seed(TemporaryFolder folder)

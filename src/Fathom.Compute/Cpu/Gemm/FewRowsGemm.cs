@@ -5,7 +5,7 @@ using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu.Gemm;
 
-/// <summary>Products of at most <see cref="FewRowsPlan.MostRows"/> rows, whatever the vector width.</summary>
+/// <summary>Products of few rows (<see cref="FewRowsPlan"/>), whatever the vector width.</summary>
 internal unsafe interface IFewRowsGemm
 {
     /// <summary>Computes all products, each of at least one row.</summary>
@@ -15,8 +15,11 @@ internal unsafe interface IFewRowsGemm
 /// <summary>How products of a few rows are cut; pure functions.</summary>
 internal static class FewRowsPlan
 {
-    /// <summary>Up to here a product is bound by the reading of its weights.</summary>
-    public const int MostRows = 16;
+    /// <summary>Most rows of a product of dots (forward): its kernel is as fast as the packed one, without the packing.</summary>
+    public const int MostRowsOfDots = 64;
+
+    /// <summary>Most rows of a product of sums (input gradient), whose kernel is slower than the packed one.</summary>
+    public const int MostRowsOfSums = 16;
 
     /// <summary>Multiply-adds below which waking the team costs more than it saves.</summary>
     private const long WorthATeam = 32 << 10;

@@ -10,13 +10,13 @@ internal static class GemmPlan
     public const int LargestDepthBlock = 512;
 
     /// <summary>Longest stretch of the depth that is packed at once.</summary>
-    public const long LargestDepthChunk = 8192;
+    public const long LargestDepthChunk = 2048;
 
-    /// <summary>Elements of B that are packed at once (8 MB): they stay in the third-level cache until used.</summary>
-    public const long LargestPack = 2 << 20;
+    /// <summary>Rows up to which a product is mostly the packing of its B.</summary>
+    private const long FewRows = 512;
 
-    /// <summary>Elements of B that stay in the second-level cache while rows pass over them (512 KB).</summary>
-    private const int SecondLevelElements = 128 << 10;
+    /// <summary>Elements of B that stay in the second-level cache while rows pass over them (256 KB).</summary>
+    private const int SecondLevelElements = 64 << 10;
 
     /// <summary>Tiles a thread should find, so that a slow one does not keep the others waiting.</summary>
     private const int TilesPerThread = 6;
@@ -30,11 +30,21 @@ internal static class GemmPlan
         return (int)Math.Min(LargestDepthBlock, ((depth + blocks - 1) / blocks + 7) / 8 * 8);
     }
 
+    /// <summary>
+    /// Elements of B that are packed at once. For few rows 2 MB, which are still near when they are used; for many 8 MB, so that
+    /// A is packed again for fewer parts of the columns.
+    /// </summary>
+    public static long PackElements(long rows) => rows <= FewRows ? 512 << 10 : 2 << 20;
+
     /// <summary>Columns that are packed at once for a stretch of the depth, a multiple of the tile's columns.</summary>
-    public static long ColumnChunk(long columns, long depth, int tileColumns)
+    /// <param name="columns">Columns of the product.</param>
+    /// <param name="depth">The stretch of the depth.</param>
+    /// <param name="elements">Elements that may be packed at once.</param>
+    /// <param name="tileColumns">Columns of a tile.</param>
+    public static long ColumnChunk(long columns, long depth, long elements, int tileColumns)
     {
         long all = (columns + tileColumns - 1) / tileColumns;
-        long fit = Math.Max(1, LargestPack / (Math.Max(1, depth) * tileColumns));
+        long fit = Math.Max(1, elements / (Math.Max(1, depth) * tileColumns));
         long chunks = (all + fit - 1) / fit;
         return (all + chunks - 1) / chunks * tileColumns;
     }

@@ -71,11 +71,11 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
             foreach (ref readonly Product product in products)
             {
                 if (product.Rows == 0 || layout.Columns == 0) continue;
-                long firstDepth = 0;
+                long firstDepth = 0, elements = GemmPlan.PackElements(product.Rows);
                 do
                 {
                     long depth = Math.Min(product.Depth - firstDepth, GemmPlan.LargestDepthChunk);
-                    long chunk = GemmPlan.ColumnChunk(layout.Columns, depth, TKernel.Columns);
+                    long chunk = GemmPlan.ColumnChunk(layout.Columns, depth, elements, TKernel.Columns);
                     for (long column = 0; column < layout.Columns; column += chunk)
                         Add(product, layout, firstDepth, depth, column, Math.Min(chunk, layout.Columns - column));
                     firstDepth += depth;
@@ -93,7 +93,7 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
         long elements = panels * TKernel.Columns * depth;
         // Slabs of one wave run in any order, so two stretches of one sum never share a wave.
         bool continues = firstDepth > 0;
-        if (slabCount > 0 && (continues || packedElements + elements > GemmPlan.LargestPack)) RunWave(layout);
+        if (slabCount > 0 && ((continues && column == 0) || packedElements + elements > GemmPlan.PackElements(product.Rows))) RunWave(layout);
         if (slabCount == slabs.Length) Array.Resize(ref slabs, 2 * slabs.Length);
         int sizeB = layout.FormatB.SizeInBytes();
         slabs[slabCount++] = new Slab

@@ -15,6 +15,9 @@ internal static unsafe class Packing
     /// <summary>Steps of the depth that are asked for before their turn, where steps are so far apart that no processor guesses the next.</summary>
     private const int StepsAhead = 12;
 
+    /// <summary>Steps of the depth that are transposed for all lines of a panel before the next: the panel's part stays in the nearest cache.</summary>
+    private const int TransposeBlock = 64;
+
     /// <summary>Packs lines that are contiguous over the depth and <paramref name="stride"/> elements apart.</summary>
     /// <typeparam name="TFormat">Format of the source.</typeparam>
     /// <param name="source">First element of the first line.</param>
@@ -24,48 +27,59 @@ internal static unsafe class Packing
     /// <param name="depth">Elements of a line.</param>
     /// <param name="zeros">At least depth zeros, which stand for missing lines.</param>
     /// <param name="panel">[depth, width].</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Transpose<TFormat>(byte* source, nint stride, int lines, nint width, nint depth, byte* zeros, float* panel)
         where TFormat : struct, IWeightFormat
     {
         nint pitch = stride * TFormat.Size;
-        for (nint line = 0; line < width; line += 4)
+        for (nint start = 0; start < depth; start += TransposeBlock)
         {
-            // Where the width is no multiple of four the last group overlaps the one before and writes the same values again.
-            nint first = Math.Min(line, width - 4);
-            byte* s0 = first < lines ? source + first * pitch : zeros;
-            byte* s1 = first + 1 < lines ? source + (first + 1) * pitch : zeros;
-            byte* s2 = first + 2 < lines ? source + (first + 2) * pitch : zeros;
-            byte* s3 = first + 3 < lines ? source + (first + 3) * pitch : zeros;
-            float* p = panel + first;
-            nint i = 0;
-            for (; i + 4 <= depth; i += 4)
+            nint count = Math.Min(TransposeBlock, depth - start);
+            for (nint line = 0; line < width; line += 4)
             {
-                Vector128<float> r0 = TFormat.Load<Vector128<float>, Width128>(s0), r1 = TFormat.Load<Vector128<float>, Width128>(s1);
-                Vector128<float> r2 = TFormat.Load<Vector128<float>, Width128>(s2), r3 = TFormat.Load<Vector128<float>, Width128>(s3);
-                Vector128<float> low01 = ZipLow(r0, r1), low23 = ZipLow(r2, r3), high01 = ZipHigh(r0, r1), high23 = ZipHigh(r2, r3);
-                LowHalves(low01, low23).Store(p);
-                HighHalves(low01, low23).Store(p + width);
-                LowHalves(high01, high23).Store(p + 2 * width);
-                HighHalves(high01, high23).Store(p + 3 * width);
-                s0 += 4 * TFormat.Size;
-                s1 += 4 * TFormat.Size;
-                s2 += 4 * TFormat.Size;
-                s3 += 4 * TFormat.Size;
-                p += 4 * width;
+                // Where the width is no multiple of four the last group overlaps the one before and writes the same values again.
+                nint first = Math.Min(line, width - 4);
+                byte* s0 = source + first * pitch + start * TFormat.Size;
+                byte* s1 = first + 1 < lines ? s0 + pitch : zeros, s2 = first + 2 < lines ? s0 + 2 * pitch : zeros, s3 = first + 3 < lines ? s0 + 3 * pitch : zeros;
+                TransposeFour<TFormat>(first < lines ? s0 : zeros, s1, s2, s3, width, count, panel + start * width + first);
             }
+        }
+    }
 
-            for (; i < depth; i++, p += width)
-            {
-                p[0] = TFormat.LoadOne(s0);
-                p[1] = TFormat.LoadOne(s1);
-                p[2] = TFormat.LoadOne(s2);
-                p[3] = TFormat.LoadOne(s3);
-                s0 += TFormat.Size;
-                s1 += TFormat.Size;
-                s2 += TFormat.Size;
-                s3 += TFormat.Size;
-            }
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void TransposeFour<TFormat>(byte* s0, byte* s1, byte* s2, byte* s3, nint width, nint depth, float* panel)
+        where TFormat : struct, IWeightFormat
+    {
+        nint ahead = TransposeBlock * TFormat.Size, i = 0;
+        for (; i + 4 <= depth; i += 4)
+        {
+            Prefetch(s0 + ahead);
+            Prefetch(s1 + ahead);
+            Prefetch(s2 + ahead);
+            Prefetch(s3 + ahead);
+            Vector128<float> r0 = TFormat.Load<Vector128<float>, Width128>(s0), r1 = TFormat.Load<Vector128<float>, Width128>(s1);
+            Vector128<float> r2 = TFormat.Load<Vector128<float>, Width128>(s2), r3 = TFormat.Load<Vector128<float>, Width128>(s3);
+            Vector128<float> low01 = ZipLow(r0, r1), low23 = ZipLow(r2, r3), high01 = ZipHigh(r0, r1), high23 = ZipHigh(r2, r3);
+            LowHalves(low01, low23).Store(panel);
+            HighHalves(low01, low23).Store(panel + width);
+            LowHalves(high01, high23).Store(panel + 2 * width);
+            HighHalves(high01, high23).Store(panel + 3 * width);
+            s0 += 4 * TFormat.Size;
+            s1 += 4 * TFormat.Size;
+            s2 += 4 * TFormat.Size;
+            s3 += 4 * TFormat.Size;
+            panel += 4 * width;
+        }
+
+        for (; i < depth; i++, panel += width)
+        {
+            panel[0] = TFormat.LoadOne(s0);
+            panel[1] = TFormat.LoadOne(s1);
+            panel[2] = TFormat.LoadOne(s2);
+            panel[3] = TFormat.LoadOne(s3);
+            s0 += TFormat.Size;
+            s1 += TFormat.Size;
+            s2 += TFormat.Size;
+            s3 += TFormat.Size;
         }
     }
 
