@@ -17,6 +17,7 @@ public sealed class BadInputTests(ITestOutputHelper output)
     [InlineData("is not a run directory", "train", "--resume", "/no/such/run")]
     [InlineData("there is no such file or folder", "quickstart", "--data", "/no/such/text", "--out", "{temporary}/run")]
     [InlineData("there is no model preset \"nope\"", "train", "--data", "{temporary}", "--preset", "nope", "--out", "{temporary}/run")]
+    [InlineData("choose a smaller model", "train", "--data", "{temporary}", "--preset", "deepseek-v3", "--out", "{temporary}/run")]
     [InlineData("there is no model folder /no/such/model", "generate", "--model", "/no/such/model", "--prompt", "a")]
     [InlineData("give one of --prompt TEXT, --prompt-file FILE and --ids 1,2,3", "generate", "--model", "m")]
     [InlineData("give one of --prompt TEXT, --prompt-file FILE and --ids 1,2,3", "generate", "--model", "m", "--prompt", "a", "--ids", "1")]

@@ -17,7 +17,7 @@ public sealed class GoldenVerbTests(ITestOutputHelper output)
         using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(model, "reference.safetensors"));
         long[] greedy = reference.ReadI64("greedy");
         Outcome outcome = FathomProcess.Run(
-            "generate", "--model", model, "--ids", string.Join(',', greedy.Take(8)), "--max-new-tokens", "24", "--temperature", "0", "--print-ids", "--ignore-eos").Expect(0);
+            "generate", "--model", model, "--ids", string.Join(',', greedy.Take(8)), "--max-new-tokens", "24", "--temperature", "0", "--print-ids", "--ignore-eos", "--threads", "1").Expect(0);
         output.WriteLine(outcome.Output);
         Assert.Equal(string.Join(',', greedy), outcome.Output.Trim());
     }
@@ -29,7 +29,7 @@ public sealed class GoldenVerbTests(ITestOutputHelper output)
     {
         using var folder = new TemporaryFolder();
         string model = Golden.Shared("golden", name), file = Path.Combine(model, "reference.safetensors"), result = folder.File("out.safetensors");
-        FathomProcess.Run("forward", "--model", model, "--ids", file, "--tensor", ids, "--out", result).Expect(0);
+        FathomProcess.Run("forward", "--model", model, "--ids", file, "--tensor", ids, "--out", result, "--threads", "1").Expect(0);
         using SafetensorsFile expected = SafetensorsFile.Open(file), actual = SafetensorsFile.Open(result);
         Compare(expected, logits, actual, "logits");
         if (mtpLogits is not null) Compare(expected, mtpLogits, actual, "mtp_logits");
@@ -50,7 +50,7 @@ public sealed class GoldenVerbTests(ITestOutputHelper output)
             bias_update_speed = new { segments = new[] { new { from = 0.01 } } },
             balance_alpha = 0.01,
         }));
-        FathomProcess.Run("train", "--config", folder.File("config.json"), "--out", folder.File("run")).Expect(0);
+        FathomProcess.Run("train", "--config", folder.File("config.json"), "--out", folder.File("run"), "--threads", "1").Expect(0);
 
         using SafetensorsFile reference = SafetensorsFile.Open(file);
         float[] steps = reference.ReadF32("steps"); // [steps, 5]

@@ -12,7 +12,7 @@ public sealed class QuickstartRun : IDisposable
     public QuickstartRun()
     {
         Text = SmallRun.WriteText(folder.File("text.txt"), 200_000);
-        Outcome = FathomProcess.Run("quickstart", "--seconds", "3", "--data", Text, "--out", Run);
+        Outcome = FathomProcess.Run("quickstart", "--seconds", "3", "--data", Text, "--out", Run, "--threads", "1");
     }
 
     public string Text { get; }
@@ -41,7 +41,7 @@ public sealed class QuickstartTests(QuickstartRun quickstart, ITestOutputHelper 
     public void Generating_with_a_seed_gives_the_same_text_twice()
     {
         quickstart.Outcome.Expect(0);
-        string[] arguments = ["generate", "--model", quickstart.Run, "--prompt", "the model", "--max-new-tokens", "12", "--seed", "3", "--raw"];
+        string[] arguments = ["generate", "--model", quickstart.Run, "--prompt", "the model", "--max-new-tokens", "12", "--seed", "3", "--raw", "--threads", "1"];
         string first = FathomProcess.Run(arguments).Expect(0).Output, second = FathomProcess.Run(arguments).Expect(0).Output;
         output.WriteLine(first);
         Assert.NotEqual("", first.Trim());
@@ -52,7 +52,7 @@ public sealed class QuickstartTests(QuickstartRun quickstart, ITestOutputHelper 
     public void Generation_ends_before_a_stop_text()
     {
         quickstart.Outcome.Expect(0);
-        string[] arguments = ["generate", "--model", quickstart.Run, "--prompt", "the model", "--max-new-tokens", "40", "--temperature", "0", "--raw"];
+        string[] arguments = ["generate", "--model", quickstart.Run, "--prompt", "the model", "--max-new-tokens", "40", "--temperature", "0", "--raw", "--threads", "1"];
         string whole = FathomProcess.Run(arguments).Expect(0).Output.TrimEnd('\n');
         Assert.True(whole.Length > 12, whole);
         string stop = whole.Substring(8, 3);
@@ -66,7 +66,7 @@ public sealed class QuickstartTests(QuickstartRun quickstart, ITestOutputHelper 
         quickstart.Outcome.Expect(0);
         Outcome chat = FathomProcess.RunWithInput(
             "Hello there\nA second\\\nline\n/temperature 0\n/temperature warm\n/bogus\n/system Be short.\nAgain\n/reset\n/help\n/exit\nnot read\n",
-            "chat", "--model", quickstart.Run, "--max-new-tokens", "8", "--seed", "1", "--ignore-eos").Expect(0);
+            "chat", "--model", quickstart.Run, "--max-new-tokens", "8", "--seed", "1", "--ignore-eos", "--threads", "1").Expect(0);
         output.WriteLine(chat.Output + chat.Error);
         string[] answers = [.. chat.Error.Split('\n').Where(line => line.Contains("tokens/s", StringComparison.Ordinal))];
         Assert.Equal(3, answers.Length);
@@ -88,7 +88,7 @@ public sealed class QuickstartTests(QuickstartRun quickstart, ITestOutputHelper 
     public void Continuing_lines_needs_no_template()
     {
         quickstart.Outcome.Expect(0);
-        Outcome chat = FathomProcess.RunWithInput("the token\n", "chat", "--model", quickstart.Run, "--continue", "--max-new-tokens", "4").Expect(0);
+        Outcome chat = FathomProcess.RunWithInput("the token\n", "chat", "--model", quickstart.Run, "--continue", "--max-new-tokens", "4", "--threads", "1").Expect(0);
         Assert.StartsWith("the token", chat.Output, StringComparison.Ordinal);
     }
 
@@ -96,7 +96,7 @@ public sealed class QuickstartTests(QuickstartRun quickstart, ITestOutputHelper 
     public void Evaluating_gives_bits_per_byte_beside_compressors()
     {
         quickstart.Outcome.Expect(0);
-        Outcome outcome = FathomProcess.Run("evaluate", "--model", quickstart.Run, "--data", quickstart.Text, "--max-tokens", "4000", "--sequence-length", "64").Expect(0);
+        Outcome outcome = FathomProcess.Run("evaluate", "--model", quickstart.Run, "--data", quickstart.Text, "--max-tokens", "4000", "--sequence-length", "64", "--threads", "1").Expect(0);
         output.WriteLine(outcome.Output);
         Assert.Contains("bits per byte", outcome.Output, StringComparison.Ordinal);
         Assert.Contains("gzip -9", outcome.Output, StringComparison.Ordinal);

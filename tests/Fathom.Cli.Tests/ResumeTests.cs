@@ -1,5 +1,5 @@
 // A run that is killed, stopped or damaged, and goes on: every later step must have the same digits as in the run that was never
-// disturbed. Real processes, real signals.
+// disturbed. Real processes, real signals. One thread each: the steps are tiny, and tests run beside one another.
 using Fathom.Testing;
 using Xunit;
 
@@ -13,7 +13,7 @@ public sealed class UnbrokenRun : IDisposable
     public UnbrokenRun()
     {
         Config = SmallRun.WriteConfig(folder.Path);
-        FathomProcess.Run("train", "--config", Config, "--out", Run).Expect(0);
+        FathomProcess.Run("train", "--config", Config, "--out", Run, "--threads", "1").Expect(0);
         Computed = Metrics.Computed(Run);
         Assert.True(Computed.Length > SmallRun.Steps); // validations besides
     }
@@ -36,7 +36,7 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
     {
         string run = unbroken.File("killed");
         int[] moments = [SmallRun.SaveEvery + 7, 3 * SmallRun.SaveEvery, 6 * SmallRun.SaveEvery + 1];
-        string[] arguments = ["train", "--config", unbroken.Config, "--out", run];
+        string[] arguments = ["train", "--config", unbroken.Config, "--out", run, "--threads", "1"];
         foreach (int moment in moments)
         {
             using FathomProcess process = FathomProcess.Start(arguments);
@@ -45,7 +45,7 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
             Outcome outcome = process.Wait();
             Assert.NotEqual(0, outcome.ExitCode);
             output.WriteLine($"killed after {Metrics.Count(run)} lines of metrics");
-            arguments = ["train", "--resume", run];
+            arguments = ["train", "--resume", run, "--threads", "1"];
         }
 
         Outcome last = FathomProcess.Run(arguments).Expect(0);
@@ -58,7 +58,7 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
     public void Interrupted_it_saves_says_how_to_go_on_and_does()
     {
         string run = unbroken.File("interrupted");
-        using FathomProcess process = FathomProcess.Start("train", "--config", unbroken.Config, "--out", run);
+        using FathomProcess process = FathomProcess.Start("train", "--config", unbroken.Config, "--out", run, "--threads", "1");
         SmallRun.WaitForLines(process, run, SmallRun.SaveEvery + 5);
         process.Interrupt();
         Outcome outcome = process.Wait().Expect(0);
@@ -68,7 +68,7 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
         Assert.True(Directory.Exists(Path.Combine(run, "checkpoints", $"step-{steps:D8}")), $"no checkpoint of step {steps}");
         output.WriteLine($"stopped after step {steps}");
 
-        FathomProcess.Run("train", "--resume", run).Expect(0);
+        FathomProcess.Run("train", "--resume", run, "--threads", "1").Expect(0);
         Assert.Equal(unbroken.Computed, Metrics.Computed(run));
     }
 
@@ -82,7 +82,7 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
         bytes[^100] ^= 0x40;
         File.WriteAllBytes(weights, bytes);
 
-        Outcome outcome = FathomProcess.Run("train", "--resume", run).Expect(0);
+        Outcome outcome = FathomProcess.Run("train", "--resume", run, "--threads", "1").Expect(0);
         output.WriteLine(outcome.Error);
         Assert.Contains("is damaged and is passed over", outcome.Error, StringComparison.Ordinal);
         Assert.Contains($"resumed    step {SmallRun.Steps - SmallRun.SaveEvery}", outcome.Output, StringComparison.Ordinal);
@@ -94,9 +94,9 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
     {
         string run = unbroken.File("longer");
         CopyFolder(unbroken.Run, run);
-        Outcome done = FathomProcess.Run("train", "--resume", run).Expect(0);
+        Outcome done = FathomProcess.Run("train", "--resume", run, "--threads", "1").Expect(0);
         Assert.Contains("is at its end", done.Output, StringComparison.Ordinal);
-        FathomProcess.Run("train", "--resume", run, "--steps", $"{SmallRun.Steps + 5}").Expect(0);
+        FathomProcess.Run("train", "--resume", run, "--steps", $"{SmallRun.Steps + 5}", "--threads", "1").Expect(0);
         Assert.Equal(SmallRun.Steps + 5, Metrics.Read(run).Length);
         Assert.Equal(unbroken.Computed, Metrics.Computed(run).Take(unbroken.Computed.Length));
     }
@@ -105,7 +105,7 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
     public void A_save_that_fails_ends_the_run_with_exit_code_1_and_keeps_the_last_checkpoint()
     {
         string run = unbroken.File("unsaved"), checkpoints = Path.Combine(run, "checkpoints"), aside = unbroken.File("aside");
-        using FathomProcess process = FathomProcess.Start("train", "--config", unbroken.Config, "--out", run);
+        using FathomProcess process = FathomProcess.Start("train", "--config", unbroken.Config, "--out", run, "--threads", "1");
         SmallRun.WaitForLines(process, run, SmallRun.SaveEvery + 3);
 
         // A file in the place of the folder: no later checkpoint can be written, as on a disk that has become read-only.
@@ -118,7 +118,7 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
 
         File.Delete(checkpoints);
         Directory.Move(aside, checkpoints);
-        FathomProcess.Run("train", "--resume", run).Expect(0);
+        FathomProcess.Run("train", "--resume", run, "--threads", "1").Expect(0);
         Assert.Equal(unbroken.Computed, Metrics.Computed(run));
     }
 

@@ -1,5 +1,6 @@
-// Measuring on a machine that is not ours alone. A ratio to the machine's peak means something only when both were measured at the
-// same moment, so each sample of the work has a sample of the peak directly before it, and the median of the ratios is reported.
+// Measuring on a machine that is not ours alone. Work and peak are sampled in turn, so that both see the same disturbances, and of
+// both the best is taken, since a disturbed sample can only be slower. The peak is the best of the whole run so far: the machine
+// does not get faster from row to row, so a row cannot look good beside a yardstick that was measured at a bad moment.
 using System.Diagnostics;
 using Fathom.Compute.Cpu;
 
@@ -10,7 +11,8 @@ namespace Fathom.Cli.Benchmarks;
 /// <param name="quick">Fewer samples.</param>
 internal sealed class Sampling(CpuDevice device, bool quick)
 {
-    private const double SampleSeconds = 0.15;
+    private const double SampleSeconds = 0.05;
+    private double peakGigaflops, peakGigabytes;
 
     /// <summary>What is measured.</summary>
     public CpuDevice Device => device;
@@ -18,7 +20,7 @@ internal sealed class Sampling(CpuDevice device, bool quick)
     /// <summary>Whether a short answer is wanted.</summary>
     public bool Quick => quick;
 
-    private int Samples => quick ? 2 : 5;
+    private int Samples => quick ? 3 : 7;
 
     /// <summary>A row for work that is counted in FLOPs or bytes.</summary>
     /// <param name="name">The row's name.</param>
@@ -29,30 +31,37 @@ internal sealed class Sampling(CpuDevice device, bool quick)
     public BenchmarkRow Rate(string name, double amount, Yardstick yardstick, Goal? goal, Action work)
     {
         int calls = WarmUp(work);
-        var samples = new List<(double Value, double Peak, double Ratio)>();
+        double best = 0;
         for (int i = 0; i < Samples; i++)
         {
-            double peak = Peak(yardstick), value = amount * calls / Seconds(work, calls) / 1e9;
-            samples.Add((value, peak, value / peak));
+            MeasurePeaks();
+            best = Math.Max(best, amount * calls / Seconds(work, calls) / 1e9);
         }
 
-        samples.Sort((a, b) => a.Ratio.CompareTo(b.Ratio));
-        (double median, double beside, double ratio) = samples[samples.Count / 2];
-        return new BenchmarkRow(name, median, yardstick == Yardstick.ReadBandwidth ? "GB/s" : "GFLOP/s", goal)
+        double peak = yardstick == Yardstick.ReadBandwidth ? peakGigabytes : peakGigaflops;
+        return new BenchmarkRow(name, best, yardstick == Yardstick.ReadBandwidth ? "GB/s" : "GFLOP/s", goal)
         {
             Yardstick = yardstick,
-            YardstickValue = beside,
-            Ratio = ratio,
+            YardstickValue = peak,
+            Ratio = best / peak,
         };
     }
 
-    /// <summary>Median seconds of a call, without warm-up.</summary>
-    public double MedianSeconds(Action work)
+    /// <summary>Least seconds of a call over several, without warm-up.</summary>
+    public double BestSeconds(Action work)
     {
-        var samples = new double[Samples];
-        for (int i = 0; i < samples.Length; i++) samples[i] = Seconds(work, 1);
-        Array.Sort(samples);
-        return samples[samples.Length / 2];
+        double best = double.PositiveInfinity;
+        for (int i = 0; i < Samples; i++) best = Math.Min(best, Seconds(work, 1));
+        return best;
+    }
+
+    /// <summary>Measures the machine; the best of the run counts.</summary>
+    public (double Gigaflops, double Gigabytes) MeasurePeaks()
+    {
+        MachinePeaks peaks = MachinePeaks.Measure(device.Team);
+        peakGigaflops = Math.Max(peakGigaflops, peaks.TeamGigaflops);
+        peakGigabytes = Math.Max(peakGigabytes, peaks.ReadGigabytes);
+        return (peakGigaflops, peakGigabytes);
     }
 
     /// <summary>Managed bytes that calls allocate on all threads, after warm-up.</summary>
@@ -77,11 +86,5 @@ internal sealed class Sampling(CpuDevice device, bool quick)
         work();
         double once = Seconds(work, 1);
         return (int)Math.Clamp(SampleSeconds / Math.Max(once, 1e-7), 1, 100_000);
-    }
-
-    private double Peak(Yardstick yardstick)
-    {
-        MachinePeaks peaks = MachinePeaks.Measure(device.Team);
-        return yardstick == Yardstick.ReadBandwidth ? peaks.ReadGigabytes : peaks.TeamGigaflops;
     }
 }

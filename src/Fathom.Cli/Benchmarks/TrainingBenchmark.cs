@@ -26,7 +26,8 @@ internal static class TrainingBenchmark
             Steps = 1_000_000,
         };
         var trainer = new Trainer(sampling.Device, model, config, new RandomTokens(model.VocabSize));
-        double flops = (double)MicroBatch * SequenceLength * (new ModelSize(model).TrainingFlopsPerToken(SequenceLength) + MtpFlopsPerToken(model));
+        var size = new ModelSize(model);
+        double flops = (double)MicroBatch * SequenceLength * (size.TrainingFlopsPerToken(SequenceLength) + size.MtpTrainingFlopsPerToken(SequenceLength));
         for (int i = 0; i < 3; i++) trainer.Step();
         BenchmarkRow speed = sampling.Rate(
             $"training step, small, {MicroBatch} x {SequenceLength} tokens", flops, Yardstick.FmaPeak, Goal.Share(0.45), () => trainer.Step());
@@ -37,25 +38,17 @@ internal static class TrainingBenchmark
         yield return new BenchmarkRow("managed bytes allocated in a training step", bytes, "bytes", new Goal(0, AtLeast: false, "0"));
     }
 
-    /// <summary>6 FLOPs per token for each active parameter of the modules and of the head that each uses again, and attention as of a layer.</summary>
-    private static double MtpFlopsPerToken(ModelConfig model)
-    {
-        var size = new ModelSize(model);
-        double attention = (size.TrainingFlopsPerToken(SequenceLength) - 6.0 * size.ActiveMatrixParameters) / model.NumHiddenLayers;
-        long active = size.Rows().Where(row => row.Part.StartsWith("MTP", StringComparison.Ordinal)).Sum(row => row.Active);
-        return 6.0 * active + model.NumNextnPredictLayers * (6.0 * model.VocabSize * model.HiddenSize + attention);
-    }
-
     /// <summary>Tokens without meaning: the time of a step depends on them only through the experts' loads.</summary>
     private sealed class RandomTokens(int vocabulary) : ITokenBatches
     {
+        private readonly Philox random = new(7, "benchmark tokens");
+
         public int SequenceLength => TrainingBenchmark.SequenceLength;
 
         public long SamplesPerEpoch => long.MaxValue;
 
         public void Fill(long sampleIndex, Span<int> tokens)
         {
-            var random = new Philox(7, "benchmark tokens");
             for (int i = 0; i < tokens.Length; i++) tokens[i] = (int)(random.UniformDouble((ulong)(sampleIndex * tokens.Length + i)) * vocabulary);
         }
     }

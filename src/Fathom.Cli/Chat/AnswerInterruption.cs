@@ -51,6 +51,6 @@ internal sealed class AnswerInterruption : IDisposable
 
         if (explained) Environment.Exit(ExitCode.Success);
         explained = true;
-        Console.WriteLine("\n(/exit or Ctrl-C again leaves)");
+        Console.Write("\n(/exit or Ctrl-C again leaves)\n> ");
     }
 }

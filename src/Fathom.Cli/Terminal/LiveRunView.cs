@@ -102,9 +102,15 @@ internal sealed class LiveRunView(CancellationToken stop) : IRunView
             ("load imbalance", Number(progress.LoadImbalance, "F2")),
         ];
         bool wide = width >= TwoColumnWidth;
-        var grid = new Grid { Width = width };
-        grid.AddColumn(new GridColumn { NoWrap = true, Width = 14 }).AddColumn(new GridColumn { NoWrap = true });
-        if (wide) grid.AddColumn(new GridColumn { NoWrap = true, Width = 14 }).AddColumn(new GridColumn { NoWrap = true });
+        const int NameWidth = 15;
+        int valueWidth = Math.Max(8, (wide ? width / 2 : width) - NameWidth - 1);
+        var grid = new Grid();
+        for (int pair = 0; pair < (wide ? 2 : 1); pair++)
+        {
+            grid.AddColumn(new GridColumn { NoWrap = true, Width = NameWidth, Padding = new Padding(0) });
+            grid.AddColumn(new GridColumn { NoWrap = true, Width = valueWidth, Padding = new Padding(0, 0, 1, 0) });
+        }
+
         for (int i = 0; i < cells.Length; i += wide ? 2 : 1)
         {
             IRenderable[] row = [Name(cells[i].Name), Value(cells[i].Value)];

@@ -45,6 +45,6 @@ internal static class RunAnnouncements
     {
         config.Steps is { } steps ? Invariant($"{steps:N0} steps") : null,
         config.Tokens is { } tokens ? $"{Short(tokens)} tokens" : null,
-        config.Seconds is { } seconds ? Invariant($"{Duration(seconds)} min") : null,
+        config.Seconds is { } seconds ? Invariant($"{seconds:G6} s") : null,
     }.Where(part => part is not null));
 }

@@ -44,9 +44,8 @@ internal static class BenchVerb
             string[] wanted = arguments.GetValue(only) ?? [];
             using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
             var sampling = new Sampling(device, arguments.GetValue(quick));
-            MachinePeaks peaks = MachinePeaks.Measure(device.Team);
-            Console.WriteLine($"{device.Name}: {peaks}");
-            Console.WriteLine("Ratios are medians of samples, each with the yardstick measured directly before it.");
+            Console.WriteLine($"{device.Name}: {MachinePeaks.Measure(device.Team)}");
+            Console.WriteLine("Work and yardsticks are sampled in turn; of each the best counts, since a disturbed sample can only be slower.");
             Console.WriteLine();
             Console.WriteLine(BenchmarkRow.Header);
             var rows = new List<BenchmarkRow>();
@@ -60,7 +59,7 @@ internal static class BenchVerb
                 }
             }
 
-            if (arguments.GetValue(json) is { } file) Write(file, device, peaks, rows);
+            if (arguments.GetValue(json) is { } file) Write(file, sampling, rows);
             return ExitCode.Success;
         });
         return command;
@@ -92,13 +91,14 @@ internal static class BenchVerb
         return command;
     }
 
-    private static void Write(string file, CpuDevice device, MachinePeaks peaks, List<BenchmarkRow> rows)
+    private static void Write(string file, Sampling sampling, List<BenchmarkRow> rows)
     {
+        (double gigaflops, double gigabytes) = sampling.MeasurePeaks();
         var json = new JsonObject
         {
-            ["device"] = device.Name,
-            ["fma_peak_gflops"] = peaks.TeamGigaflops,
-            ["read_bandwidth_gbytes"] = peaks.ReadGigabytes,
+            ["device"] = sampling.Device.Name,
+            ["fma_peak_gflops"] = gigaflops,
+            ["read_bandwidth_gbytes"] = gigabytes,
             ["rows"] = new JsonArray([.. rows.Select(row => row.ToJson())]),
         };
         AtomicFile.WriteAllText(file, json.ToJsonString(Indented) + "\n");

@@ -54,7 +54,9 @@ internal static class QuickstartVerb
         BatchSize = Schedule.Constant(8),
         Seconds = seconds,
         LearningRate = Schedule.WarmUpConstantCosine(3e-3, 1e-4, 40, 0.4),
-        ValidateEvery = 100,
+        // A run of a few hundred steps has to balance its experts faster than one of a million: γ of the report is 0.001.
+        BiasUpdateSpeed = Schedule.Constant(0.003),
+        ValidateEvery = 50,
         ValidationSequences = 32,
         SaveEvery = 500,
         KeepCheckpoints = 2,
@@ -130,7 +132,7 @@ internal static class QuickstartVerb
         Console.WriteLine("Next:");
         Show("continue lines that you type", $"chat --model {directory} --continue");
         Show("continue a text", $"generate --model {directory} --prompt \"method System.String.\"");
-        Show("train longer", $"{"train"} --resume {directory} --seconds {Math.Max(600, (long)(run.Trainer.State.Seconds * 4))}");
+        Show("train longer", $"train --resume {directory} --seconds {Math.Max(600, (long)(run.Trainer.State.Seconds * 4))}");
         Show("train on your own text", "quickstart --data PATH");
 
         static void Show(string what, string command) => Console.WriteLine($"  # {what}\n  {CommandName.Text} {command}");

@@ -1,14 +1,38 @@
 // What `train` and `quickstart` have in common: train with the view up until the end or Ctrl-C, export, and say what happened.
+using System.Text.Json.Nodes;
 using Fathom.Cli.Terminal;
 using Fathom.Compute.Cpu;
+using Fathom.Model;
 using Fathom.Numerics;
 using Fathom.Training;
+using static Fathom.Cli.Terminal.Numbers;
 
 namespace Fathom.Cli.Verbs;
 
 /// <summary>Drives a training run from the terminal.</summary>
 internal static class RunControl
 {
+    /// <summary>Refuses a model whose training cannot fit this machine, before anything is read or allocated for it.</summary>
+    /// <exception cref="FathomException">The model is unknown, wrong or too large.</exception>
+    public static void RequireMemory(TrainingConfig config)
+    {
+        const int BytesPerParameter = 16; // weight, gradient and two moments in F32
+        ModelConfig model = config.Model switch
+        {
+            null => ModelConfig.Load(config.InitFrom ?? throw new FathomException("training configuration: model give a preset's name or a config.json object, or init_from")),
+            JsonValue name when name.TryGetValue(out string? preset) => ModelPresets.Get(preset),
+            JsonNode node => ModelConfig.Parse(node.ToJsonString(), "training configuration, model"),
+        };
+        var size = new ModelSize(model);
+        double parameters = size.MainParameters + size.MtpParameters, needed = parameters * BytesPerParameter;
+        double available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        if (needed > available)
+        {
+            throw new FathomException(
+                Invariant($"training {Short(parameters)} parameters takes {needed / 1e9:N0} GB for weights, gradients and moments; this machine has {available / 1e9:N0} GB; choose a smaller model"));
+        }
+    }
+
     /// <summary>Starts or resumes a run, with the machine's peak measured for the share that metrics and view show.</summary>
     /// <param name="device">Where to train.</param>
     /// <param name="open">Opens the run.</param>

@@ -48,6 +48,7 @@ internal static class TrainVerb
                 : FromOptions(arguments.GetValue(data)!, arguments.GetRequiredValue(preset), end);
             if (end.IsGiven) settings = end.Change(settings);
             if (arguments.GetValue(seed) is { } number) settings = settings with { Seed = number };
+            RunControl.RequireMemory(settings);
             string name = Path.GetFileNameWithoutExtension(arguments.GetValue(config) ?? arguments.GetRequiredValue(preset));
             string path = arguments.GetValue(output) ?? RunControl.DefaultDirectory(name);
             return Train(RunControl.Open(device, () => TrainingRun.Start(device, path, settings, view, interruption.Token)), view, interruption.Token);
