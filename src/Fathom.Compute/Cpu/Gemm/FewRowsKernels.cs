@@ -18,9 +18,6 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
     /// <summary>Weight rows of one sum kernel.</summary>
     public const int SumRows = 8;
 
-    /// <summary>Bytes by which a weight row is asked for ahead of its use.</summary>
-    private const int PrefetchDistance = 1024;
-
     /// <summary>sums[j] = x · w_j of four weight rows.</summary>
     /// <param name="depth">Length of the rows.</param>
     /// <param name="x">One row of activations.</param>
@@ -33,16 +30,17 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
     public static void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
     {
         TVector s0 = TWidth.Zero, s1 = TWidth.Zero, s2 = TWidth.Zero, s3 = TWidth.Zero;
-        nint i = 0;
+        nint i = 0, ahead = DotRows * (nint)(w1 - w0);
         for (; i + TWidth.Count <= depth; i += TWidth.Count)
         {
             nint at = i * TFormat.Size;
+            // The same place of the next four rows, into the second-level cache: asked for this early, and across the ends of rows.
             if (Sse.IsSupported)
             {
-                Sse.Prefetch0(w0 + at + PrefetchDistance);
-                Sse.Prefetch0(w1 + at + PrefetchDistance);
-                Sse.Prefetch0(w2 + at + PrefetchDistance);
-                Sse.Prefetch0(w3 + at + PrefetchDistance);
+                Sse.Prefetch1(w0 + ahead + at);
+                Sse.Prefetch1(w1 + ahead + at);
+                Sse.Prefetch1(w2 + ahead + at);
+                Sse.Prefetch1(w3 + ahead + at);
             }
 
             TVector a = TWidth.Load(x + i);
@@ -76,16 +74,16 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
         TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero;
         TVector s20 = TWidth.Zero, s21 = TWidth.Zero, s22 = TWidth.Zero, s23 = TWidth.Zero;
         TVector s30 = TWidth.Zero, s31 = TWidth.Zero, s32 = TWidth.Zero, s33 = TWidth.Zero;
-        nint i = 0;
+        nint i = 0, ahead = DotRows * (nint)(w1 - w0);
         for (; i + TWidth.Count <= depth; i += TWidth.Count)
         {
             nint at = i * TFormat.Size;
             if (Sse.IsSupported)
             {
-                Sse.Prefetch0(w0 + at + PrefetchDistance);
-                Sse.Prefetch0(w1 + at + PrefetchDistance);
-                Sse.Prefetch0(w2 + at + PrefetchDistance);
-                Sse.Prefetch0(w3 + at + PrefetchDistance);
+                Sse.Prefetch1(w0 + ahead + at);
+                Sse.Prefetch1(w1 + ahead + at);
+                Sse.Prefetch1(w2 + ahead + at);
+                Sse.Prefetch1(w3 + ahead + at);
             }
 
             TVector b0 = TFormat.Load<TVector, TWidth>(w0 + at), b1 = TFormat.Load<TVector, TWidth>(w1 + at);
@@ -154,14 +152,14 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
             if (Sse.IsSupported)
             {
                 byte* w8 = w4 + 4 * pitch, w12 = w8 + 4 * pitch;
-                Sse.Prefetch0(w8);
-                Sse.Prefetch0(w8 + pitch);
-                Sse.Prefetch0(w8 + 2 * pitch);
-                Sse.Prefetch0(w8 + 3 * pitch);
-                Sse.Prefetch0(w12);
-                Sse.Prefetch0(w12 + pitch);
-                Sse.Prefetch0(w12 + 2 * pitch);
-                Sse.Prefetch0(w12 + 3 * pitch);
+                Sse.Prefetch1(w8);
+                Sse.Prefetch1(w8 + pitch);
+                Sse.Prefetch1(w8 + 2 * pitch);
+                Sse.Prefetch1(w8 + 3 * pitch);
+                Sse.Prefetch1(w12);
+                Sse.Prefetch1(w12 + pitch);
+                Sse.Prefetch1(w12 + 2 * pitch);
+                Sse.Prefetch1(w12 + 3 * pitch);
             }
 
             TVector sum = TWidth.Load(c + i);
