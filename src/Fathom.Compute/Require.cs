@@ -11,7 +11,7 @@ public static class Require
     /// <summary>The tensor is there and has this type and this many rows (flattened leading dimensions) and columns.</summary>
     public static void Matrix(string op, string name, in Tensor tensor, long rows, long columns, DType dtype = DType.F32)
     {
-        if (tensor.IsEmpty || tensor.DType != dtype || tensor.Rows != rows && tensor.Elements != 0 || tensor.Columns != columns)
+        if (tensor.IsEmpty || tensor.DType != dtype || tensor.Columns > 0 && tensor.Rows != rows || tensor.Columns != columns)
             Fail(op, name, tensor, $"{dtype} [{rows}, {columns}]");
     }
 

@@ -60,7 +60,7 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
             double scale = Math.Sqrt(gradients[index].Sum(g => (double)g * g)) + 1e-3;
             double difference = Math.Abs(analytic - numeric) / scale;
             worst = Math.Max(worst, difference);
-            Assert.True(difference < 2e-2, $"{name}, {parameter.Name}: {analytic:E4} against {numeric:E4} (norm {scale:E2})");
+            Assert.True(difference < 6e-3, $"{name}, {parameter.Name}: {analytic:E4} against {numeric:E4} (norm {scale:E2})");
 
             double LossAt(double step)
             {
