@@ -1,6 +1,7 @@
 // Speed of the operator table's rows: the same rows that the tests check. The share is of whichever ceiling binds: arithmetic or
 // memory, from the row's own FLOPs and bytes. Rows that fit the caches may exceed the share of memory.
 using Fathom.Compute;
+using Fathom.Compute.Cpu;
 using Fathom.Compute.Table;
 using static Fathom.Cli.Terminal.Numbers;
 
@@ -41,10 +42,10 @@ internal static class OperatorBenchmark
         row.Run(sampling.Device, operands);
         double once = Sampling.Seconds(() => row.Run(sampling.Device, operands), 1);
         int calls = (int)Math.Clamp(0.02 / Math.Max(once, 1e-7), 1, 20_000);
-        (double peakGigaflops, double peakGigabytes) = sampling.MeasurePeaks();
+        MachinePeaks peaks = sampling.MeasurePeaks();
         double seconds = sampling.BestSeconds(RunMany) / calls;
         double gigaflops = row.Flops / seconds / 1e9, gigabytes = row.Bytes / seconds / 1e9;
-        return new OperatorTiming(row.ToString(), seconds, gigaflops, gigabytes, Math.Max(gigaflops / peakGigaflops, gigabytes / peakGigabytes));
+        return new OperatorTiming(row.ToString(), seconds, gigaflops, gigabytes, Math.Max(gigaflops / peaks.TeamGigaflops, gigabytes / peaks.ReadGigabytes));
 
         void RunMany()
         {

@@ -12,7 +12,7 @@ namespace Fathom.Cli.Benchmarks;
 internal sealed class Sampling(CpuDevice device, bool quick)
 {
     private const double SampleSeconds = 0.05;
-    private double peakGigaflops, peakGigabytes;
+    private MachinePeaks? peaks;
 
     /// <summary>What is measured.</summary>
     public CpuDevice Device => device;
@@ -31,14 +31,14 @@ internal sealed class Sampling(CpuDevice device, bool quick)
     public BenchmarkRow Rate(string name, double amount, Yardstick yardstick, Goal? goal, Action work)
     {
         int calls = WarmUp(work);
-        double best = 0;
+        double best = 0, peak = 0;
         for (int i = 0; i < Samples; i++)
         {
-            MeasurePeaks();
+            MachinePeaks measured = MeasurePeaks();
+            peak = yardstick == Yardstick.ReadBandwidth ? measured.ReadGigabytes : measured.TeamGigaflops;
             best = Math.Max(best, amount * calls / Seconds(work, calls) / 1e9);
         }
 
-        double peak = yardstick == Yardstick.ReadBandwidth ? peakGigabytes : peakGigaflops;
         return new BenchmarkRow(name, best, yardstick == Yardstick.ReadBandwidth ? "GB/s" : "GFLOP/s", goal)
         {
             Yardstick = yardstick,
@@ -55,13 +55,17 @@ internal sealed class Sampling(CpuDevice device, bool quick)
         return best;
     }
 
-    /// <summary>Measures the machine; the best of the run counts.</summary>
-    public (double Gigaflops, double Gigabytes) MeasurePeaks()
+    /// <summary>Measures the machine; of each ceiling the best of the run so far.</summary>
+    public MachinePeaks MeasurePeaks()
     {
-        MachinePeaks peaks = MachinePeaks.Measure(device.Team);
-        peakGigaflops = Math.Max(peakGigaflops, peaks.TeamGigaflops);
-        peakGigabytes = Math.Max(peakGigabytes, peaks.ReadGigabytes);
-        return (peakGigaflops, peakGigabytes);
+        MachinePeaks now = MachinePeaks.Measure(device.Team);
+        return peaks = peaks is null ? now : now with
+        {
+            CoreGigaflops = Math.Max(now.CoreGigaflops, peaks.CoreGigaflops),
+            TeamGigaflops = Math.Max(now.TeamGigaflops, peaks.TeamGigaflops),
+            ReadGigabytes = Math.Max(now.ReadGigabytes, peaks.ReadGigabytes),
+            CacheCopyGigabytes = Math.Max(now.CacheCopyGigabytes, peaks.CacheCopyGigabytes),
+        };
     }
 
     /// <summary>Managed bytes that calls allocate on all threads, after warm-up.</summary>

@@ -44,7 +44,7 @@ internal static class BenchVerb
             string[] wanted = arguments.GetValue(only) ?? [];
             using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
             var sampling = new Sampling(device, arguments.GetValue(quick));
-            Console.WriteLine($"{device.Name}: {MachinePeaks.Measure(device.Team)}");
+            Console.WriteLine($"{device.Name}: {sampling.MeasurePeaks()}");
             Console.WriteLine("Work and yardsticks are sampled in turn; of each the best counts, since a disturbed sample can only be slower.");
             Console.WriteLine();
             Console.WriteLine(BenchmarkRow.Header);
@@ -75,11 +75,12 @@ internal static class BenchVerb
         command.SetAction(arguments =>
         {
             using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
-            Console.WriteLine($"{device.Name}: {MachinePeaks.Measure(device.Team)}");
+            var sampling = new Sampling(device, arguments.GetValue(quick));
+            Console.WriteLine($"{device.Name}: {sampling.MeasurePeaks()}");
             Console.WriteLine();
             Console.WriteLine(OperatorTiming.Header);
             int rows = 0;
-            foreach (OperatorTiming timing in OperatorBenchmark.Run(new Sampling(device, arguments.GetValue(quick)), arguments.GetValue(only), arguments.GetValue(all)))
+            foreach (OperatorTiming timing in OperatorBenchmark.Run(sampling, arguments.GetValue(only), arguments.GetValue(all)))
             {
                 rows++;
                 Console.WriteLine(timing);
@@ -93,12 +94,12 @@ internal static class BenchVerb
 
     private static void Write(string file, Sampling sampling, List<BenchmarkRow> rows)
     {
-        (double gigaflops, double gigabytes) = sampling.MeasurePeaks();
+        MachinePeaks peaks = sampling.MeasurePeaks();
         var json = new JsonObject
         {
             ["device"] = sampling.Device.Name,
-            ["fma_peak_gflops"] = gigaflops,
-            ["read_bandwidth_gbytes"] = gigabytes,
+            ["fma_peak_gflops"] = peaks.TeamGigaflops,
+            ["read_bandwidth_gbytes"] = peaks.ReadGigabytes,
             ["rows"] = new JsonArray([.. rows.Select(row => row.ToJson())]),
         };
         AtomicFile.WriteAllText(file, json.ToJsonString(Indented) + "\n");

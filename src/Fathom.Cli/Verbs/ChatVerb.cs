@@ -70,6 +70,8 @@ internal static class ChatVerb
                     Errors.Write(error.Message);
                 }
             }
+
+            if (!Console.IsInputRedirected) Console.WriteLine(); // after Ctrl-D
         }
 
         public void Dispose() => interruption.Dispose();

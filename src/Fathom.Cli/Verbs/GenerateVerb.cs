@@ -19,7 +19,7 @@ internal static class GenerateVerb
         var prompt = new Option<string?>("--prompt", "-p") { Description = "Text to continue.", HelpName = "TEXT" };
         var promptFile = new Option<string?>("--prompt-file") { Description = "File with the text to continue; - for standard input.", HelpName = "FILE" };
         var ids = new Option<string?>("--ids") { Description = "Token ids to continue, as 1,2,3; needs no tokenizer.", HelpName = "IDS" };
-        var printIds = new Option<bool>("--print-ids") { Description = "Print one line with the ids of prompt and continuation, between commas, in place of text." };
+        var printIds = new Option<bool>("--print-ids") { Description = "Print one line with the ids of prompt and continuation, between commas, in place of text; so does a model without tokenizer." };
         var raw = new Option<bool>("--raw") { Description = "Print the continuation alone: no prompt before it, no numbers after it." };
         var threads = CommonOptions.Threads();
         var command = new Command("generate", "Continue a text.") { model, prompt, promptFile, ids, printIds, raw };

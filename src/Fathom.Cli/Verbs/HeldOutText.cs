@@ -37,19 +37,18 @@ internal sealed class HeldOutText(TokenFile file, Tokenizer tokenizer)
         for (int i = 0; i < count; i++) yield return Beginning(Text((int)((long)i * file.DocumentCount / count)));
     }
 
-    // A member's documentation begins with its signature: the kind and name up to the parameters. Other text: a few words.
+    // A member's documentation begins with its signature, as many texts begin with a heading: the first line, or of a long signature
+    // what stands before the parameters. Other text: a few words.
     private static string Beginning(string text)
     {
-        const int Words = 8, Characters = 100;
+        const int Words = 8, Characters = 120;
         int line = text.IndexOf('\n', StringComparison.Ordinal);
-        string first = line < 0 ? text : text[..line];
-        int parenthesis = first.IndexOf('(', StringComparison.Ordinal);
-        if (parenthesis is > 0 and < Characters && !first[..parenthesis].Contains('.', StringComparison.Ordinal)) parenthesis = -1;
-        if (parenthesis is > 0 and < Characters) return first[..(parenthesis + 1)];
-        if (line is > 0 and < Characters) return text[..(line + 1)];
-        string trimmed = text.TrimStart();
-        int at = 0;
-        for (int word = 0; word < Words && at >= 0 && at < Characters; word++) at = trimmed.IndexOfAny([' ', '\n'], at + 1 < trimmed.Length ? at + 1 : at);
-        return at > 0 ? trimmed[..at] : trimmed[..Math.Min(trimmed.Length, Characters)];
+        if (line is > 0 and <= Characters) return text[..(line + 1)];
+        int parenthesis = text.IndexOf('(', StringComparison.Ordinal);
+        bool isSignature = parenthesis is > 0 and < Characters && text[..parenthesis].Contains('.', StringComparison.Ordinal);
+        if (isSignature) return text[..(parenthesis + 1)];
+        string words = string.Join(' ', text.Split((char[]?)null, Words + 1, StringSplitOptions.RemoveEmptyEntries).Take(Words));
+        if (words.Length <= Characters) return words;
+        return words[..(char.IsHighSurrogate(words[Characters - 1]) ? Characters - 1 : Characters)];
     }
 }

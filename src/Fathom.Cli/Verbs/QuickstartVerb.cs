@@ -103,7 +103,7 @@ internal static class QuickstartVerb
         using var session = new GenerationSession(model.Model, Math.Min(1024, model.Model.Config.MaxPositionEmbeddings));
         var options = new SamplingOptions { Temperature = 0.7f, TopP = 0.95f, Seed = seed, MaxNewTokens = SampleTokens };
         Console.WriteLine();
-        Console.WriteLine("Samples from the beginnings of held-out documents (the prompt is what stands before »):");
+        Console.WriteLine("Samples from the beginnings of held-out documents (what stands before » is theirs):");
         foreach (string prompt in new HeldOutText(heldOut, text.Tokenizer).Prompts(Samples))
         {
             // In training every document follows an end token.
