@@ -11,7 +11,8 @@ namespace Fathom.Cli.Benchmarks;
 /// <param name="quick">Fewer samples.</param>
 internal sealed class Sampling(CpuDevice device, bool quick)
 {
-    private const double SampleSeconds = 0.05;
+    private const double SampleSeconds = 0.01; // about as long as a sample of the peak
+    private const double RoundSeconds = 0.06;
     private MachinePeaks? peaks;
 
     /// <summary>What is measured.</summary>
@@ -36,7 +37,13 @@ internal sealed class Sampling(CpuDevice device, bool quick)
         {
             MachinePeaks measured = MeasurePeaks();
             peak = yardstick == Yardstick.ReadBandwidth ? measured.ReadGigabytes : measured.TeamGigaflops;
-            best = Math.Max(best, amount * calls / Seconds(work, calls) / 1e9);
+            double spent = 0;
+            while (spent < RoundSeconds)
+            {
+                double seconds = Seconds(work, calls);
+                best = Math.Max(best, amount * calls / seconds / 1e9);
+                spent += seconds;
+            }
         }
 
         return new BenchmarkRow(name, best, yardstick == Yardstick.ReadBandwidth ? "GB/s" : "GFLOP/s", goal)
