@@ -168,8 +168,16 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
         byte* weights = task.KvB + head * (shape.Nope + shape.Value) * task.KvBRow;
         float* absorbed = task.Absorbed(0, head);
         nint absorbedRow = (nint)shape.Heads * shape.QueryLength;
-        if (shape.Latent == Padded(shape.Latent))
+        if (shape.Batch == 1 && shape.Nope % 4 == 0)
         {
+            // One query: rows of weights stream past a sum that stays in the cache, with the very steps of the product.
+            new Span<float>(absorbed, shape.Latent).Clear();
+            for (int d = 0; d < shape.Nope; d += 4)
+                Rows<TSimd, TVector>.AccumulateFour<TElement>(buffers.Queries + d, weights + d * task.KvBRow, (nint)task.KvBRow, shape.Latent, absorbed);
+        }
+        else if (shape.Latent == Padded(shape.Latent))
+        {
+            FetchWeights<TElement>(weights, shape.Nope, task);
             Product<TSimd, TVector>.Run<TElement>(
                 shape.Batch, shape.Latent, shape.Nope, buffers.Queries, buffers.QueryLength, 1,
                 weights, (nint)(task.KvBRow / TElement.Size), absorbed, absorbedRow, false);
@@ -269,6 +277,15 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
                 }
             }
         }
+    }
+
+    /// <summary>
+    /// Asks for a head's rows of kv_b_proj in the order in which they lie. The products go through them in strips of columns, and
+    /// would wait for memory at every row.
+    /// </summary>
+    private static void FetchWeights<TElement>(byte* weights, int rows, in DecodeTask task) where TElement : struct, IElementFormat
+    {
+        for (int row = 0; row < rows; row++) Prefetch.Bytes(weights + row * task.KvBRow, task.Shape.Latent * TElement.Size);
     }
 
     /// <summary>The weighted mean of latents over all splits of a sequence.</summary>

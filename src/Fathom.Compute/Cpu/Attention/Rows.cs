@@ -59,6 +59,33 @@ internal static unsafe class Rows<TSimd, TVector> where TSimd : struct, ISimd<TV
         return sum;
     }
 
+    /// <summary>target += Σ factors[j] · row j of four rows of weights, one after the other.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AccumulateFour<TElement>(float* factors, byte* weights, nint weightBytes, int count, float* target) where TElement : struct, IElementFormat
+    {
+        byte* w1 = weights + weightBytes, w2 = w1 + weightBytes, w3 = w2 + weightBytes;
+        TVector f0 = TSimd.Broadcast(factors[0]), f1 = TSimd.Broadcast(factors[1]), f2 = TSimd.Broadcast(factors[2]), f3 = TSimd.Broadcast(factors[3]);
+        int i = 0;
+        nint at = 0;
+        for (; i + TSimd.Count <= count; i += TSimd.Count, at += TSimd.Count * TElement.Size)
+        {
+            Prefetch.NextFour(weights + at, weightBytes);
+            TVector sum = TSimd.MultiplyAdd(f0, TElement.Load<TSimd, TVector>(weights + at), TSimd.Load(target + i));
+            sum = TSimd.MultiplyAdd(f1, TElement.Load<TSimd, TVector>(w1 + at), sum);
+            sum = TSimd.MultiplyAdd(f2, TElement.Load<TSimd, TVector>(w2 + at), sum);
+            sum = TSimd.MultiplyAdd(f3, TElement.Load<TSimd, TVector>(w3 + at), sum);
+            TSimd.Store(sum, target + i);
+        }
+
+        for (; i < count; i++, at += TElement.Size)
+        {
+            float sum = MathF.FusedMultiplyAdd(factors[0], TElement.Scalar(weights + at), target[i]);
+            sum = MathF.FusedMultiplyAdd(factors[1], TElement.Scalar(w1 + at), sum);
+            sum = MathF.FusedMultiplyAdd(factors[2], TElement.Scalar(w2 + at), sum);
+            target[i] = MathF.FusedMultiplyAdd(factors[3], TElement.Scalar(w3 + at), sum);
+        }
+    }
+
     /// <summary>The products of <paramref name="a"/> with four rows of weights.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void DotFour<TElement>(float* a, byte* weights, nint weightBytes, int count, float* result) where TElement : struct, IElementFormat
@@ -69,6 +96,7 @@ internal static unsafe class Rows<TSimd, TVector> where TSimd : struct, ISimd<TV
         nint at = 0;
         for (; i + TSimd.Count <= count; i += TSimd.Count, at += TSimd.Count * TElement.Size)
         {
+            Prefetch.NextFour(weights + at, weightBytes);
             TVector v = TSimd.Load(a + i);
             x0 = TSimd.MultiplyAdd(v, TElement.Load<TSimd, TVector>(weights + at), x0);
             x1 = TSimd.MultiplyAdd(v, TElement.Load<TSimd, TVector>(w1 + at), x1);
@@ -104,6 +132,18 @@ internal static unsafe class Prefetch
     /// <summary>Asks for a row of floats.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Row(float* row, int count) => Bytes((byte*)row, count * sizeof(float));
+
+    /// <summary>Asks for a place in each of the four rows after the four that are being read.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void NextFour(byte* place, nint rowBytes)
+    {
+        if (!Sse.IsSupported) return;
+        byte* next = place + 4 * rowBytes;
+        Sse.Prefetch1(next);
+        Sse.Prefetch1(next + rowBytes);
+        Sse.Prefetch1(next + 2 * rowBytes);
+        Sse.Prefetch1(next + 3 * rowBytes);
+    }
 
     /// <summary>Asks for a range of bytes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
