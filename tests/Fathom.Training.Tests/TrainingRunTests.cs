@@ -20,6 +20,7 @@ public sealed class TrainingRunTests(ITestOutputHelper output)
 
         // Stopped after step 6 (saved there), and again after step 11, on other numbers of threads.
         Assert.False(Train(broken, config, 1, StopAfter(6, out CancellationToken first), first));
+        File.WriteAllText(folder.File("text.txt"), "The text has changed since.");
         Assert.False(Continue(broken, 3, StopAfter(11, out CancellationToken second), second));
         RecordingObserver last = new();
         Assert.True(Continue(broken, 2, last, default));

@@ -18,11 +18,7 @@ internal sealed class HeldOutText(TokenFile file, Tokenizer tokenizer)
     /// <exception cref="FathomException">The tokens do not give the text's bytes back: file and tokenizer do not belong together.</exception>
     public string Text(int document)
     {
-        // A document is [BOS] text EOS.
-        int before = file.BosId is null ? 0 : 1, length = (int)file.DocumentTokens(document) - before - 1;
-        var ids = new int[length];
-        file.CopyTokens(file.DocumentStart(document) + before, ids);
-        string text = tokenizer.Decode(ids);
+        string text = tokenizer.Decode(Ids(document));
         int bytes = System.Text.Encoding.UTF8.GetByteCount(text);
         if (bytes != file.DocumentUtf8Bytes(document))
             throw new FathomException($"{file.Path}: document {document} decodes to {bytes} bytes, {file.DocumentUtf8Bytes(document)} are expected; does the tokenizer belong to it?");
@@ -31,24 +27,28 @@ internal sealed class HeldOutText(TokenFile file, Tokenizer tokenizer)
 
     /// <summary>Beginnings of held-out documents to continue from, spread over the file.</summary>
     /// <param name="count">Most prompts.</param>
-    public IEnumerable<string> Prompts(int count)
+    public IEnumerable<int[]> Prompts(int count)
     {
         count = Math.Min(count, file.DocumentCount);
-        for (int i = 0; i < count; i++) yield return Beginning(Text((int)((long)i * file.DocumentCount / count)));
+        for (int i = 0; i < count; i++) yield return Beginning(Ids((int)((long)i * file.DocumentCount / count)));
     }
 
-    // A member's documentation begins with its signature, as many texts begin with a heading: the first line, or of a long signature
-    // what stands before the parameters. Other text: a few words.
-    private static string Beginning(string text)
+    // A member's documentation begins with its signature, as many texts begin with a heading: the first line. It is cut where the
+    // text's own tokens are: a line break often shares a token with the mark before it, and a prompt that splits such a token is
+    // one that the model has never seen.
+    private int[] Beginning(int[] ids)
     {
-        const int Words = 8, Characters = 120;
-        int line = text.IndexOf('\n', StringComparison.Ordinal);
-        if (line is > 0 and <= Characters) return text[..(line + 1)];
-        int parenthesis = text.IndexOf('(', StringComparison.Ordinal);
-        bool isSignature = parenthesis is > 0 and < Characters && text[..parenthesis].Contains('.', StringComparison.Ordinal);
-        if (isSignature) return text[..(parenthesis + 1)];
-        string words = string.Join(' ', text.Split((char[]?)null, Words + 1, StringSplitOptions.RemoveEmptyEntries).Take(Words));
-        if (words.Length <= Characters) return words;
-        return words[..(char.IsHighSurrogate(words[Characters - 1]) ? Characters - 1 : Characters)];
+        const int Tokens = 48, FirstWords = 12;
+        int line = Array.FindIndex(ids, id => tokenizer.TokenBytes(id).Contains((byte)'\n'));
+        return ids[..(line is > 0 and <= Tokens ? line : Math.Min(FirstWords, ids.Length))];
+    }
+
+    private int[] Ids(int document)
+    {
+        // A document is [BOS] text EOS.
+        int before = file.BosId is null ? 0 : 1, length = (int)file.DocumentTokens(document) - before - 1;
+        var ids = new int[length];
+        file.CopyTokens(file.DocumentStart(document) + before, ids);
+        return ids;
     }
 }

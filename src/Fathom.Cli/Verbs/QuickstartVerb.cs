@@ -104,10 +104,10 @@ internal static class QuickstartVerb
         var options = new SamplingOptions { Temperature = 0.7f, TopP = 0.95f, Seed = seed, MaxNewTokens = SampleTokens };
         Console.WriteLine();
         Console.WriteLine("Samples from the beginnings of held-out documents (what stands before » is theirs):");
-        foreach (string prompt in new HeldOutText(heldOut, text.Tokenizer).Prompts(Samples))
+        foreach (int[] prompt in new HeldOutText(heldOut, text.Tokenizer).Prompts(Samples))
         {
             // In training every document follows an end token.
-            int[] ids = [heldOut.EosId, .. text.Tokenizer.Encode(prompt)];
+            int[] ids = [heldOut.EosId, .. prompt];
             var decoder = new StreamingDecoder(text.Tokenizer, skipSpecial: true);
             var answer = new System.Text.StringBuilder();
             session.Generate(
@@ -119,7 +119,7 @@ internal static class QuickstartVerb
                 },
                 stop);
             Console.WriteLine();
-            Console.WriteLine("  " + (prompt + "»" + answer + decoder.Flush()).Trim().ReplaceLineEndings("\n").Replace("\n", "\n  ", StringComparison.Ordinal));
+            Console.WriteLine("  " + (text.Tokenizer.Decode(prompt) + "»" + answer + decoder.Flush()).Trim().ReplaceLineEndings("\n").Replace("\n", "\n  ", StringComparison.Ordinal));
         }
     }
 

@@ -1,5 +1,7 @@
-// From text to samples: documents, a held-out split, a tokenizer, and two token files in the run directory. What is already there
-// and was made from the same things is used again, so resuming costs nothing.
+// From text to samples: documents, a held-out split, a tokenizer, and two token files in the run directory. This is done once: a run
+// that goes on uses what it has, even if the text has changed or gone since, because its place in the data is a place in these files.
+using System.Text.Json;
+using Fathom.Model;
 using Fathom.Numerics;
 using Fathom.Text;
 
@@ -14,6 +16,8 @@ public readonly record struct PreparationProgress(string Stage, string Detail);
 public sealed class TextData : IDisposable
 {
     private const long TokenizerBytes = 48 << 20;
+    private const string TrainingPart = "train", HeldOutPart = "heldout";
+    private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
     private TextData(Tokenizer tokenizer, TokenFile training, TokenFile? heldOut, string source)
     {
@@ -42,6 +46,7 @@ public sealed class TextData : IDisposable
     public static TextData Prepare(
         TrainingConfig config, RunDirectory run, Action<PreparationProgress>? progress = null, CancellationToken cancellation = default)
     {
+        if (TryOpenPrepared(run) is { } prepared) return prepared;
         DocumentSource source = DocumentSource.Open(config.Data);
         Directory.CreateDirectory(run.DataFolder);
         progress?.Invoke(new("text", $"reading {source.Description}"));
@@ -49,29 +54,28 @@ public sealed class TextData : IDisposable
         progress?.Invoke(new("text", $"{split.Documents:N0} documents, {split.Utf8Bytes / 1e6:N1} MB; {split.HeldOutUtf8Bytes / 1e3:N0} kB held out{source.Skipped}"));
 
         Tokenizer tokenizer = LoadOrTrain(config, run, source, split, progress, cancellation);
-        string tokenizerKey = $"{tokenizer.VocabularySize} {new FileInfo(Path.Combine(run.TokenizerFolder, "tokenizer.json")).Length}";
         FillInTheMiddle? fim = config.Data.FimRate > 0 && tokenizer is { FimBegin: { } begin, FimHole: { } hole, FimEnd: { } end }
             ? new FillInTheMiddle { Rate = config.Data.FimRate, Seed = config.Seed, BeginId = begin, HoleId = hole, EndId = end }
             : null;
         int eos = tokenizer.EosId ?? throw new FathomException("the tokenizer has no end-of-sequence token (eos_token); documents could not be told apart");
 
-        TokenFile training = Tokenise("train", split.Training(source.Read()), fim);
-        TokenFile? heldOut = split.HeldOutDocuments > 0 ? Tokenise("heldout", split.HeldOut(source.Read()), null) : null;
+        TokenFile training = Tokenise(TrainingPart, split.Training(source.Read()), fim);
+        TokenFile? heldOut = split.HeldOutDocuments > 0 ? Tokenise(HeldOutPart, split.HeldOut(source.Read()), null) : null;
+        var summary = new Summary(source.Description, heldOut is not null);
+        AtomicFile.WriteAllText(SummaryFile(run), JsonSerializer.Serialize(summary, Json) + "\n");
         return new TextData(tokenizer, training, heldOut, source.Description);
 
         TokenFile Tokenise(string part, IEnumerable<Document> documents, FillInTheMiddle? fillInTheMiddle)
         {
-            string path = Path.Combine(run.DataFolder, part + ".tokens");
             var options = new TokenFileOptions
             {
                 EosId = eos,
                 BosId = tokenizer.AddsBos ? tokenizer.BosId : null,
                 FillInTheMiddle = fillInTheMiddle,
-                TokenizerKey = tokenizerKey,
+                TokenizerKey = "the tokenizer of the run",
                 CorpusKey = $"{source.Fingerprint} {part} {config.Data.HeldOut:R} {config.Seed}",
             };
-            if (TokenFile.TryOpen(path, options.Key, out TokenFile? existing, out _)) return existing;
-            TokenFile file = TokenFileBuilder.Build(path, documents, tokenizer, options, cancellation: cancellation);
+            TokenFile file = TokenFileBuilder.Build(TokensOf(run, part), documents, tokenizer, options, cancellation: cancellation);
             progress?.Invoke(new("tokens", $"{part}: {file.TokenCount:N0} tokens, {(double)file.Utf8Bytes / file.TokenCount:F2} bytes a token"));
             return file;
         }
@@ -83,6 +87,28 @@ public sealed class TextData : IDisposable
         Training.Dispose();
         HeldOut?.Dispose();
     }
+
+    private static TextData? TryOpenPrepared(RunDirectory run)
+    {
+        if (!File.Exists(SummaryFile(run))) return null;
+        Summary summary;
+        try
+        {
+            summary = JsonSerializer.Deserialize<Summary>(File.ReadAllText(SummaryFile(run)), Json) ?? throw new JsonException("it is null");
+        }
+        catch (JsonException e)
+        {
+            throw new FathomException($"{SummaryFile(run)} is broken ({e.Message}); delete {run.DataFolder} to prepare the text again", e);
+        }
+
+        return new TextData(
+            Tokenizer.Load(run.TokenizerFolder), TokenFile.Open(TokensOf(run, TrainingPart)),
+            summary.HeldOut ? TokenFile.Open(TokensOf(run, HeldOutPart)) : null, summary.Source);
+    }
+
+    private static string SummaryFile(RunDirectory run) => Path.Combine(run.DataFolder, "prepared.json");
+
+    private static string TokensOf(RunDirectory run, string part) => Path.Combine(run.DataFolder, part + ".tokens");
 
     private static Tokenizer LoadOrTrain(
         TrainingConfig config, RunDirectory run, DocumentSource source, HeldOutSplit split,
@@ -115,4 +141,7 @@ public sealed class TextData : IDisposable
             if (bytes <= 0) yield break;
         }
     }
+
+    /// <summary>Written last: the text is prepared.</summary>
+    private sealed record Summary(string Source, bool HeldOut);
 }
