@@ -57,7 +57,12 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
         TVector c11L = TWidth.Zero, c11R = TWidth.Zero;
         for (; depth > 0; depth--)
         {
-            Prefetch(b + ahead);
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch0(b + ahead);
+                Sse.Prefetch0(b + ahead + TWidth.Count);
+            }
+
             b0 = TWidth.Load(b);
             b1 = TWidth.Load(b + TWidth.Count);
             scalar = TWidth.Broadcast(a[0]);
@@ -163,7 +168,12 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
         TVector c5L = TWidth.Zero, c5R = TWidth.Zero;
         for (; depth > 0; depth--)
         {
-            Prefetch(b + ahead);
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch0(b + ahead);
+                Sse.Prefetch0(b + ahead + TWidth.Count);
+            }
+
             b0 = TWidth.Load(b);
             b1 = TWidth.Load(b + TWidth.Count);
             scalar = TWidth.Broadcast(a[0]);
@@ -243,7 +253,12 @@ internal readonly unsafe struct TileOf4Rows<TVector, TWidth> : ITileKernel
         TVector c3L = TWidth.Zero, c3R = TWidth.Zero;
         for (; depth > 0; depth--)
         {
-            Prefetch(b + ahead);
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch0(b + ahead);
+                Sse.Prefetch0(b + ahead + TWidth.Count);
+            }
+
             b0 = TWidth.Load(b);
             b1 = TWidth.Load(b + TWidth.Count);
             scalar = TWidth.Broadcast(a[0]);
