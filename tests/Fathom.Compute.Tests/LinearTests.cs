@@ -64,6 +64,27 @@ public sealed class LinearTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void Reading_in_place_gives_the_bits_of_packing()
+    {
+        // 2100 rows are more than one stretch of the depth; rows 1024 floats apart share cache sets, so they are packed.
+        const int Columns = 96, Stride = 1024;
+        Assert.True(GemmPlan.ReadsInPlace(170, 2100, Columns, Columns, 32));
+        Assert.False(GemmPlan.ReadsInPlace(170, 2100, Columns, Stride, 32));
+        using var device = new CpuDevice(2);
+        foreach (int outputs in (int[])[21, 28, 170])
+        {
+            Tensor near = Random(device, 2100, Columns), dy = Random(device, 2100, outputs);
+            Tensor apart = Random(device, 2100, Stride).ColumnRange(Columns, Columns);
+            for (int row = 0; row < 2100; row++) near.Row<float>(row).CopyTo(apart.Row<float>(row));
+            Tensor inPlace = Random(device, outputs, Columns), packed = Random(device, outputs, Columns);
+            device.Linear.WeightGradient(dy, near, inPlace, accumulate: true);
+            device.Linear.WeightGradient(dy, apart, packed, accumulate: true);
+            Assert.True(SameBits(inPlace.AsSpan<float>(), packed.AsSpan<float>()), $"{outputs} outputs");
+            output.WriteLine($"{outputs} x {Columns} sums of 2100 products have the same bits in place and packed");
+        }
+    }
+
+    [Fact]
     public void Repeated_calls_allocate_nothing()
     {
         using var device = new CpuDevice(2);

@@ -15,6 +15,15 @@ internal static class GemmPlan
     /// <summary>Rows up to which a product is mostly the packing of its B.</summary>
     private const long FewRows = 512;
 
+    /// <summary>Steps of the depth that a tile kernel asks for before their turn.</summary>
+    public const int StepsAhead = 8;
+
+    /// <summary>Rows over which the copy of B into panels is not felt.</summary>
+    private const long RowsThatPayForPacking = 1024;
+
+    /// <summary>Distance of addresses that share a set of the first-level cache.</summary>
+    private const long AliasingBytes = 4096;
+
     /// <summary>Elements of B that stay in the second-level cache while rows pass over them (256 KB).</summary>
     private const int SecondLevelElements = 64 << 10;
 
@@ -29,6 +38,25 @@ internal static class GemmPlan
         long blocks = Math.Max(1, (depth + LargestDepthBlock - 1) / LargestDepthBlock);
         return (int)Math.Min(LargestDepthBlock, ((depth + blocks - 1) / blocks + 7) / 8 * 8);
     }
+
+    /// <summary>Length of the block that begins at a place of a depth: whole stretches are cut one by one.</summary>
+    public static int DepthBlockAt(long start, long depth)
+    {
+        long stretch = start / LargestDepthChunk * LargestDepthChunk, end = Math.Min(stretch + LargestDepthChunk, depth);
+        return (int)Math.Min(DepthBlock(end - stretch), end - start);
+    }
+
+    /// <summary>
+    /// Whether columns of B that are adjacent are read where they lie: where few rows pay for packing, all panels are whole and
+    /// steps of the depth do not meet in the same sets of the caches.
+    /// </summary>
+    /// <param name="rows">Most rows of a product.</param>
+    /// <param name="depth">Longest depth of a product.</param>
+    /// <param name="columns">Columns of a product.</param>
+    /// <param name="stride">Elements from one step of the depth to the next in B.</param>
+    /// <param name="tileColumns">Columns of a tile.</param>
+    public static bool ReadsInPlace(long rows, long depth, long columns, long stride, int tileColumns) =>
+        rows <= RowsThatPayForPacking && columns % tileColumns == 0 && depth * columns <= PackElements(long.MaxValue) && stride * sizeof(float) % AliasingBytes != 0;
 
     /// <summary>
     /// Elements of B that are packed at once. For few rows 2 MB, which are still near when they are used; for many 8 MB, so that

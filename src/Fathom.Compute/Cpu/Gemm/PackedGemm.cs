@@ -1,6 +1,7 @@
 // C = A B or C += A B for one product or many of the same width, over packed panels. Work goes in waves: the team packs as much of
 // B as the last-level cache keeps (part of one large matrix, or the matrices of several experts), then computes all tiles over
 // it, packing A as it goes. B is so packed once for all threads, and the products of many small groups fill them like a large one.
+// Where that copy would cost more than it saves (few rows, GemmPlan.ReadsInPlace), one wave reads B where it lies instead.
 // The order of every sum is fixed by its depth (GemmPlan), so threads and the rest of the batch do not change a bit.
 using Fathom.Numerics;
 
@@ -61,6 +62,7 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
     private int slabCount;
     private long packedElements;
     private long rowPanels;
+    private bool inPlace; // B is read where it lies, nothing is packed but A.
 
     public void Run(ReadOnlySpan<Product> products, in ProductLayout layout)
     {
@@ -68,9 +70,16 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
         {
             slabCount = 0;
             packedElements = rowPanels = 0;
+            inPlace = ReadsInPlace(products, layout);
             foreach (ref readonly Product product in products)
             {
                 if (product.Rows == 0 || layout.Columns == 0) continue;
+                if (inPlace)
+                {
+                    Add(product, layout, 0, product.Depth, 0, layout.Columns);
+                    continue;
+                }
+
                 long firstDepth = 0, elements = GemmPlan.PackElements(product.Rows);
                 do
                 {
@@ -87,10 +96,17 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
         }
     }
 
+    private static bool ReadsInPlace(ReadOnlySpan<Product> products, in ProductLayout layout)
+    {
+        long rows = 0, depth = 0;
+        foreach (ref readonly Product product in products) (rows, depth) = (Math.Max(rows, product.Rows), Math.Max(depth, product.Depth));
+        return !layout.DepthFirstB && layout.FormatB == DType.F32 && GemmPlan.ReadsInPlace(rows, depth, layout.Columns, layout.StrideB, TKernel.Columns);
+    }
+
     private void Add(in Product product, in ProductLayout layout, long firstDepth, long depth, long column, long columns)
     {
         long panels = (columns + TKernel.Columns - 1) / TKernel.Columns;
-        long elements = panels * TKernel.Columns * depth;
+        long elements = inPlace ? 0 : panels * TKernel.Columns * depth;
         // Slabs of one wave run in any order, so two stretches of one sum never share a wave.
         bool continues = firstDepth > 0;
         if (slabCount > 0 && ((continues && column == 0) || packedElements + elements > GemmPlan.PackElements(product.Rows))) RunWave(layout);
@@ -106,7 +122,7 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
             Depth = depth,
             Columns = columns,
             Panels = (int)panels,
-            DepthBlock = GemmPlan.DepthBlock(depth),
+            DepthBlock = GemmPlan.DepthBlock(Math.Min(depth, GemmPlan.LargestDepthChunk)),
             Accumulate = layout.Accumulate || continues,
         };
         packedElements += elements;
@@ -127,17 +143,18 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
             slab.PackColumnTiles = (slab.Panels + slab.PanelsOfPackTile - 1) / slab.PanelsOfPackTile;
             packTiles = checked(packTiles + slab.PackColumnTiles * (int)((slab.Depth + slab.DepthBlock - 1) / Math.Max(1, slab.DepthBlock)));
             slab.FirstTile = tiles;
+            long panels = (slab.Rows + TKernel.Rows - 1) / TKernel.Rows, rowTiles = (panels + rowPanelsOfTile - 1) / rowPanelsOfTile;
+            slab.RowsOfTile = (int)((panels + rowTiles - 1) / rowTiles) * TKernel.Rows;
             slab.PanelsOfTile = (slab.Panels + columnParts - 1) / columnParts;
             slab.ColumnTiles = (slab.Panels + slab.PanelsOfTile - 1) / slab.PanelsOfTile;
-            long rowsOfTile = rowPanelsOfTile * TKernel.Rows;
-            tiles = checked(tiles + (int)((slab.Rows + rowsOfTile - 1) / rowsOfTile) * slab.ColumnTiles);
+            tiles = checked(tiles + (int)((slab.Rows + slab.RowsOfTile - 1) / slab.RowsOfTile) * slab.ColumnTiles);
         }
 
         Grow(ref packed, packedElements);
         // A block of packed rows, then a tile for the ragged edges.
         long needed = (long)rowPanelsOfTile * TKernel.Rows * GemmPlan.LargestDepthBlock + TKernel.Rows * TKernel.Columns;
         for (int worker = 0; worker < scratch.Length; worker++) Grow(ref scratch[worker], needed);
-        team.For(packTiles, new PackJob(this, layout));
+        if (!inPlace) team.For(packTiles, new PackJob(this, layout));
         team.For(tiles, new TileJob(this, layout, rowPanelsOfTile));
         slabCount = 0;
         packedElements = rowPanels = 0;
@@ -179,6 +196,7 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
         public int FirstTile;
         public int ColumnTiles;
         public int PanelsOfTile;
+        public int RowsOfTile;
         public bool Accumulate;
     }
 
@@ -213,8 +231,8 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
         {
             ref Slab slab = ref gemm.slabs[gemm.FindSlab(tile, packing: false)];
             tile -= slab.FirstTile;
-            long row = (long)(tile / slab.ColumnTiles) * rowPanels * TKernel.Rows;
-            int rows = (int)Math.Min((long)rowPanels * TKernel.Rows, slab.Rows - row);
+            long row = (long)(tile / slab.ColumnTiles) * slab.RowsOfTile;
+            int rows = (int)Math.Min(slab.RowsOfTile, slab.Rows - row);
             int firstPanel = tile % slab.ColumnTiles * slab.PanelsOfTile;
             int endPanel = Math.Min(firstPanel + slab.PanelsOfTile, slab.Panels);
             float* a = gemm.scratch[worker].Pointer<float>();
@@ -222,9 +240,9 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
             long depth = 0;
             do
             {
-                nint block = (nint)Math.Min(slab.DepthBlock, slab.Depth - depth);
+                nint block = GemmPlan.DepthBlockAt(depth, slab.Depth);
                 PackRows(slab, row, rows, depth, block, a);
-                float* b = gemm.packed.Pointer<float>() + slab.Packed + depth * slab.Panels * TKernel.Columns;
+                float* b = gemm.inPlace ? (float*)slab.B + depth * layout.StrideB : gemm.packed.Pointer<float>() + slab.Packed + depth * slab.Panels * TKernel.Columns;
                 int step = GemmPlan.SecondLevelPanels((int)block, TKernel.Columns);
                 for (int panel = firstPanel; panel < endPanel; panel += step)
                     Compute(slab, row, rows, block, a, b, panel, Math.Min(panel + step, endPanel), accumulate, a + (long)rowPanels * TKernel.Rows * GemmPlan.LargestDepthBlock);
@@ -250,20 +268,29 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
 
         private void Compute(in Slab slab, long row, int rows, nint block, float* a, float* b, int panel, int endPanel, bool accumulate, float* edge)
         {
+            nint strideB = gemm.inPlace ? (nint)layout.StrideB : TKernel.Columns;
+            nint nextPanel = gemm.inPlace ? TKernel.Columns : block * TKernel.Columns;
             for (int r = 0; r < rows; r += TKernel.Rows, a += block * TKernel.Rows)
             {
                 float* c = slab.C + (row + r) * layout.StrideC;
                 for (int p = panel; p < endPanel; p++)
                 {
                     long column = (long)p * TKernel.Columns;
-                    if (rows - r >= TKernel.Rows && slab.Columns - column >= TKernel.Columns)
+                    int columns = (int)Math.Min(TKernel.Columns, slab.Columns - column);
+                    for (int done = 0, left = Math.Min(TKernel.Rows, rows - r); left > 0;)
                     {
-                        TKernel.Run(block, a, b + p * block * TKernel.Columns, c + column, (nint)layout.StrideC, accumulate);
-                        continue;
+                        // The last rows go to tiles of four, where a whole tile would compute more rows that do not exist.
+                        bool four = (left + 3) / 4 * 4 < TKernel.Rows;
+                        int tileRows = four ? 4 : TKernel.Rows, count = Math.Min(tileRows, left);
+                        bool whole = count == tileRows && columns == TKernel.Columns;
+                        float* to = whole ? c + done * layout.StrideC + column : edge;
+                        nint stride = whole ? (nint)layout.StrideC : TKernel.Columns;
+                        if (four) TileOf4Rows<TVector, TWidth>.Run(block, a + done, TKernel.Rows, b + p * nextPanel, strideB, to, stride, whole && accumulate);
+                        else TKernel.Run(block, a, TKernel.Rows, b + p * nextPanel, strideB, to, stride, whole && accumulate);
+                        if (!whole) CopyEdge(edge, c + done * layout.StrideC + column, count, columns, accumulate);
+                        done += count;
+                        left -= count;
                     }
-
-                    TKernel.Run(block, a, b + p * block * TKernel.Columns, edge, TKernel.Columns, false);
-                    CopyEdge(edge, c + column, Math.Min(TKernel.Rows, rows - r), (int)Math.Min(TKernel.Columns, slab.Columns - column), accumulate);
                 }
             }
         }

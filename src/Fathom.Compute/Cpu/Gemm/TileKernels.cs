@@ -18,11 +18,13 @@ internal unsafe interface ITileKernel
     /// <summary>Computes one tile.</summary>
     /// <param name="depth">Length of the sums.</param>
     /// <param name="a">A, [depth, Rows].</param>
+    /// <param name="strideA">Elements from one step of the depth to the next in A.</param>
     /// <param name="b">B, [depth, Columns].</param>
+    /// <param name="strideB">Elements from one step of the depth to the next in B.</param>
     /// <param name="c">C, first element of the tile.</param>
     /// <param name="stride">Elements from one row of C to the next.</param>
     /// <param name="accumulate">Whether to add to C.</param>
-    static abstract void Run(nint depth, float* a, float* b, float* c, nint stride, bool accumulate);
+    static abstract void Run(nint depth, float* a, nint strideA, float* b, nint strideB, float* c, nint stride, bool accumulate);
 }
 
 /// <summary>24 accumulators, for processors with 32 vector registers (12 x 32 with AVX-512).</summary>
@@ -36,9 +38,10 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void Run(nint depth, float* a, float* b, float* c, nint stride, bool accumulate)
+    public static void Run(nint depth, float* a, nint strideA, float* b, nint strideB, float* c, nint stride, bool accumulate)
     {
         for (nint row = 0; row < Rows; row++) Prefetch(c + row * stride);
+        nint ahead = GemmPlan.StepsAhead * strideB;
         TVector b0, b1, scalar;
         TVector c0L = TWidth.Zero, c0R = TWidth.Zero;
         TVector c1L = TWidth.Zero, c1R = TWidth.Zero;
@@ -54,6 +57,12 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
         TVector c11L = TWidth.Zero, c11R = TWidth.Zero;
         for (; depth > 0; depth--)
         {
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch0(b + ahead);
+                Sse.Prefetch0(b + ahead + TWidth.Count);
+            }
+
             b0 = TWidth.Load(b);
             b1 = TWidth.Load(b + TWidth.Count);
             scalar = TWidth.Broadcast(a[0]);
@@ -92,8 +101,8 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
             scalar = TWidth.Broadcast(a[11]);
             c11L = TWidth.MultiplyAdd(scalar, b0, c11L);
             c11R = TWidth.MultiplyAdd(scalar, b1, c11R);
-            a += 12;
-            b += 2 * TWidth.Count;
+            a += strideA;
+            b += strideB;
         }
 
         Store(c0L, c0R, c, accumulate);
@@ -110,7 +119,8 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
         Store(c11L, c11R, c + 11 * stride, accumulate);
     }
 
-    // C is asked for before the sums begin, so that it is there when they end.
+    // C is asked for before the sums begin, so that it is there when they end, and B some steps before its turn: where it is read
+    // in place, steps are too far apart for the processor to guess the next.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(float* c)
     {
@@ -145,9 +155,10 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void Run(nint depth, float* a, float* b, float* c, nint stride, bool accumulate)
+    public static void Run(nint depth, float* a, nint strideA, float* b, nint strideB, float* c, nint stride, bool accumulate)
     {
         for (nint row = 0; row < Rows; row++) Prefetch(c + row * stride);
+        nint ahead = GemmPlan.StepsAhead * strideB;
         TVector b0, b1, scalar;
         TVector c0L = TWidth.Zero, c0R = TWidth.Zero;
         TVector c1L = TWidth.Zero, c1R = TWidth.Zero;
@@ -157,6 +168,12 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
         TVector c5L = TWidth.Zero, c5R = TWidth.Zero;
         for (; depth > 0; depth--)
         {
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch0(b + ahead);
+                Sse.Prefetch0(b + ahead + TWidth.Count);
+            }
+
             b0 = TWidth.Load(b);
             b1 = TWidth.Load(b + TWidth.Count);
             scalar = TWidth.Broadcast(a[0]);
@@ -177,8 +194,8 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
             scalar = TWidth.Broadcast(a[5]);
             c5L = TWidth.MultiplyAdd(scalar, b0, c5L);
             c5R = TWidth.MultiplyAdd(scalar, b1, c5R);
-            a += 6;
-            b += 2 * TWidth.Count;
+            a += strideA;
+            b += strideB;
         }
 
         Store(c0L, c0R, c, accumulate);
@@ -189,7 +206,85 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
         Store(c5L, c5R, c + 5 * stride, accumulate);
     }
 
-    // C is asked for before the sums begin, so that it is there when they end.
+    // C is asked for before the sums begin, so that it is there when they end, and B some steps before its turn: where it is read
+    // in place, steps are too far apart for the processor to guess the next.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(float* c)
+    {
+        if (!Sse.IsSupported) return;
+        Sse.Prefetch0(c);
+        Sse.Prefetch0(c + TWidth.Count);
+        Sse.Prefetch0(c + 2 * TWidth.Count - 1);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Store(TVector left, TVector right, float* c, bool accumulate)
+    {
+        if (accumulate)
+        {
+            left = TWidth.Add(left, TWidth.Load(c));
+            right = TWidth.Add(right, TWidth.Load(c + TWidth.Count));
+        }
+
+        TWidth.Store(left, c);
+        TWidth.Store(right, c + TWidth.Count);
+    }
+}
+
+/// <summary>8 accumulators, for the last rows of a product, which would leave a larger tile mostly empty.</summary>
+internal readonly unsafe struct TileOf4Rows<TVector, TWidth> : ITileKernel
+    where TVector : struct
+    where TWidth : struct, IVectorWidth<TVector>
+{
+    public static int Rows => 4;
+
+    public static int Columns => 2 * TWidth.Count;
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [SkipLocalsInit]
+    public static void Run(nint depth, float* a, nint strideA, float* b, nint strideB, float* c, nint stride, bool accumulate)
+    {
+        for (nint row = 0; row < Rows; row++) Prefetch(c + row * stride);
+        nint ahead = GemmPlan.StepsAhead * strideB;
+        TVector b0, b1, scalar;
+        TVector c0L = TWidth.Zero, c0R = TWidth.Zero;
+        TVector c1L = TWidth.Zero, c1R = TWidth.Zero;
+        TVector c2L = TWidth.Zero, c2R = TWidth.Zero;
+        TVector c3L = TWidth.Zero, c3R = TWidth.Zero;
+        for (; depth > 0; depth--)
+        {
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch0(b + ahead);
+                Sse.Prefetch0(b + ahead + TWidth.Count);
+            }
+
+            b0 = TWidth.Load(b);
+            b1 = TWidth.Load(b + TWidth.Count);
+            scalar = TWidth.Broadcast(a[0]);
+            c0L = TWidth.MultiplyAdd(scalar, b0, c0L);
+            c0R = TWidth.MultiplyAdd(scalar, b1, c0R);
+            scalar = TWidth.Broadcast(a[1]);
+            c1L = TWidth.MultiplyAdd(scalar, b0, c1L);
+            c1R = TWidth.MultiplyAdd(scalar, b1, c1R);
+            scalar = TWidth.Broadcast(a[2]);
+            c2L = TWidth.MultiplyAdd(scalar, b0, c2L);
+            c2R = TWidth.MultiplyAdd(scalar, b1, c2R);
+            scalar = TWidth.Broadcast(a[3]);
+            c3L = TWidth.MultiplyAdd(scalar, b0, c3L);
+            c3R = TWidth.MultiplyAdd(scalar, b1, c3R);
+            a += strideA;
+            b += strideB;
+        }
+
+        Store(c0L, c0R, c, accumulate);
+        Store(c1L, c1R, c + stride, accumulate);
+        Store(c2L, c2R, c + 2 * stride, accumulate);
+        Store(c3L, c3R, c + 3 * stride, accumulate);
+    }
+
+    // C is asked for before the sums begin, so that it is there when they end, and B some steps before its turn: where it is read
+    // in place, steps are too far apart for the processor to guess the next.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(float* c)
     {
