@@ -126,7 +126,7 @@ public sealed class Trainer
     /// <summary>Whether the run has reached its end.</summary>
     public bool IsFinished => config.Steps is 0 || Progress >= 1;
 
-    /// <summary>Called with a micro-batch's tokens after each forward and backward pass, in a test or a study.</summary>
+    /// <summary>Called when a step's gradients and loads are complete and nothing has been changed yet; tests look at them.</summary>
     internal Action? BeforeUpdate { get; set; }
 
     /// <summary>Trains one step. The report is overwritten by the next.</summary>
@@ -175,18 +175,18 @@ public sealed class Trainer
     public ValidationReport Validate(ValidationWindows windows)
     {
         EnsureValidation();
-        LayerContext context = validation!.Context;
         int length = windows.SequenceLength;
         double nats = 0;
-        Span<int> counted = stackalloc int[validation.Batch];
+        Span<int> counted = stackalloc int[validation!.Batch];
         for (long first = 0; first < windows.Count; first += validation.Batch)
         {
             for (int b = 0; b < validation.Batch; b++)
             {
                 Span<int> sequence = validationTokens.AsSpan(b * (length + 1), length + 1);
                 long window = first + b;
+                counted[b] = 0;
                 if (window < windows.Count) counted[b] = windows.Fill(window, sequence);
-                else (counted[b], _) = (0, Clear(sequence));
+                else sequence.Clear();
             }
 
             validation.Load(validationTokens);
@@ -200,12 +200,6 @@ public sealed class Trainer
 
         ClearLoads();
         return new ValidationReport(nats / windows.TokenCount, windows.BitsPerByte(nats), windows.TokenCount);
-
-        static bool Clear(Span<int> span)
-        {
-            span.Clear();
-            return true;
-        }
     }
 
     private void EnsureValidation()

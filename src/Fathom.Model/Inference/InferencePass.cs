@@ -16,7 +16,6 @@ public readonly record struct PrefillChunk(int Start, int Count, int Past, Tenso
 /// <summary>The tokens of a pass, where their latents go, and which rows want logits.</summary>
 public sealed class InferencePass
 {
-    private readonly Device device;
     private readonly List<PrefillChunk> prefills = [];
     private readonly List<(CachedSequence Sequence, int Token)> decodes = [];
     private readonly List<int> ids = [];
@@ -30,7 +29,6 @@ public sealed class InferencePass
     /// <summary>A pass on a device, to be used again and again.</summary>
     public InferencePass(Device device)
     {
-        this.device = device;
         integers = new Arena(device, MemoryKind.Inputs, 1 << 16);
         Context = new LayerContext(device, training: false) { Batch = 1 };
     }

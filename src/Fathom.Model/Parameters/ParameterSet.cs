@@ -13,9 +13,6 @@ public sealed class ParameterSet(Device device) : IParameterSource
     /// <summary>All parameters in the order of construction.</summary>
     public IReadOnlyList<Parameter> All => parameters;
 
-    /// <summary>Number of values of all parameters, routing biases among them.</summary>
-    public long Count => parameters.Sum(p => p.Value.Elements);
-
     /// <inheritdoc/>
     public Parameter Get(string name, Shape shape, ParameterRole role)
     {

@@ -3,6 +3,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
+using System.Text.RegularExpressions;
 using Fathom.Numerics;
 
 namespace Fathom.Training;
@@ -78,7 +79,7 @@ public sealed record OptimizerConfig
 }
 
 /// <summary>A training run.</summary>
-public sealed record TrainingConfig
+public sealed partial record TrainingConfig
 {
     private static readonly JsonSerializerOptions Json = new()
     {
@@ -180,7 +181,10 @@ public sealed record TrainingConfig
         }
         catch (JsonException e)
         {
-            throw new FathomException($"{name}: {e.Message.Replace('\n', ' ')}", e);
+            // The serializer speaks of .NET members; a person misspelt a field.
+            Match unknown = UnknownField().Match(e.Message);
+            string what = unknown.Success ? $"unknown field '{unknown.Groups[1].Value}'; the fields are in docs/run-directory.md" : e.Message;
+            throw new FathomException($"{name}: {what}", e);
         }
 
         config.Validate();
@@ -225,6 +229,9 @@ public sealed record TrainingConfig
             if (!holds) throw new FathomException($"training configuration: {field} {what}");
         }
     }
+
+    [GeneratedRegex("^The JSON property '([^']+)' could not be mapped")]
+    private static partial Regex UnknownField();
 
     private TrainingConfig WithPathsFrom(string folder)
     {
