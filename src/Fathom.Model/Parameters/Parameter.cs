@@ -46,7 +46,7 @@ public sealed class Parameter
         for (int e = 0; e < Experts.Count; e++)
         {
             string name = ExpertName(Name, e);
-            yield return (name, like.IsEmpty ? Experts[e] : like.At(e));
+            yield return (name, like.IsEmpty ? Experts[e].Elements : like.At(e));
         }
     }
 
