@@ -15,6 +15,9 @@ public enum MemoryKind
     /// <summary>First and second moments.</summary>
     OptimizerMoments,
 
+    /// <summary>Exponential moving average of the parameters, in host memory.</summary>
+    Ema,
+
     /// <summary>What a forward pass keeps for its backward pass.</summary>
     Activations,
 
