@@ -61,7 +61,7 @@ public sealed class LayerContext
     {
         Saved.Reset();
         Scratch.Reset();
-        Faults.Clear();
+        Faults.Advance();
         Array.Clear(savedBytes);
     }
 

@@ -14,13 +14,14 @@ public readonly record struct OperandName(string Role, string Parameter)
     public override string ToString() => $"the {Role} of {Parameter}";
 }
 
-/// <summary>First tiles with values that are not finite, in the order of the calls of one micro-batch.</summary>
+/// <summary>First tiles with values that are not finite, in the order of the calls of a step's micro-batches.</summary>
 public sealed class FaultLog
 {
     private const int Capacity = 1 << 12;
     private readonly Tensor slots;
     private readonly OperandName[] names;
     private int count;
+    private string? earlier;
 
     internal FaultLog(Device device)
     {
@@ -31,6 +32,7 @@ public sealed class FaultLog
     /// <summary>The first operand that could not be quantised, and its tile; null where there is none.</summary>
     public string? First()
     {
+        if (earlier is not null) return earlier;
         ReadOnlySpan<long> tiles = slots.AsSpan<long>();
         for (int i = 0; i < count; i++)
         {
@@ -40,7 +42,15 @@ public sealed class FaultLog
         return null;
     }
 
-    internal void Clear() => count = 0;
+    /// <summary>Forgets the steps before.</summary>
+    public void Forget() => (count, earlier) = (0, null);
+
+    /// <summary>Begins the next micro-batch of the step.</summary>
+    internal void Advance()
+    {
+        earlier = First();
+        count = 0;
+    }
 
     /// <summary>The slot of the next call; none where the log is full.</summary>
     internal Tensor Next(OperandName name)
