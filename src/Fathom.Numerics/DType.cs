@@ -55,6 +55,9 @@ public enum DType : byte
 
     /// <summary>Two singles: real and imaginary part.</summary>
     C64,
+
+    /// <summary>8-bit float of tapered precision (Ascend HiFloat8). Safetensors has no name for it; "HIF8" is ours, so only Fathom reads such files.</summary>
+    HiF8,
 }
 
 /// <summary>Sizes and safetensors names of <see cref="DType"/> values.</summary>
@@ -66,7 +69,7 @@ public static class DTypes
         (DType.F8E4M3, "F8_E4M3", 1), (DType.F8E5M2, "F8_E5M2", 1), (DType.F8E8M0, "F8_E8M0", 1),
         (DType.I64, "I64", 8), (DType.I32, "I32", 4), (DType.I16, "I16", 2), (DType.I8, "I8", 1),
         (DType.U64, "U64", 8), (DType.U32, "U32", 4), (DType.U16, "U16", 2), (DType.U8, "U8", 1),
-        (DType.Bool, "BOOL", 1), (DType.C64, "C64", 8),
+        (DType.Bool, "BOOL", 1), (DType.C64, "C64", 8), (DType.HiF8, "HIF8", 1),
     ];
 
     /// <summary>Bytes of one element.</summary>
