@@ -16,6 +16,9 @@ public abstract class Device : IDisposable
     /// <summary>Products with weight matrices.</summary>
     public abstract ILinearOperators Linear { get; }
 
+    /// <summary>Narrow formats with scales.</summary>
+    public abstract IQuantizationOperators Quantization { get; }
+
     /// <summary>RMSNorm.</summary>
     public abstract INormOperators Norm { get; }
 

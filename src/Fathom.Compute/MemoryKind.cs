@@ -6,6 +6,9 @@ public enum MemoryKind
     /// <summary>Parameters.</summary>
     Weights,
 
+    /// <summary>Copies of parameters in the format in which they are multiplied.</summary>
+    WeightCopies,
+
     /// <summary>Accumulated gradients of parameters.</summary>
     Gradients,
 

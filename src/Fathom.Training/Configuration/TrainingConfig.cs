@@ -4,6 +4,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
+using Fathom.Model;
 using Fathom.Numerics;
 
 namespace Fathom.Training;
@@ -134,6 +135,10 @@ public sealed partial record TrainingConfig
     /// <summary>The data.</summary>
     public required DataConfig Data { get; init; }
 
+    /// <summary>The precision recipe: a name, or an object with "base" and the fields that differ from the recipe of that name.</summary>
+    [JsonConverter(typeof(RecipeConverter))]
+    public Recipe Recipe { get; init; } = Recipe.Fp32;
+
     /// <summary>Tokens of a sequence, T.</summary>
     public int SequenceLength { get; init; } = 512;
 
@@ -261,6 +266,17 @@ public sealed partial record TrainingConfig
         {
             if (!holds) throw new FathomException($"training configuration: {field} {what}");
         }
+    }
+
+    private sealed class RecipeConverter : JsonConverter<Recipe>
+    {
+        public override Recipe Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+        {
+            using JsonDocument document = JsonDocument.ParseValue(ref reader);
+            return Recipe.Read(document.RootElement);
+        }
+
+        public override void Write(Utf8JsonWriter writer, Recipe value, JsonSerializerOptions options) => value.Write(writer);
     }
 
     [GeneratedRegex("^The JSON property '([^']+)' could not be mapped")]

@@ -57,7 +57,7 @@ public sealed class AdamW
         double scale = config.ClipNorm > 0 ? Math.Min(1, config.ClipNorm / (gradientNorm + 1e-6)) : 1;
         foreach (Entry entry in entries)
         {
-            float decay = entry.Parameter.Role == ParameterRole.Matrix ? config.WeightDecay : 0;
+            float decay = entry.Parameter.Role != ParameterRole.NormWeight ? config.WeightDecay : 0;
             var numbers = new AdamWStep((float)learningRate, config.Beta1, config.Beta2, config.Epsilon, decay, step, (float)scale);
             device.Optimizer.AdamW(entry.Parameter.Value, entry.Parameter.Gradient, entry.First, entry.Second, numbers);
             device.Reduction.Zero(entry.Parameter.Gradient);
