@@ -21,11 +21,11 @@ public sealed class RecipeOptionTests(ITestOutputHelper output)
         string error = FathomProcess.Run("train", "--resume", run, "--recipe", "bf16", "--steps", "4").Expect(2).Error;
         output.WriteLine(error);
         Assert.Contains("was started with recipe fp8 and cannot go on with bf16; leave --recipe away, or start a new run", error, StringComparison.Ordinal);
-        Assert.Equal(2, Metrics.Count(run));
+        Assert.Equal(2, Metrics.Read(run).Length);
 
         Assert.Contains("recipe fp8", FathomProcess.Run("train", "--resume", run, "--steps", "3").Expect(0).Output, StringComparison.Ordinal);
         FathomProcess.Run("train", "--resume", run, "--recipe", "fp8", "--steps", "4").Expect(0);
-        Assert.Equal(4, Metrics.Count(run));
+        Assert.Equal(4, Metrics.Read(run).Length);
     }
 
     [Fact]
@@ -57,9 +57,10 @@ public sealed class RecipeOptionTests(ITestOutputHelper output)
     public void The_memory_report_needs_no_text_and_leaves_no_run()
     {
         using var folder = new TemporaryFolder();
-        Outcome outcome = FathomProcess.Run("train", "--memory-report", "--preset", "nano", "--out", folder.File("run"), "--json", folder.File("report.json")).Expect(0);
+        bool runs = Directory.Exists("runs");
+        Outcome outcome = FathomProcess.Run("train", "--memory-report", "--preset", "nano", "--json", folder.File("report.json")).Expect(0);
         output.WriteLine(outcome.Output);
-        Assert.Equal([folder.File("report.json")], Directory.EnumerateFileSystemEntries(folder.Path));
+        Assert.Equal(runs, Directory.Exists("runs"));
         JsonObject report = JsonNode.Parse(File.ReadAllText(folder.File("report.json")))!.AsObject();
         Assert.Equal(["bf16", "fp8", "fp32"], report["reports"]!.AsArray().Select(r => r!["recipe"]!.GetValue<string>()));
         Assert.InRange(report["fp8_saved_share_of_bf16"]!.GetValue<double>(), 0.2, 0.6);
@@ -90,7 +91,7 @@ public sealed class RecipeOptionTests(ITestOutputHelper output)
         output.WriteLine(table);
         Assert.Contains("saved F8E4M3", table, StringComparison.Ordinal);
         using JsonDocument json = JsonDocument.Parse(FathomProcess.Run("model", "deepseek-v3", "--memory", "--json").Expect(0).Output);
-        Assert.Equal(4 * 682_629_308_672L, json.RootElement.GetProperty("bytes").GetProperty("weights").GetInt64());
+        Assert.Equal(4 * 682_636_487_424L, json.RootElement.GetProperty("bytes").GetProperty("weights").GetInt64());
     }
 
     private static JsonNode Stored(string run) => JsonNode.Parse(File.ReadAllText(Path.Combine(run, "run.json")))!["recipe"]!;

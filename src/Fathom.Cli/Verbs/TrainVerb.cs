@@ -38,6 +38,7 @@ internal static class TrainVerb
             int given = starts.Count(o => result.GetResult(o) is not null);
             bool reports = result.GetResult(memory) is not null;
             if (given > 1 || given == 0 && !reports) result.AddError("give one of --config FILE, --resume DIR and --data PATH");
+            if (reports && result.GetResult(output) is not null) result.AddError("--memory-report makes no run; leave --out away");
             if (!reports && result.GetResult(json) is not null) result.AddError("--json goes with --memory-report");
             if (new Option[] { steps, tokens, seconds }.Count(o => result.GetResult(o) is not null) > 1) result.AddError("give one of --steps, --tokens and --seconds");
             if (result.GetResult(resume) is not null && (result.GetResult(output) ?? result.GetResult(seed)) is not null)
