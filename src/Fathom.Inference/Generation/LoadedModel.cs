@@ -35,7 +35,7 @@ public sealed class LoadedModel
     /// <exception cref="TextFormatException">The tokenizer is broken.</exception>
     public static LoadedModel Open(Device device, string path)
     {
-        string folder = Resolve(path);
+        string folder = ModelFolder.Resolve(path);
         ModelConfig config = ModelConfig.Load(folder);
         Checkpoint checkpoint = Checkpoint.Open(folder);
         var model = new DeepSeekModel(device, config, new CheckpointSource(device, checkpoint, config));
@@ -47,19 +47,4 @@ public sealed class LoadedModel
     /// <exception cref="FathomException">The folder has no tokenizer.json.</exception>
     public Tokenizer RequireTokenizer() =>
         Tokenizer ?? throw new FathomException($"{Path} has no tokenizer.json; give token ids (--ids), or put the model's tokenizer there");
-
-    /// <summary>The model folder that a path means: itself, a run's exported model, or a run's newest checkpoint.</summary>
-    private static string Resolve(string path)
-    {
-        if (!Directory.Exists(path)) throw new FathomException($"there is no model folder {path}");
-        if (File.Exists(System.IO.Path.Combine(path, "config.json"))) return path;
-        string exported = System.IO.Path.Combine(path, "model");
-        if (File.Exists(System.IO.Path.Combine(exported, "config.json"))) return exported;
-        string checkpoints = System.IO.Path.Combine(path, "checkpoints");
-        string? newest = Directory.Exists(checkpoints)
-            ? Directory.EnumerateDirectories(checkpoints, "step-*").Where(d => File.Exists(System.IO.Path.Combine(d, "config.json")))
-                .Order(StringComparer.Ordinal).LastOrDefault()
-            : null;
-        return newest ?? throw new FathomException($"{path} holds no model: there is no config.json, and it is not a run directory with a checkpoint");
-    }
 }
