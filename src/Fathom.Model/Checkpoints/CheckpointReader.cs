@@ -82,6 +82,32 @@ public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? 
         if (failures.FirstOrDefault(e => e is not null) is FathomException first) throw new FathomException(first.Message, first);
     }
 
+    /// <summary>A read-only view of a tensor as it is stored, with its scales; nothing is copied, every scale is checked.</summary>
+    /// <param name="name">The tensor.</param>
+    /// <param name="view">The view.</param>
+    /// <returns>
+    /// False where no kernel reads it in place: F16, F64, E5M2, blocks that are not 128 × 128, stacked experts that begin within a block.
+    /// </returns>
+    /// <exception cref="FathomException">There is no such tensor, or its scales do not fit.</exception>
+    internal bool TryView(string name, out ScaledTensor view)
+    {
+        Tensor elements = Find(name, out string stored, out long firstRow);
+        view = elements;
+        if (elements.DType is DType.F32 or DType.BF16) return true;
+        view = default;
+        if (elements.DType is not (DType.F8E4M3 or DType.HiF8) || elements.Shape.Rank != 2) return false;
+        SafetensorsEntry entry = BlockScales.Find(checkpoint, stored, quantization);
+        if (quantization is not { BlockRows: ScaledTensor.TileSize, BlockColumns: ScaledTensor.TileSize }) return false;
+        (long matrix, long row) = Math.DivRem(firstRow, checkpoint.Entry(stored).Shape[^2]);
+        if (entry.DType is not (DType.F32 or DType.F8E8M0) || row % ScaledTensor.TileSize != 0) return false;
+        BlockScales.Read(checkpoint, stored, firstRow, elements.Rows, quantization, checkpoint.CopyBytes);
+        Tensor scales = checkpoint.Get(entry.Name);
+        if (scales.Shape.Rank == 3) scales = scales.At(matrix);
+        scales = scales.Slice(row / ScaledTensor.TileSize, ScaledTensor.Tiles(elements.Rows));
+        view = new ScaledTensor(elements, scales, ScaleLayout.Block);
+        return true;
+    }
+
     /// <summary>Where a tensor lies; for reading it in pieces.</summary>
     /// <exception cref="FathomException">There is no such tensor, it is no matrix or vector of floats, or its scales do not fit.</exception>
     internal StoredTensor Locate(string name)
