@@ -78,7 +78,7 @@ public sealed class StepReport
 public readonly record struct ValidationReport(double Loss, double BitsPerByte, long Tokens);
 
 /// <summary>A model in training.</summary>
-public sealed class Trainer
+public sealed class Trainer : IDisposable
 {
     private readonly TrainingConfig config;
     private readonly ITokenBatches data;
@@ -101,6 +101,7 @@ public sealed class Trainer
         Parameters.Initialize(config.Seed, (float)model.InitializerRange);
         Parameters.AllocateGradients();
         Optimizer = new AdamW(device, Parameters.All, config.Optimizer);
+        Ema = config.Ema is { } ema ? new ExponentialMovingAverage(device, Parameters.All, ema) : null;
         micro = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: true);
         tokens = new int[config.MicroBatch * (data.SequenceLength + 1)];
         report = new StepReport(Model.MtpModules.Count, Model.ExpertLayers.Count);
@@ -114,6 +115,9 @@ public sealed class Trainer
 
     /// <summary>The optimizer and its moments.</summary>
     public AdamW Optimizer { get; }
+
+    /// <summary>The moving average of the weights, or null where the configuration has none.</summary>
+    public ExponentialMovingAverage? Ema { get; }
 
     /// <summary>Where the run stands.</summary>
     public TrainerState State { get; set; }
@@ -153,9 +157,11 @@ public sealed class Trainer
             throw new NonFiniteLossException(report.Step, report.TotalLoss, Model.FirstNonFinite(micro) ?? FirstNonFiniteGradient());
 
         BeforeUpdate?.Invoke();
+        Ema?.Wait();
         report.LearningRate = config.LearningRate.At(position);
         Optimizer.Step(report.LearningRate, report.GradientNorm, report.Step);
         BalanceExperts((float)config.BiasUpdateSpeed.At(position));
+        Ema?.Begin(report.Step);
 
         report.StepTokens = (long)microBatches * micro.Batch * micro.Tokens;
         report.Seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
@@ -201,6 +207,9 @@ public sealed class Trainer
         ClearLoads();
         return new ValidationReport(nats / windows.TokenCount, windows.BitsPerByte(nats), windows.TokenCount);
     }
+
+    /// <summary>Ends the thread of the moving average.</summary>
+    public void Dispose() => Ema?.Dispose();
 
     private void EnsureValidation()
     {

@@ -43,8 +43,9 @@ internal static class ConvertVerb
             HelpName = "SIZE",
             DefaultValueFactory = _ => "5GB",
         };
+        var weights = CommonOptions.Weights();
         var threads = CommonOptions.Threads();
-        var command = new Command("convert", "Write a model in another number format.") { model, format, output, scales, dtype, shardSize, threads };
+        var command = new Command("convert", "Write a model in another number format.") { model, format, output, scales, dtype, shardSize, weights, threads };
         command.Validators.Add(result =>
         {
             if (result.GetValue(format) is "bf16" or "fp32" && (result.GetResult(scales) is not null || result.GetResult(dtype) is not null))
@@ -56,10 +57,11 @@ internal static class ConvertVerb
             {
                 Dtype = FormatOf(arguments.GetValue(dtype) ?? "bf16"),
                 PowerOfTwoScales = arguments.GetValue(scales) is { } kind ? kind == "ue8m0" : null,
+                Weights = arguments.GetValue(weights),
                 ShardBytes = ParseSize(arguments.GetRequiredValue(shardSize)),
                 Threads = CommonOptions.CheckThreads(arguments.GetValue(threads)),
             };
-            string source = ModelFolder.Resolve(arguments.GetRequiredValue(model), mainWeights: true);
+            string source = ModelFolder.Resolve(arguments.GetRequiredValue(model), options.Weights, mainWeights: true);
             using var interruption = new Interruption();
             using var progress = new ConversionProgress();
             ConversionReport report = ModelConverter.Convert(source, arguments.GetRequiredValue(output), options, progress.Report, interruption.Token);

@@ -31,13 +31,16 @@ public sealed class LoadedModel
     public IReadOnlyList<int> EosIds { get; }
 
     /// <summary>Opens a model folder or a run directory. Weights are mapped, not copied.</summary>
-    /// <exception cref="FathomException">The folder holds no model, or one that does not fit its configuration.</exception>
+    /// <param name="device">Where to compute.</param>
+    /// <param name="path">The folder.</param>
+    /// <param name="weights">Which weights, where a run has several.</param>
+    /// <exception cref="FathomException">The folder holds no model, one that does not fit its configuration, or no such weights.</exception>
     /// <exception cref="TextFormatException">The tokenizer is broken.</exception>
-    public static LoadedModel Open(Device device, string path)
+    public static LoadedModel Open(Device device, string path, WeightSet weights = WeightSet.Last)
     {
-        string folder = ModelFolder.Resolve(path);
+        string folder = ModelFolder.Resolve(path, weights);
         ModelConfig config = ModelConfig.Load(folder);
-        Checkpoint checkpoint = Checkpoint.Open(folder);
+        Checkpoint checkpoint = ModelFolder.OpenWeights(folder, weights);
         var model = new DeepSeekModel(device, config, new CheckpointSource(device, checkpoint, config));
         Tokenizer? tokenizer = File.Exists(System.IO.Path.Combine(folder, "tokenizer.json")) ? Tokenizer.Load(folder) : null;
         return new LoadedModel(folder, model, tokenizer, ChatTemplate.Load(folder), config.EosTokenIds);

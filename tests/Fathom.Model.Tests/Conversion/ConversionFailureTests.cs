@@ -1,6 +1,5 @@
 // What goes wrong in a conversion is one line, and leaves neither the new folder nor a part of it; and nothing that a file may
 // hold makes it crash.
-using Fathom.Compute;
 using Fathom.Numerics;
 using Fathom.Testing;
 using Xunit;

@@ -14,6 +14,9 @@ public sealed record ConversionOptions(DType Format)
     /// <summary>Whether scales are powers of two; null for as the source has them, and FP32 where it has none.</summary>
     public bool? PowerOfTwoScales { get; init; }
 
+    /// <summary>Which weights of a training checkpoint.</summary>
+    public WeightSet Weights { get; init; }
+
     /// <summary>Most bytes of data in a shard; a single tensor may exceed it.</summary>
     public long ShardBytes { get; init; } = CheckpointWriter.DefaultShardBytes;
 

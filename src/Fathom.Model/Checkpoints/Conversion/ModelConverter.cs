@@ -26,7 +26,7 @@ public static class ModelConverter
         if (options.Dtype is not (DType.BF16 or DType.F32)) throw new ArgumentException($"what is not quantised is BF16 or F32, not {options.Dtype}");
         long start = Stopwatch.GetTimestamp();
         ModelConfig config = ModelConfig.Load(source);
-        using Checkpoint checkpoint = Checkpoint.Open(source);
+        using Checkpoint checkpoint = ModelFolder.OpenWeights(source, options.Weights);
         var plan = new ConversionPlan(config, checkpoint, options);
         using var target = new AtomicFolder(folder);
         using var files = new SourceFiles(checkpoint);
@@ -37,6 +37,7 @@ public static class ModelConverter
             team.For(job.Strips, job);
         }
 
+        stop.ThrowIfCancellationRequested();
         shards.Finish();
         ModelFolder.CopyCompanions(source, target.Temporary);
         plan.Config.Save(target.Temporary);
