@@ -100,9 +100,10 @@ public sealed class Trainer : IDisposable
         Model = new DeepSeekModel(device, model, Parameters);
         Parameters.Initialize(config.Seed, (float)model.InitializerRange);
         Parameters.AllocateGradients();
-        Optimizer = new AdamW(device, Parameters.All, config.Optimizer);
+        Parameters.AllocateOperands(config.Recipe);
+        Optimizer = new AdamW(device, Parameters.All, config.Optimizer, config.Recipe.OptimizerMoments);
         Ema = config.Ema is { } ema ? new ExponentialMovingAverage(device, Parameters.All, ema) : null;
-        micro = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: true);
+        micro = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: true, config.Recipe);
         tokens = new int[config.MicroBatch * (data.SequenceLength + 1)];
         report = new StepReport(Model.MtpModules.Count, Model.ExpertLayers.Count);
     }
@@ -143,6 +144,8 @@ public sealed class Trainer : IDisposable
         var weights = new LossWeights(microBatches, (float)config.MtpWeight.At(position), config.BalanceAlpha);
         report.Step = State.Step + 1;
         ClearLosses();
+        Parameters.RefreshOperands();
+        micro.Context.Faults.Forget();
         for (int m = 0; m < microBatches; m++)
         {
             Fill(State.NextSample + (long)m * micro.Batch);
@@ -160,6 +163,7 @@ public sealed class Trainer : IDisposable
         Ema?.Wait();
         report.LearningRate = config.LearningRate.At(position);
         Optimizer.Step(report.LearningRate, report.GradientNorm, report.Step);
+        Parameters.MarkChanged();
         BalanceExperts((float)config.BiasUpdateSpeed.At(position));
         Ema?.Begin(report.Step);
 
@@ -181,6 +185,7 @@ public sealed class Trainer : IDisposable
     public ValidationReport Validate(ValidationWindows windows)
     {
         EnsureValidation();
+        Parameters.RefreshOperands();
         int length = windows.SequenceLength;
         double nats = 0;
         Span<int> counted = stackalloc int[validation!.Batch];
@@ -214,7 +219,7 @@ public sealed class Trainer : IDisposable
     private void EnsureValidation()
     {
         if (validation is not null) return;
-        validation = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: false);
+        validation = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: false, config.Recipe);
         validationTokens = new int[config.MicroBatch * (data.SequenceLength + 1)];
     }
 

@@ -9,6 +9,7 @@ namespace Fathom.Model;
 public sealed class ParameterSet(Device device) : IParameterSource
 {
     private readonly List<Parameter> parameters = [];
+    private bool changed = true;
     private readonly Tensor fault = device.Allocate(new Shape(1), DType.I64, MemoryKind.Inputs);
 
     /// <summary>All parameters in the order of construction.</summary>
@@ -53,10 +54,15 @@ public sealed class ParameterSet(Device device) : IParameterSource
         }
     }
 
-    /// <summary>Makes the copies anew from the weights: once after each change of these.</summary>
+    /// <summary>Says that the weights are not those that the copies were made from.</summary>
+    public void MarkChanged() => changed = true;
+
+    /// <summary>Makes the copies anew from the weights, where these have changed: once a step.</summary>
     /// <exception cref="FathomException">A weight is not finite; the message names the parameter and the tile.</exception>
     public void RefreshOperands()
     {
+        if (!changed) return;
+        changed = false;
         foreach (Parameter parameter in parameters)
         {
             if (parameter.Operand.DType == DType.F32) continue;
@@ -80,6 +86,7 @@ public sealed class ParameterSet(Device device) : IParameterSource
     /// <param name="standardDeviation">initializer_range; the paper uses 0.006.</param>
     public void Initialize(ulong seed, float standardDeviation)
     {
+        MarkChanged();
         foreach (Parameter parameter in parameters)
         {
             foreach ((string name, Tensor value) in parameter.CheckpointTensors())
@@ -100,6 +107,7 @@ public sealed class ParameterSet(Device device) : IParameterSource
     public void Load(Checkpoint checkpoint, ModelConfig config)
     {
         LayoutCheck.Verify(config, checkpoint);
+        MarkChanged();
         var reader = new CheckpointReader(checkpoint, config.QuantizationConfig);
         reader.ReadF32([.. parameters.SelectMany(p => p.CheckpointTensors())]);
     }

@@ -2,25 +2,31 @@
 // of device memory; only when a step has gone wrong is it looked at which slot came first.
 using Fathom.Compute;
 using Fathom.Numerics;
+using Fathom.Numerics.Quantization;
 
 namespace Fathom.Model;
 
 /// <summary>What an operand is: the role it plays for a parameter.</summary>
 /// <param name="Role">"input", "output gradient", …</param>
 /// <param name="Parameter">Name of the parameter, or of the place.</param>
-public readonly record struct OperandName(string Role, string Parameter)
+/// <param name="Gradient">Whether it is a gradient, whose magnitude has no natural floor.</param>
+public readonly record struct OperandName(string Role, string Parameter, bool Gradient = false)
 {
+    /// <summary>What a tile's largest magnitude is taken for at least.</summary>
+    internal float LeastAmax => Gradient ? 1e-30f : TileQuantizer.SmallestAmax;
+
     /// <inheritdoc/>
     public override string ToString() => $"the {Role} of {Parameter}";
 }
 
-/// <summary>First tiles with values that are not finite, in the order of the calls of one micro-batch.</summary>
+/// <summary>First tiles with values that are not finite, in the order of the calls of a step's micro-batches.</summary>
 public sealed class FaultLog
 {
     private const int Capacity = 1 << 12;
     private readonly Tensor slots;
     private readonly OperandName[] names;
     private int count;
+    private string? earlier;
 
     internal FaultLog(Device device)
     {
@@ -31,6 +37,7 @@ public sealed class FaultLog
     /// <summary>The first operand that could not be quantised, and its tile; null where there is none.</summary>
     public string? First()
     {
+        if (earlier is not null) return earlier;
         ReadOnlySpan<long> tiles = slots.AsSpan<long>();
         for (int i = 0; i < count; i++)
         {
@@ -40,7 +47,15 @@ public sealed class FaultLog
         return null;
     }
 
-    internal void Clear() => count = 0;
+    /// <summary>Forgets the steps before.</summary>
+    public void Forget() => (count, earlier) = (0, null);
+
+    /// <summary>Begins the next micro-batch of the step.</summary>
+    internal void Advance()
+    {
+        earlier = First();
+        count = 0;
+    }
 
     /// <summary>The slot of the next call; none where the log is full.</summary>
     internal Tensor Next(OperandName name)

@@ -4,6 +4,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
+using Fathom.Model;
 using Fathom.Numerics;
 
 namespace Fathom.Training;
@@ -134,6 +135,10 @@ public sealed partial record TrainingConfig
     /// <summary>The data.</summary>
     public required DataConfig Data { get; init; }
 
+    /// <summary>The precision recipe: a name, or an object with "base" and the fields that differ from the recipe of that name.</summary>
+    [JsonConverter(typeof(RecipeConverter))]
+    public Recipe Recipe { get; init; } = Recipe.Fp32;
+
     /// <summary>Tokens of a sequence, T.</summary>
     public int SequenceLength { get; init; } = 512;
 
@@ -154,6 +159,10 @@ public sealed partial record TrainingConfig
 
     /// <summary>The optimizer.</summary>
     public OptimizerConfig Optimizer { get; init; } = new();
+
+    /// <summary>Type of the optimizer's moments: the optimizer's own, else the recipe's.</summary>
+    [JsonIgnore]
+    public DType MomentType => Optimizer.Moments ?? Recipe.OptimizerMoments;
 
     /// <summary>Moving average of the weights, or null for none.</summary>
     public EmaConfig? Ema { get; init; }
@@ -240,7 +249,7 @@ public sealed partial record TrainingConfig
         Check(Optimizer.Epsilon > 0, "optimizer.epsilon", "must be positive");
         Check(Optimizer.WeightDecay >= 0, "optimizer.weight_decay", "must not be negative");
         Check(Optimizer.ClipNorm >= 0, "optimizer.clip_norm", "must not be negative");
-        if (Optimizer.Moments is { } moments) Optimizer.RequireMoments(moments);
+        Optimizer.RequireMoments(MomentType);
         Check(Ema is null or { Decay: > 0 and < 1 }, "ema.decay", "must be more than 0 and less than 1");
         Check(Ema is null or { Every: >= 1 }, "ema.every", "must be at least 1");
         Check(BalanceAlpha >= 0, "balance_alpha", "must not be negative");
@@ -261,6 +270,17 @@ public sealed partial record TrainingConfig
         {
             if (!holds) throw new FathomException($"training configuration: {field} {what}");
         }
+    }
+
+    private sealed class RecipeConverter : JsonConverter<Recipe>
+    {
+        public override Recipe Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+        {
+            using JsonDocument document = JsonDocument.ParseValue(ref reader);
+            return Recipe.Read(document.RootElement);
+        }
+
+        public override void Write(Utf8JsonWriter writer, Recipe value, JsonSerializerOptions options) => value.Write(writer);
     }
 
     [GeneratedRegex("^The JSON property '([^']+)' could not be mapped")]
