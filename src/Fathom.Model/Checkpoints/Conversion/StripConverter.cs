@@ -1,15 +1,15 @@
 // The arithmetic of a conversion, for one strip of rows in memory: a strip's bytes depend on its rows alone, so strips may be
 // converted in any order by any number of threads. Between the two formats a piece of at most a block passes through FP32 in
 // the first-level cache.
-using Fathom.Compute;
 using Fathom.Numerics;
+using Fathom.Numerics.Quantization;
 
 namespace Fathom.Model;
 
 /// <summary>Converts strips; one for each thread.</summary>
 internal sealed class StripConverter
 {
-    private const int Block = ScaledTensor.TileSize;
+    private const int Block = TileQuantizer.TileLength;
     private readonly float[] values = new float[Block * Block];
 
     /// <summary>Decodes, scales and rounds rows.</summary>
@@ -52,6 +52,8 @@ internal sealed class StripConverter
         ReadOnlySpan<byte> source, DType from, BlockScales? scales, long firstRow, int columns, Span<byte> codes, DType format, bool powersOfTwo, Span<float> newScales)
     {
         int size = from.SizeInBytes(), rows = source.Length / size / columns, number = 0;
+        QuantizedFormat quantized = format == DType.HiF8 ? QuantizedFormat.HiF8 : QuantizedFormat.E4M3;
+        ScaleKind kind = powersOfTwo ? ScaleKind.PowerOfTwo : ScaleKind.Single;
         for (int row = 0; row < rows; row += Block)
         {
             int height = Math.Min(Block, rows - row);
@@ -65,40 +67,12 @@ internal sealed class StripConverter
                     scales?.Multiply(firstRow + row + i, column, piece);
                 }
 
-                newScales[number] = QuantizeBlock(height, width, codes[(row * columns + column)..], columns, powersOfTwo);
-                if (float.IsNaN(newScales[number])) return number;
+                int fault = TileQuantizer.QuantizeBlock(
+                    values, Block, height, width, codes[(row * columns + column)..], columns, out newScales[number], quantized, kind);
+                if (fault != TileQuantizer.AllFinite) return number;
             }
         }
 
         return -1;
-    }
-
-    private float QuantizeBlock(int height, int width, Span<byte> codes, int stride, bool powersOfTwo)
-    {
-        float amax = 1e-4f;
-        for (int i = 0; i < height; i++)
-        {
-            foreach (float v in values.AsSpan(i * Block, width))
-            {
-                if (!float.IsFinite(v)) return float.NaN;
-                amax = Math.Max(amax, Math.Abs(v));
-            }
-        }
-
-        float scale = amax / 448;
-        if (powersOfTwo)
-        {
-            uint bits = BitConverter.SingleToUInt32Bits(scale);
-            scale = BitConverter.UInt32BitsToSingle((bits & 0x7FFFFF) == 0 ? bits : (bits & 0x7F800000) + 0x800000);
-        }
-
-        for (int i = 0; i < height; i++)
-        {
-            Span<float> row = values.AsSpan(i * Block, width);
-            foreach (ref float v in row) v /= scale;
-            NumberFormats.ConvertSingleToE4M3(row, codes.Slice(i * stride, width), saturate: true);
-        }
-
-        return scale;
     }
 }
