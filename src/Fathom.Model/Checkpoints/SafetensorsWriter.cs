@@ -59,7 +59,6 @@ public sealed class SafetensorsWriter : IDisposable
         if (start < 0 || bytes.Length > tensor.Declaration.Bytes - start)
             throw new FathomException($"writing {file.Path}: tensor '{name}' has {tensor.Declaration.Bytes} bytes, {bytes.Length} were given for byte {start}");
         file.Write(bytes, tensor.Offset + start);
-        file.StartWriteback(tensor.Offset + start, bytes.Length);
         tensor.AddWritten(bytes.Length);
     }
 

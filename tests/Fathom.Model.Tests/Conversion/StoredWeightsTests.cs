@@ -75,7 +75,7 @@ public sealed class StoredWeightsTests(ITestOutputHelper output)
             }
         }
 
-        output.WriteLine($"codes and scales of {compared} weights of the recipe {recipe} are those of its last step");
+        output.WriteLine($"codes and scales of {compared} weights of the recipe {recipe} are those of its products");
         Assert.Equal(72, compared);
     }
 

@@ -1,6 +1,6 @@
 // `fathom convert`: another number format for the same model, in strips of rows that pass through small buffers. Each thread
 // takes the next strip, reads, converts and writes it, so that reading, arithmetic and writing overlap, and memory holds a few
-// strips a thread whatever the size of the model. The system is told of the next reads and asked to begin writing at once.
+// strips a thread whatever the size of the model. The system is told of the next reads, and writes to the device on its own.
 using System.Diagnostics;
 using Fathom.Compute.Cpu;
 using Fathom.Numerics;
