@@ -105,26 +105,10 @@ public static partial class TileQuantizer
         RequireMatrix(x.Length, rowStride, rows, columns);
         RequireColumnTiles(rows, columns, codes.Length, codeStride, scales.Length, CodeOrder.RowMajor, format);
         ref byte from = ref MemoryMarshal.GetReference(codes);
+        ref float values = ref MemoryMarshal.GetReference(x);
+        var products = new ElementProducts(ref MemoryMarshal.GetReference(scales));
         for (int row = 0; row < rows; row++)
-        {
-            Span<float> values = x.Slice(row * rowStride, columns);
-            DecodeTile(ref Unsafe.Add(ref from, (nint)row * codeStride), 0, ref MemoryMarshal.GetReference(values), (nuint)columns, 1, format);
-            Multiply(values, scales);
-        }
-    }
-
-    private static void Multiply(Span<float> values, ReadOnlySpan<float> factors)
-    {
-        ref float value = ref MemoryMarshal.GetReference(values);
-        ref float factor = ref MemoryMarshal.GetReference(factors);
-        nuint i = 0, count = (nuint)values.Length, width = (nuint)System.Numerics.Vector<float>.Count;
-        for (; i + width <= count; i += width)
-        {
-            System.Numerics.Vector<float> product = System.Numerics.Vector.LoadUnsafe(ref value, i) * System.Numerics.Vector.LoadUnsafe(ref factor, i);
-            System.Numerics.Vector.StoreUnsafe(product, ref value, i);
-        }
-
-        for (; i < count; i++) Unsafe.Add(ref value, i) *= Unsafe.Add(ref factor, i);
+            Decode(ref Unsafe.Add(ref from, (nint)row * codeStride), ref Unsafe.Add(ref values, (nint)row * rowStride), (nuint)columns, products, format);
     }
 
     private static int Columns<TSource>(
@@ -147,90 +131,63 @@ public static partial class TileQuantizer
     {
         Span<float> strip = stackalloc float[TileLength * StripWidth]; // [row, column]
         Span<float> transposed = stackalloc float[StripWidth * TileLength]; // [column, row]
+        Span<uint> maxima = stackalloc uint[StripWidth];
+        Span<float> divisors = stackalloc float[StripWidth];
         ref float values = ref MemoryMarshal.GetReference(strip);
+        float target = format.ScaleTarget();
         for (int column = 0; column < columns; column += StripWidth)
         {
             int width = Math.Min(StripWidth, columns - column);
             for (int row = 0; row < rows; row++) source.Load(row, column, width, ref Unsafe.Add(ref values, row * StripWidth));
-            int bad;
-            if (order == CodeOrder.Transposed)
+            ColumnMaxima(ref values, rows, maxima);
+            for (int j = 0; j < width; j++)
             {
-                StripTranspose.Run(ref values, rows, ref MemoryMarshal.GetReference(transposed), TileLength);
-                bad = AllFinite;
-                for (int j = 0; j < width && bad == AllFinite; j++)
-                {
-                    ref float line = ref Unsafe.Add(ref MemoryMarshal.GetReference(transposed), j * TileLength);
-                    ref byte to = ref Unsafe.Add(ref codes, (nint)(column + j) * codeStride);
-                    if (Row<TCodec, TStorage>(ref line, rows, ref to, ref Unsafe.Add(ref scales, column + j), format, kind) != AllFinite) bad = j;
-                }
-            }
-            else
-            {
-                bad = Strip<TCodec, TStorage>(ref values, rows, column, width, ref codes, codeStride, ref Unsafe.Add(ref scales, column), format, kind);
+                if (maxima[j] >= Infinity) return column + j;
+                divisors[j] = Unsafe.Add(ref scales, column + j) = Scale(BitConverter.UInt32BitsToSingle(maxima[j]), target, kind);
             }
 
-            if (bad != AllFinite) return column + bad;
+            ref float divisor = ref MemoryMarshal.GetReference(divisors);
+            if (order == CodeOrder.RowMajor)
+            {
+                EncodeRows<TCodec, TStorage>(ref values, rows, column, width, ref divisor, ref codes, codeStride);
+                continue;
+            }
+
+            ref float line = ref MemoryMarshal.GetReference(transposed);
+            StripTranspose.Run(ref values, rows, ref line, TileLength);
+            for (int j = 0; j < width; j++)
+            {
+                Lanes.Encode<TCodec, TStorage, Quotient>(
+                    ref Unsafe.Add(ref line, j * TileLength), ref Unsafe.Add(ref codes, (nint)(column + j) * codeStride), 0, (nuint)rows,
+                    new Quotient(divisors[j]), saturate: true);
+            }
         }
 
         return AllFinite;
     }
 
-    // Quantises a strip in the source's order. Lanes past the width hold zeros.
-    [SkipLocalsInit]
-    private static int Strip<TCodec, TStorage>(
-        ref float strip, int rows, int column, int width, ref byte codes, int codeStride, ref float scales, QuantizedFormat format, ScaleKind kind)
+    private static void EncodeRows<TCodec, TStorage>(ref float strip, int rows, int column, int width, ref float divisors, ref byte codes, int codeStride)
         where TCodec : struct, ICodec
         where TStorage : struct, ICodeStorage
     {
-        Span<uint> maxima = stackalloc uint[StripWidth];
-        Span<float> divisors = stackalloc float[StripWidth];
-        Span<byte> line = stackalloc byte[2 * StripWidth];
-        ColumnMaxima(ref strip, rows, maxima);
-        float target = format.ScaleTarget();
-        for (int j = 0; j < StripWidth; j++)
+        ref byte to = ref Unsafe.Add(ref codes, TStorage.Bytes((nuint)column)); // strips start at even columns
+        if (width == StripWidth && Vector512.IsHardwareAccelerated)
         {
-            if (maxima[j] >= Infinity) return j;
-            divisors[j] = Scale(BitConverter.UInt32BitsToSingle(maxima[j]), target, kind);
-            if (j < width) Unsafe.Add(ref scales, j) = divisors[j];
+            Vector512<float> divisor = Vector512.LoadUnsafe(ref divisors);
+            for (int row = 0; row < rows; row++)
+            {
+                Vector512<float> quotient = Vector512.LoadUnsafe(ref strip, (nuint)(row * StripWidth)) / divisor;
+                TStorage.Store(TCodec.Encode(quotient, true), ref Unsafe.Add(ref to, (nint)row * codeStride), 0);
+            }
+
+            return;
         }
 
+        var quotients = new ElementQuotients(ref divisors);
         for (int row = 0; row < rows; row++)
         {
-            ref float values = ref Unsafe.Add(ref strip, row * StripWidth);
-            ref byte to = ref Unsafe.Add(ref codes, (nint)row * codeStride);
-            if (width == StripWidth)
-            {
-                EncodeLine<TCodec, TStorage>(ref values, divisors, ref to, (nuint)column);
-            }
-            else
-            {
-                EncodeLine<TCodec, TStorage>(ref values, divisors, ref MemoryMarshal.GetReference(line), 0);
-                int bytes = (int)TStorage.Bytes((nuint)width);
-                line[..bytes].CopyTo(MemoryMarshal.CreateSpan(ref Unsafe.Add(ref to, TStorage.Bytes((nuint)column)), bytes));
-            }
-        }
-
-        return AllFinite;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void EncodeLine<TCodec, TStorage>(ref float values, ReadOnlySpan<float> divisors, ref byte codes, nuint first)
-        where TCodec : struct, ICodec
-        where TStorage : struct, ICodeStorage
-    {
-        ref float divisor = ref MemoryMarshal.GetReference(divisors);
-        if (Vector512.IsHardwareAccelerated)
-        {
-            TStorage.Store(TCodec.Encode(Vector512.LoadUnsafe(ref values) / Vector512.LoadUnsafe(ref divisor), true), ref codes, first);
-        }
-        else if (Vector256.IsHardwareAccelerated)
-        {
-            TStorage.Store(TCodec.Encode(Vector256.LoadUnsafe(ref values) / Vector256.LoadUnsafe(ref divisor), true), ref codes, first);
-            TStorage.Store(TCodec.Encode(Vector256.LoadUnsafe(ref values, 8) / Vector256.LoadUnsafe(ref divisor, 8), true), ref codes, first + 8);
-        }
-        else
-        {
-            for (nuint j = 0; j < StripWidth; j++) TStorage.Store(TCodec.Encode(Unsafe.Add(ref values, j) / Unsafe.Add(ref divisor, j), true), ref codes, first + j);
+            Lanes.Encode<TCodec, TStorage, ElementQuotients>(
+                ref Unsafe.Add(ref strip, row * StripWidth), ref Unsafe.Add(ref to, (nint)row * codeStride), 0, (nuint)width, quotients, saturate: true);
         }
     }
 
