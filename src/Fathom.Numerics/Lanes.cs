@@ -35,9 +35,33 @@ internal static class Lanes
         where TStorage : struct, ICodeStorage
         where TScaling : struct, IScaling, allows ref struct
     {
+        // Two loops, each with a constant, instead of a choice for every vector.
+        if (saturate) EncodeAll<TCodec, TStorage, TScaling>(ref values, ref codes, first, count, scaling, true);
+        else EncodeAll<TCodec, TStorage, TScaling>(ref values, ref codes, first, count, scaling, false);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void EncodeAll<TCodec, TStorage, TScaling>(
+        ref float values, ref byte codes, nuint first, nuint count, TScaling scaling, bool saturate)
+        where TCodec : struct, ICodec
+        where TStorage : struct, ICodeStorage
+        where TScaling : struct, IScaling, allows ref struct
+    {
         nuint i = 0;
         if (Vector512.IsHardwareAccelerated)
         {
+            if (TStorage.StoresFour)
+            {
+                for (; i + 64 <= count; i += 64)
+                {
+                    Vector512<uint> a = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i), i), saturate);
+                    Vector512<uint> b = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 16), i + 16), saturate);
+                    Vector512<uint> c = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 32), i + 32), saturate);
+                    Vector512<uint> d = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 48), i + 48), saturate);
+                    TStorage.Store(a, b, c, d, ref codes, first + i);
+                }
+            }
+
             for (; i + 16 <= count; i += 16)
                 TStorage.Store(TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i), i), saturate), ref codes, first + i);
         }

@@ -188,7 +188,7 @@ internal static class SmallFloat<TLayout> where TLayout : struct, ISmallFloatLay
         Vector256<uint> steps = (bounded.AsSingle() + magic.AsSingle()).AsUInt32() - magic;
         Vector256<uint> code = steps + ((binade >>> Shift) - Vector256.Create(SmallestNormal >> Shift));
         code = Vector256.ConditionalSelect(Vector256.GreaterThan(magnitude, Vector256.Create(SingleInfinity)), Vector256.Create(TLayout.NaNCode), code);
-        return code | bits >>> 31 << (TLayout.Bits - 1);
+        return code | (bits >>> (32 - TLayout.Bits) & Vector256.Create(1u << (TLayout.Bits - 1)));
     }
 
     /// <inheritdoc cref="Encode(float, bool)"/>
@@ -203,7 +203,7 @@ internal static class SmallFloat<TLayout> where TLayout : struct, ISmallFloatLay
         Vector512<uint> steps = (bounded.AsSingle() + magic.AsSingle()).AsUInt32() - magic;
         Vector512<uint> code = steps + ((binade >>> Shift) - Vector512.Create(SmallestNormal >> Shift));
         code = Vector512.ConditionalSelect(Vector512.GreaterThan(magnitude, Vector512.Create(SingleInfinity)), Vector512.Create(TLayout.NaNCode), code);
-        return code | bits >>> 31 << (TLayout.Bits - 1);
+        return code | (bits >>> (32 - TLayout.Bits) & Vector512.Create(1u << (TLayout.Bits - 1)));
     }
 
     /// <summary>The value of a code; exact.</summary>

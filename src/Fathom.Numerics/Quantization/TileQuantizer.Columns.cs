@@ -138,7 +138,7 @@ public static partial class TileQuantizer
         for (int column = 0; column < columns; column += StripWidth)
         {
             int width = Math.Min(StripWidth, columns - column);
-            for (int row = 0; row < rows; row++) source.Load(row, column, width, ref Unsafe.Add(ref values, row * StripWidth));
+            source.Load(rows, column, width, ref values);
             ColumnMaxima(ref values, rows, maxima);
             for (int j = 0; j < width; j++)
             {
@@ -221,29 +221,31 @@ public static partial class TileQuantizer
         RequireScales(scales, columns);
     }
 
-    // Where a strip's values come from: 16 of them, or fewer followed by zeros.
+    // Where a strip's values come from: 16 in each row, or fewer followed by zeros.
     private interface IStripSource
     {
-        void Load(int row, int column, int width, ref float values);
+        void Load(int rows, int column, int width, ref float strip);
     }
 
     private readonly ref struct SingleSource(ReadOnlySpan<float> x, int rowStride) : IStripSource
     {
-        private readonly ReadOnlySpan<float> x = x;
+        private readonly ref float x = ref MemoryMarshal.GetReference(x);
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public void Load(int row, int column, int width, ref float values)
+        public void Load(int rows, int column, int width, ref float strip)
         {
-            ref float from = ref Unsafe.Add(ref MemoryMarshal.GetReference(x), (nint)row * rowStride + column);
-            if (width == StripWidth)
+            for (int row = 0; row < rows; row++)
             {
-                Unsafe.WriteUnaligned(ref Unsafe.As<float, byte>(ref values), Unsafe.ReadUnaligned<Vector512<float>>(ref Unsafe.As<float, byte>(ref from)));
-                return;
-            }
+                ref float from = ref Unsafe.Add(ref x, (nint)row * rowStride + column);
+                Span<float> to = MemoryMarshal.CreateSpan(ref Unsafe.Add(ref strip, row * StripWidth), StripWidth);
+                if (width == StripWidth)
+                {
+                    MemoryMarshal.CreateReadOnlySpan(ref from, StripWidth).CopyTo(to);
+                    continue;
+                }
 
-            Span<float> line = MemoryMarshal.CreateSpan(ref values, StripWidth);
-            MemoryMarshal.CreateReadOnlySpan(ref from, width).CopyTo(line);
-            line[width..].Clear();
+                MemoryMarshal.CreateReadOnlySpan(ref from, width).CopyTo(to);
+                to[width..].Clear();
+            }
         }
     }
 
@@ -251,22 +253,29 @@ public static partial class TileQuantizer
         where TCodec : struct, ICodec
         where TStorage : struct, ICodeStorage
     {
-        private readonly ReadOnlySpan<byte> codes = codes;
-        private readonly ReadOnlySpan<float> scales = scales;
+        private readonly ref byte codes = ref MemoryMarshal.GetReference(codes);
+        private readonly ref float scales = ref MemoryMarshal.GetReference(scales);
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public void Load(int row, int column, int width, ref float values)
+        public void Load(int rows, int column, int width, ref float strip)
         {
-            float scale = scales[row * scaleStride + column / TileLength];
-            ref byte from = ref Unsafe.Add(ref MemoryMarshal.GetReference(codes), (nint)row * codeStride);
-            if (width == StripWidth && Vector512.IsHardwareAccelerated)
+            ref float scale = ref Unsafe.Add(ref scales, column / TileLength); // a strip lies in one tile
+            ref byte from = ref Unsafe.Add(ref codes, TStorage.Bytes((nuint)column));
+            for (int row = 0; row < rows; row++)
             {
-                (TCodec.Decode(TStorage.Load512(ref from, (nuint)column)) * scale).StoreUnsafe(ref values);
-                return;
-            }
+                ref float to = ref Unsafe.Add(ref strip, row * StripWidth);
+                if (width == StripWidth && Vector512.IsHardwareAccelerated)
+                {
+                    (TCodec.Decode(TStorage.Load512(ref from, 0)) * scale).StoreUnsafe(ref to);
+                }
+                else
+                {
+                    Lanes.Decode<TCodec, TStorage, Product>(ref from, 0, ref to, (nuint)width, new Product(scale));
+                    MemoryMarshal.CreateSpan(ref to, StripWidth)[width..].Clear();
+                }
 
-            Lanes.Decode<TCodec, TStorage, Product>(ref from, (nuint)column, ref values, (nuint)width, new Product(scale));
-            MemoryMarshal.CreateSpan(ref values, StripWidth)[width..].Clear();
+                from = ref Unsafe.Add(ref from, codeStride);
+                scale = ref Unsafe.Add(ref scale, scaleStride);
+            }
         }
     }
 }
