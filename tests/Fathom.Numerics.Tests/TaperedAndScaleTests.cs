@@ -115,8 +115,9 @@ public sealed class TaperedAndScaleTests(ITestOutputHelper output)
         Assert.Equal(new byte[] { 127, 128, 129, 129 }, bytes[..4]);
         foreach (DType type in Enum.GetValues<DType>())
         {
-            Assert.True(DTypes.TryParse(type.SafetensorsName(), out DType parsed));
-            Assert.Equal(type, parsed);
+            bool stored = DTypes.TryParse(type.SafetensorsName(), out DType parsed);
+            Assert.Equal(type != DType.E5M6Pair, stored); // packed pairs never stand in a file
+            if (stored) Assert.Equal(type, parsed);
         }
 
         Assert.Equal(("HIF8", 1), (DType.HiF8.SafetensorsName(), DType.HiF8.SizeInBytes()));

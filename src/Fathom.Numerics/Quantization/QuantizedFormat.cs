@@ -49,13 +49,24 @@ public static class QuantizedFormats
     public static int Bytes(this QuantizedFormat format, int values) =>
         format == QuantizedFormat.E5M6 ? (int)NumberFormats.PackedE5M6Bytes(values) : values;
 
-    /// <summary>The element type of a tensor that holds the codes: U8, counting bytes, for packed E5M6.</summary>
+    /// <summary>The element type of a tensor that holds the codes.</summary>
     public static DType StorageType(this QuantizedFormat format) => format switch
     {
         QuantizedFormat.E4M3 => DType.F8E4M3,
         QuantizedFormat.E5M2 => DType.F8E5M2,
         QuantizedFormat.HiF8 => DType.HiF8,
-        QuantizedFormat.E5M6 => DType.U8,
+        QuantizedFormat.E5M6 => DType.E5M6Pair,
         _ => throw new ArgumentOutOfRangeException(nameof(format), format, "no such format"),
+    };
+
+    /// <summary>The format of a tensor of codes.</summary>
+    /// <exception cref="ArgumentException">The elements are no codes of a tile.</exception>
+    public static QuantizedFormat TileFormat(this DType type) => type switch
+    {
+        DType.F8E4M3 => QuantizedFormat.E4M3,
+        DType.F8E5M2 => QuantizedFormat.E5M2,
+        DType.HiF8 => QuantizedFormat.HiF8,
+        DType.E5M6Pair => QuantizedFormat.E5M6,
+        _ => throw new ArgumentException($"{type} is not a format of tiles; they are F8E4M3, F8E5M2, HiF8 and E5M6Pair", nameof(type)),
     };
 }

@@ -34,18 +34,19 @@ public static partial class TileQuantizer
     /// <param name="order">The order of the codes.</param>
     /// <param name="format">The codes' format.</param>
     /// <param name="kind">The scales' kind.</param>
+    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least; not below 1e-30, so that no scale is subnormal.</param>
     /// <returns><see cref="AllFinite"/>, or the first column with a value that is not finite; what is written then is meaningless.</returns>
     /// <exception cref="ArgumentException">The spans do not hold such a matrix, or it has more than 128 rows.</exception>
     public static int QuantizeColumns(
         ReadOnlySpan<float> x, int rowStride, int rows, int columns,
-        Span<byte> codes, int codeStride, Span<float> scales, CodeOrder order, QuantizedFormat format, ScaleKind kind)
+        Span<byte> codes, int codeStride, Span<float> scales, CodeOrder order, QuantizedFormat format, ScaleKind kind, float smallestAmax = SmallestAmax)
     {
         RequireMatrix(x.Length, rowStride, rows, columns);
         RequireColumnTiles(rows, columns, codes.Length, codeStride, scales.Length, order, format);
         var source = new SingleSource(x, rowStride);
         ref byte to = ref MemoryMarshal.GetReference(codes);
         ref float scaleTo = ref MemoryMarshal.GetReference(scales);
-        return Columns(source, rows, columns, ref to, codeStride, ref scaleTo, order, format, kind);
+        return Columns(source, rows, columns, ref to, codeStride, ref scaleTo, order, format, kind, smallestAmax);
     }
 
     /// <summary>
@@ -65,11 +66,12 @@ public static partial class TileQuantizer
     /// <param name="order">The order of the codes.</param>
     /// <param name="columnFormat">The format of the column tiles.</param>
     /// <param name="kind">The kind of the column tiles' scales.</param>
+    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least; not below 1e-30, so that no scale is subnormal.</param>
     /// <returns><see cref="AllFinite"/>, or the first column with a value that is not finite; what is written then is meaningless.</returns>
     /// <exception cref="ArgumentException">The spans do not hold such a matrix, or it has more than 128 rows.</exception>
     public static int Requantize(
         ReadOnlySpan<byte> codes, int codeStride, ReadOnlySpan<float> scales, int scaleStride, int rows, int columns, QuantizedFormat format,
-        Span<byte> columnCodes, int columnCodeStride, Span<float> columnScales, CodeOrder order, QuantizedFormat columnFormat, ScaleKind kind)
+        Span<byte> columnCodes, int columnCodeStride, Span<float> columnScales, CodeOrder order, QuantizedFormat columnFormat, ScaleKind kind, float smallestAmax = SmallestAmax)
     {
         RequireCodes(codes.Length, codeStride, rows, columns, format);
         RequireMatrix(scales.Length, scaleStride, rows, TileCount(columns));
@@ -79,13 +81,13 @@ public static partial class TileQuantizer
         return format switch
         {
             QuantizedFormat.E4M3 => Columns(
-                new RowTileSource<SmallFloatCodec<E4M3Layout>, ByteCodes>(codes, codeStride, scales, scaleStride), rows, columns, ref to, columnCodeStride, ref scaleTo, order, columnFormat, kind),
+                new RowTileSource<SmallFloatCodec<E4M3Layout>, ByteCodes>(codes, codeStride, scales, scaleStride), rows, columns, ref to, columnCodeStride, ref scaleTo, order, columnFormat, kind, smallestAmax),
             QuantizedFormat.E5M2 => Columns(
-                new RowTileSource<SmallFloatCodec<E5M2Layout>, ByteCodes>(codes, codeStride, scales, scaleStride), rows, columns, ref to, columnCodeStride, ref scaleTo, order, columnFormat, kind),
+                new RowTileSource<SmallFloatCodec<E5M2Layout>, ByteCodes>(codes, codeStride, scales, scaleStride), rows, columns, ref to, columnCodeStride, ref scaleTo, order, columnFormat, kind, smallestAmax),
             QuantizedFormat.HiF8 => Columns(
-                new RowTileSource<HiFloat8Codec, ByteCodes>(codes, codeStride, scales, scaleStride), rows, columns, ref to, columnCodeStride, ref scaleTo, order, columnFormat, kind),
+                new RowTileSource<HiFloat8Codec, ByteCodes>(codes, codeStride, scales, scaleStride), rows, columns, ref to, columnCodeStride, ref scaleTo, order, columnFormat, kind, smallestAmax),
             _ => Columns(
-                new RowTileSource<SmallFloatCodec<E5M6Layout>, PackedCodes>(codes, codeStride, scales, scaleStride), rows, columns, ref to, columnCodeStride, ref scaleTo, order, columnFormat, kind),
+                new RowTileSource<SmallFloatCodec<E5M6Layout>, PackedCodes>(codes, codeStride, scales, scaleStride), rows, columns, ref to, columnCodeStride, ref scaleTo, order, columnFormat, kind, smallestAmax),
         };
     }
 
@@ -112,19 +114,19 @@ public static partial class TileQuantizer
     }
 
     private static int Columns<TSource>(
-        TSource source, int rows, int columns, ref byte codes, int codeStride, ref float scales, CodeOrder order, QuantizedFormat format, ScaleKind kind)
+        TSource source, int rows, int columns, ref byte codes, int codeStride, ref float scales, CodeOrder order, QuantizedFormat format, ScaleKind kind, float smallestAmax)
         where TSource : struct, IStripSource, allows ref struct
         => format switch
         {
-            QuantizedFormat.E4M3 => Strips<TSource, SmallFloatCodec<E4M3Layout>, ByteCodes>(source, rows, columns, ref codes, codeStride, ref scales, order, format, kind),
-            QuantizedFormat.E5M2 => Strips<TSource, SmallFloatCodec<E5M2Layout>, ByteCodes>(source, rows, columns, ref codes, codeStride, ref scales, order, format, kind),
-            QuantizedFormat.HiF8 => Strips<TSource, HiFloat8Codec, ByteCodes>(source, rows, columns, ref codes, codeStride, ref scales, order, format, kind),
-            _ => Strips<TSource, SmallFloatCodec<E5M6Layout>, PackedCodes>(source, rows, columns, ref codes, codeStride, ref scales, order, format, kind),
+            QuantizedFormat.E4M3 => Strips<TSource, SmallFloatCodec<E4M3Layout>, ByteCodes>(source, rows, columns, ref codes, codeStride, ref scales, order, format, kind, smallestAmax),
+            QuantizedFormat.E5M2 => Strips<TSource, SmallFloatCodec<E5M2Layout>, ByteCodes>(source, rows, columns, ref codes, codeStride, ref scales, order, format, kind, smallestAmax),
+            QuantizedFormat.HiF8 => Strips<TSource, HiFloat8Codec, ByteCodes>(source, rows, columns, ref codes, codeStride, ref scales, order, format, kind, smallestAmax),
+            _ => Strips<TSource, SmallFloatCodec<E5M6Layout>, PackedCodes>(source, rows, columns, ref codes, codeStride, ref scales, order, format, kind, smallestAmax),
         };
 
     [SkipLocalsInit]
     private static int Strips<TSource, TCodec, TStorage>(
-        TSource source, int rows, int columns, ref byte codes, int codeStride, ref float scales, CodeOrder order, QuantizedFormat format, ScaleKind kind)
+        TSource source, int rows, int columns, ref byte codes, int codeStride, ref float scales, CodeOrder order, QuantizedFormat format, ScaleKind kind, float smallestAmax)
         where TSource : struct, IStripSource, allows ref struct
         where TCodec : struct, ICodec
         where TStorage : struct, ICodeStorage
@@ -143,7 +145,7 @@ public static partial class TileQuantizer
             for (int j = 0; j < width; j++)
             {
                 if (maxima[j] >= Infinity) return column + j;
-                divisors[j] = Unsafe.Add(ref scales, column + j) = Scale(BitConverter.UInt32BitsToSingle(maxima[j]), target, kind);
+                divisors[j] = Unsafe.Add(ref scales, column + j) = Scale(BitConverter.UInt32BitsToSingle(maxima[j]), target, kind, smallestAmax);
             }
 
             ref float divisor = ref MemoryMarshal.GetReference(divisors);

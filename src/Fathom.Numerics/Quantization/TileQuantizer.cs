@@ -36,7 +36,7 @@ public static partial class TileQuantizer
     /// that is wanted. Of a tensor in pieces, take the largest of the pieces' <see cref="MaxMagnitude"/>.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static float Scale(float amax, QuantizedFormat format, ScaleKind kind) => Scale(amax, format.ScaleTarget(), kind);
+    public static float Scale(float amax, QuantizedFormat format, ScaleKind kind, float smallestAmax = SmallestAmax) => Scale(amax, format.ScaleTarget(), kind, smallestAmax);
 
     /// <summary>Quantises values by one given scale, saturating; how per-tensor scales are used.</summary>
     /// <param name="x">The values, all finite; [n].</param>
@@ -70,9 +70,10 @@ public static partial class TileQuantizer
     /// <param name="scales">Receives the scales; [<see cref="TileCount"/>(n)].</param>
     /// <param name="format">The codes' format.</param>
     /// <param name="kind">The scales' kind.</param>
+    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least; not below 1e-30, so that no scale is subnormal.</param>
     /// <returns><see cref="AllFinite"/>, or the first tile with a value that is not finite; nothing is written from there on.</returns>
     /// <exception cref="ArgumentException">Codes or scales are too few.</exception>
-    public static int QuantizeRow(ReadOnlySpan<float> x, Span<byte> codes, Span<float> scales, QuantizedFormat format, ScaleKind kind)
+    public static int QuantizeRow(ReadOnlySpan<float> x, Span<byte> codes, Span<float> scales, QuantizedFormat format, ScaleKind kind, float smallestAmax = SmallestAmax)
     {
         RequireCodes(codes.Length, 0, 1, x.Length, format);
         RequireScales(scales.Length, TileCount(x.Length));
@@ -81,10 +82,10 @@ public static partial class TileQuantizer
         ref float scaleTo = ref MemoryMarshal.GetReference(scales);
         return format switch
         {
-            QuantizedFormat.E4M3 => Row<SmallFloatCodec<E4M3Layout>, ByteCodes>(ref values, x.Length, ref to, ref scaleTo, format, kind),
-            QuantizedFormat.E5M2 => Row<SmallFloatCodec<E5M2Layout>, ByteCodes>(ref values, x.Length, ref to, ref scaleTo, format, kind),
-            QuantizedFormat.HiF8 => Row<HiFloat8Codec, ByteCodes>(ref values, x.Length, ref to, ref scaleTo, format, kind),
-            _ => Row<SmallFloatCodec<E5M6Layout>, PackedCodes>(ref values, x.Length, ref to, ref scaleTo, format, kind),
+            QuantizedFormat.E4M3 => Row<SmallFloatCodec<E4M3Layout>, ByteCodes>(ref values, x.Length, ref to, ref scaleTo, format, kind, smallestAmax),
+            QuantizedFormat.E5M2 => Row<SmallFloatCodec<E5M2Layout>, ByteCodes>(ref values, x.Length, ref to, ref scaleTo, format, kind, smallestAmax),
+            QuantizedFormat.HiF8 => Row<HiFloat8Codec, ByteCodes>(ref values, x.Length, ref to, ref scaleTo, format, kind, smallestAmax),
+            _ => Row<SmallFloatCodec<E5M6Layout>, PackedCodes>(ref values, x.Length, ref to, ref scaleTo, format, kind, smallestAmax),
         };
     }
 
@@ -114,10 +115,11 @@ public static partial class TileQuantizer
     /// <param name="scale">The scale; meaningless unless <see cref="AllFinite"/> is returned.</param>
     /// <param name="format">The codes' format.</param>
     /// <param name="kind">The scale's kind.</param>
+    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least; not below 1e-30, so that no scale is subnormal.</param>
     /// <returns><see cref="AllFinite"/>, or the first row with a value that is not finite; nothing is written then.</returns>
     /// <exception cref="ArgumentException">The spans do not hold such a block.</exception>
     public static int QuantizeBlock(
-        ReadOnlySpan<float> x, int rowStride, int rows, int columns, Span<byte> codes, int codeStride, out float scale, QuantizedFormat format, ScaleKind kind)
+        ReadOnlySpan<float> x, int rowStride, int rows, int columns, Span<byte> codes, int codeStride, out float scale, QuantizedFormat format, ScaleKind kind, float smallestAmax = SmallestAmax)
     {
         RequireMatrix(x.Length, rowStride, rows, columns);
         RequireCodes(codes.Length, codeStride, rows, columns, format);
@@ -131,7 +133,7 @@ public static partial class TileQuantizer
             if (max >= Infinity) return row;
         }
 
-        scale = Scale(BitConverter.UInt32BitsToSingle(max), format, kind);
+        scale = Scale(BitConverter.UInt32BitsToSingle(max), format, kind, smallestAmax);
         for (int row = 0; row < rows; row++)
             Encode(ref Unsafe.Add(ref values, (nint)row * rowStride), ref Unsafe.Add(ref to, (nint)row * codeStride), (nuint)columns, new Quotient(scale), format);
         return AllFinite;
@@ -161,15 +163,15 @@ public static partial class TileQuantizer
     private const uint Infinity = 0x7F800000;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Scale(float amax, float target, ScaleKind kind)
+    private static float Scale(float amax, float target, ScaleKind kind, float smallestAmax)
     {
-        float scale = Math.Max(amax, SmallestAmax) / target;
+        float scale = Math.Max(amax, smallestAmax) / target;
         return kind == ScaleKind.PowerOfTwo ? ScaleE8M0.RoundUp(scale) : scale;
     }
 
     // Scales first and codes afterwards, some tiles at a time: the scales' long chains of dependent instructions then overlap, and
     // the values are still in the first-level cache.
-    private static int Row<TCodec, TStorage>(ref float x, int length, ref byte codes, ref float scales, QuantizedFormat format, ScaleKind kind)
+    private static int Row<TCodec, TStorage>(ref float x, int length, ref byte codes, ref float scales, QuantizedFormat format, ScaleKind kind, float smallestAmax)
         where TCodec : struct, ICodec
         where TStorage : struct, ICodeStorage
     {
@@ -183,7 +185,7 @@ public static partial class TileQuantizer
             {
                 uint max = Lanes.MaxMagnitude(ref Unsafe.Add(ref x, i), (nuint)Math.Min(TileLength, end - i));
                 if (max >= Infinity) return i / TileLength;
-                Unsafe.Add(ref scale, tile) = Scale(BitConverter.UInt32BitsToSingle(max), target, kind);
+                Unsafe.Add(ref scale, tile) = Scale(BitConverter.UInt32BitsToSingle(max), target, kind, smallestAmax);
             }
 
             Lanes.Encode<TCodec, TStorage, TileQuotients>(
