@@ -67,8 +67,9 @@ public sealed class LinearTests(ITestOutputHelper output)
     [Fact]
     public void Groups_have_the_bits_that_they_have_alone()
     {
-        // 513 steps are two blocks of the depth, each shorter than the one block of 512; an empty group lies between.
-        int[] ends = [0, 513, 513, 1025, 1030, 1700];
+        // One step more than a block makes two shorter blocks, beside one whole block; an empty group lies between.
+        const int Block = GemmPlan.LargestDepthBlock;
+        int[] ends = [0, Block + 1, Block + 1, 2 * Block + 1, 2 * Block + 6, 4 * Block];
         const int N = 40, K = 330;
         using var device = new CpuDevice(2);
         int experts = ends.Length - 1, rows = ends[^1];

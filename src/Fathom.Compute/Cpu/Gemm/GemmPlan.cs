@@ -11,14 +11,14 @@ internal readonly record struct TileSize(long Rows, int Columns);
 /// <summary>Sizes of blocks; pure functions.</summary>
 internal static class GemmPlan
 {
-    /// <summary>Longest block of the depth: 12 rows of it are 24 KB, three quarters of a first-level cache.</summary>
-    public const int LargestDepthBlock = 512;
+    /// <summary>Longest block of the depth: 12 rows of it are 18 KB, little more than half a first-level cache.</summary>
+    public const int LargestDepthBlock = 384;
 
     /// <summary>Steps of the depth that a tile kernel asks for before their turn.</summary>
     public const int StepsAhead = 8;
 
-    /// <summary>Elements of B that stay in the second-level cache while rows pass over them (512 KB).</summary>
-    public const int SecondLevelElements = 128 << 10;
+    /// <summary>Elements of B that stay in the second-level cache while rows pass over them (576 KB).</summary>
+    public const int SecondLevelElements = 144 << 10;
 
     /// <summary>Tiles a thread should find, so that a slow one does not keep the others waiting.</summary>
     private const int TilesOfOneBlock = 6;
