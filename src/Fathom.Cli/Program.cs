@@ -15,6 +15,7 @@ var root = new RootCommand("Fathom: train a DeepSeek-V3 model on your own text, 
     ModelVerb.Create(),
     TokenizeVerb.Create(),
     ForwardVerb.Create(),
+    StudyVerb.Create(),
     BenchVerb.Create(),
     VersionVerb.Create(),
 };

@@ -15,8 +15,11 @@ internal static class CommandName
     {
         string relative = Path.GetRelativePath(Environment.CurrentDirectory, path);
         string shorter = relative.Length < path.Length ? relative : path;
-        return shorter.Contains(' ') ? $"\"{shorter}\"" : shorter;
+        return Quote(shorter);
     }
+
+    /// <summary>An argument as it has to be typed.</summary>
+    public static string Quote(string argument) => argument.Contains(' ') ? $"\"{argument}\"" : argument;
 
     private static string Find()
     {
