@@ -89,7 +89,7 @@ public static class DTypes
     {
         foreach (var row in Table)
         {
-            if (row.Name != name) continue;
+            if (row.Name != name || row.Type == DType.E5M6Pair) continue;
             type = row.Type;
             return true;
         }

@@ -1,14 +1,13 @@
 using Fathom.Compute.Operators;
 using Fathom.Numerics;
+using Fathom.Numerics.Quantization;
 
 namespace Fathom.Compute.Reference;
 
 /// <summary>Specification of <see cref="IQuantizationOperators"/>: tile by tile, value by value.</summary>
 internal sealed class ReferenceQuantization : IQuantizationOperators
 {
-    private const float LeastAmax = 1e-4f;
-
-    public void Quantize(Tensor x, in ScaledTensor quantized, Tensor fault, Tensor rowOffsets)
+    public void Quantize(Tensor x, in ScaledTensor quantized, Tensor fault, Tensor rowOffsets, float leastAmax)
     {
         if (quantized.Layout == ScaleLayout.None)
         {
@@ -16,7 +15,7 @@ internal sealed class ReferenceQuantization : IQuantizationOperators
             return;
         }
 
-        long number = 0;
+        long scaleColumns = quantized.Scales.Columns;
         foreach (Tile tile in Tiles(quantized.Layout, x.Rows, x.Columns, rowOffsets))
         {
             float largest = 0;
@@ -27,13 +26,12 @@ internal sealed class ReferenceQuantization : IQuantizationOperators
                 finite &= float.IsFinite(value);
                 largest = MathF.Max(largest, value);
             });
-            float scale = finite ? MathF.Max(largest, LeastAmax) / Largest(quantized.DType) : float.NaN;
-            if (quantized.Scales.DType == DType.F8E8M0 && finite) scale = PowerOfTwoNotBelow(scale);
-            if (!finite && !fault.IsEmpty && fault.AsSpan<long>()[0] < 0) fault.AsSpan<long>()[0] = number;
+            float scale = finite ? MathF.Max(largest, leastAmax) / quantized.DType.QuantizedFormat().ScaleTarget() : float.NaN;
+            if (quantized.Scales.DType == DType.F8E8M0 && finite) scale = ScaleE8M0.RoundUp(scale);
+            if (!finite && !fault.IsEmpty && fault.AsSpan<long>()[0] < 0) fault.AsSpan<long>()[0] = tile.ScaleRow * scaleColumns + tile.ScaleColumn;
             PutScale(quantized.Scales, tile, scale);
             Tensor elements = quantized.Elements;
-            tile.ForEach((r, c) => Put(elements, r, c, x.Row<float>(r)[(int)c] / scale));
-            number++;
+            tile.ForEach((r, c) => Put(elements, r, c, finite ? x.Row<float>(r)[(int)c] / scale : 0));
         }
     }
 
@@ -83,35 +81,42 @@ internal sealed class ReferenceQuantization : IQuantizationOperators
         }
     }
 
-    private static float Largest(DType format) => format switch
-    {
-        DType.F8E4M3 => 448,
-        DType.F8E5M2 => 57344,
-        _ => throw new ArgumentException($"quantise to {format}"),
-    };
-
     private static void Put(Tensor elements, long row, long column, float value)
     {
         switch (elements.DType)
         {
             case DType.F8E4M3: elements.Row<byte>(row)[(int)column] = Float8E4M3.FromSingle(value, saturate: true).Bits; break;
             case DType.F8E5M2: elements.Row<byte>(row)[(int)column] = Float8E5M2.FromSingle(value, saturate: true).Bits; break;
+            case DType.HiF8: elements.Row<byte>(row)[(int)column] = HiFloat8.FromSingle(value, saturate: true).Bits; break;
+            case DType.E5M6Pair:
+            {
+                Span<byte> pair = Pair(elements, row, column);
+                uint code = Float12E5M6.FromSingle(value, saturate: true).Bits, both = (uint)(pair[0] | pair[1] << 8 | pair[2] << 16);
+                both = column % 2 == 0 ? both & 0xFFF000 | code : both & 0xFFF | code << 12;
+                (pair[0], pair[1], pair[2]) = ((byte)both, (byte)(both >> 8), (byte)(both >> 16));
+                break;
+            }
+
             default: throw new ArgumentException($"quantise to {elements}");
         }
     }
 
-    private static float Get(Tensor elements, long row, long column) => elements.DType switch
+    private static float Get(Tensor elements, long row, long column)
     {
-        DType.F8E4M3 => Float8E4M3.FromBits(elements.Row<byte>(row)[(int)column]),
-        DType.F8E5M2 => Float8E5M2.FromBits(elements.Row<byte>(row)[(int)column]),
-        _ => throw new ArgumentException($"dequantise {elements}"),
-    };
-
-    private static float PowerOfTwoNotBelow(float value)
-    {
-        uint bits = BitConverter.SingleToUInt32Bits(value);
-        return BitConverter.UInt32BitsToSingle((bits & 0x7FFFFF) == 0 ? bits : (bits & 0x7F800000) + 0x800000);
+        switch (elements.DType)
+        {
+            case DType.F8E4M3: return Float8E4M3.FromBits(elements.Row<byte>(row)[(int)column]);
+            case DType.F8E5M2: return Float8E5M2.FromBits(elements.Row<byte>(row)[(int)column]);
+            case DType.HiF8: return HiFloat8.FromBits(elements.Row<byte>(row)[(int)column]);
+            case DType.E5M6Pair:
+                Span<byte> pair = Pair(elements, row, column);
+                return Float12E5M6.FromBits((ushort)((pair[0] | pair[1] << 8 | pair[2] << 16) >> (column % 2 == 0 ? 0 : 12) & 0xFFF));
+            default: throw new ArgumentException($"dequantise {elements}");
+        }
     }
+
+    private static unsafe Span<byte> Pair(Tensor elements, long row, long column) =>
+        new(elements.Pointer<byte>() + 3 * (row * elements.RowStride + column / 2), 3);
 
     private static void PutScale(Tensor scales, in Tile tile, float scale)
     {
