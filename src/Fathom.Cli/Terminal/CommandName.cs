@@ -1,5 +1,7 @@
 // How the user started this program, so that the commands that are suggested can be copied as they are: from a clone that is
 // `dotnet run -c Release --project …`, elsewhere `fathom`.
+using System.CommandLine;
+
 namespace Fathom.Cli.Terminal;
 
 /// <summary>The command's own name in suggestions.</summary>
@@ -18,8 +20,10 @@ internal static class CommandName
         return Quote(shorter);
     }
 
-    /// <summary>An argument as it has to be typed.</summary>
-    public static string Quote(string argument) => argument.Contains(' ') ? $"\"{argument}\"" : argument;
+    /// <summary>The command that is running, for reports.</summary>
+    public static string Of(ParseResult arguments) => string.Join(' ', ["fathom", .. arguments.Tokens.Select(token => Quote(token.Value))]);
+
+    private static string Quote(string argument) => argument.Contains(' ') ? $"\"{argument}\"" : argument;
 
     private static string Find()
     {

@@ -19,19 +19,21 @@ internal sealed class ReferenceEmulatedGemm(Accumulation accumulation, IQuantiza
 
     public void GroupedForward(in ScaledTensor x, Tensor rowOffsets, ExpertWeights w, Tensor y)
     {
+        Operand all = Side(x, true);
         for (int e = 0; e < w.Count; e++)
         {
             (int start, int count) = Rows(rowOffsets, e);
-            if (count > 0) Forward(x.Slice(start, count), w[e], y.Slice(start, count), false);
+            if (count > 0) Product(all.Lines(start, count), Side(w[e], true), y.Slice(start, count), false);
         }
     }
 
     public void GroupedInputGradient(in ScaledTensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate)
     {
+        Operand all = Side(dy, true);
         for (int e = 0; e < w.Count; e++)
         {
             (int start, int count) = Rows(rowOffsets, e);
-            if (count > 0) InputGradient(dy.Slice(start, count), w[e], dx.Slice(start, count), accumulate);
+            if (count > 0) Product(all.Lines(start, count), Side(w[e], false), dx.Slice(start, count), accumulate);
         }
     }
 
@@ -41,7 +43,7 @@ internal sealed class ReferenceEmulatedGemm(Accumulation accumulation, IQuantiza
         for (int e = 0; e < dw.Shape[0]; e++)
         {
             (int start, int count) = Rows(rowOffsets, e);
-            if (count > 0) Product(a.Part(start, count), b.Part(start, count), dw.At(e), true);
+            if (count > 0) Product(a.Depth(start, count), b.Depth(start, count), dw.At(e), true);
         }
     }
 
@@ -143,7 +145,9 @@ internal sealed class ReferenceEmulatedGemm(Accumulation accumulation, IQuantiza
     /// <summary>Lines of elements and of the scale of each, [lines][depth].</summary>
     private sealed record Operand(float[][] Elements, float[][] Scales, long ScaleRun, int SmallestExponent)
     {
-        public Operand Part(int start, int count) => this with
+        public Operand Lines(int start, int count) => this with { Elements = Elements[start..(start + count)], Scales = Scales[start..(start + count)] };
+
+        public Operand Depth(int start, int count) => this with
         {
             Elements = [.. Elements.Select(line => line[start..(start + count)])],
             Scales = [.. Scales.Select(line => line[start..(start + count)])],

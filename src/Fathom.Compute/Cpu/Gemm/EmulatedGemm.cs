@@ -71,7 +71,9 @@ public sealed unsafe class EmulatedGemm : ILinearOperators
         for (int e = 0; e < w.Count; e++)
         {
             (int start, int count) = (offsets[e], offsets[e + 1] - offsets[e]);
-            if (count > 0) Forward(x.Slice(start, count), w[e], y.Slice(start, count), accumulate: false);
+            if (count == 0) continue;
+            Matrix(Op, "w", w[e], w.Outputs, w.Inputs);
+            Run(EmulatedOperand.OfRows(x, start, count), new EmulatedOperand(w[e], depthAlongColumns: true), y.Slice(start, count), accumulate: false);
         }
     }
 
@@ -85,7 +87,9 @@ public sealed unsafe class EmulatedGemm : ILinearOperators
         for (int e = 0; e < w.Count; e++)
         {
             (int start, int count) = (offsets[e], offsets[e + 1] - offsets[e]);
-            if (count > 0) InputGradient(dy.Slice(start, count), w[e], dx.Slice(start, count), accumulate);
+            if (count == 0) continue;
+            Matrix(Op, "w", w[e], w.Outputs, w.Inputs);
+            Run(EmulatedOperand.OfRows(dy, start, count), new EmulatedOperand(w[e], depthAlongColumns: false), dx.Slice(start, count), accumulate);
         }
     }
 
@@ -102,7 +106,7 @@ public sealed unsafe class EmulatedGemm : ILinearOperators
         for (int e = 0; e < experts; e++)
         {
             (int start, int count) = (offsets[e], offsets[e + 1] - offsets[e]);
-            if (count > 0) Run(new EmulatedOperand(dy, start, count, e), new EmulatedOperand(x, start, count, e), dw.At(e), accumulate: true);
+            if (count > 0) Run(EmulatedOperand.OfGroup(dy, start, count, e), EmulatedOperand.OfGroup(x, start, count, e), dw.At(e), accumulate: true);
         }
     }
 

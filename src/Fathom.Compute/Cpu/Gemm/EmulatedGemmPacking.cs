@@ -12,24 +12,26 @@ internal readonly unsafe struct EmulatedOperand
     private readonly bool depthAlongColumns;
     private readonly long firstRow, firstScaleRow;
 
-    /// <summary>A side of a product.</summary>
+    /// <summary>A whole matrix as a side of a product.</summary>
     /// <param name="matrix">The elements with their scales.</param>
     /// <param name="depthAlongColumns">Whether the sum runs over columns; otherwise over rows.</param>
     public EmulatedOperand(in ScaledTensor matrix, bool depthAlongColumns)
+        : this(matrix, depthAlongColumns, 0, matrix.Elements.Rows, 0)
     {
-        (this.matrix, this.depthAlongColumns) = (matrix, depthAlongColumns);
-        (long rows, long columns) = (matrix.Elements.Rows, matrix.Elements.Columns);
-        (Lines, Depth) = depthAlongColumns ? (rows, columns) : (columns, rows);
     }
 
-    /// <summary>The rows of one group as the depth of a product; in column tiles a group's scales begin where the layout puts them.</summary>
-    public EmulatedOperand(in ScaledTensor matrix, long firstRow, long rows, int group)
+    private EmulatedOperand(in ScaledTensor matrix, bool depthAlongColumns, long firstRow, long rows, long firstScaleRow)
     {
-        this.matrix = matrix;
-        this.firstRow = firstRow;
-        firstScaleRow = matrix.Layout == ScaleLayout.ColumnTile ? firstRow / ScaledTensor.TileSize + group : 0;
-        (Lines, Depth) = (matrix.Elements.Columns, rows);
+        (this.matrix, this.depthAlongColumns, this.firstRow, this.firstScaleRow) = (matrix, depthAlongColumns, firstRow, firstScaleRow);
+        (Lines, Depth) = depthAlongColumns ? (rows, matrix.Elements.Columns) : (matrix.Elements.Columns, rows);
     }
+
+    /// <summary>Some rows as lines; the sum runs over columns.</summary>
+    public static EmulatedOperand OfRows(in ScaledTensor matrix, long firstRow, long rows) => new(matrix, true, firstRow, rows, 0);
+
+    /// <summary>The rows of one group as the depth; in column tiles a group's scales begin where the layout puts them.</summary>
+    public static EmulatedOperand OfGroup(in ScaledTensor matrix, long firstRow, long rows, int group) =>
+        new(matrix, false, firstRow, rows, firstRow / ScaledTensor.TileSize + group);
 
     /// <summary>Rows or columns of the result.</summary>
     public long Lines { get; }
@@ -92,7 +94,7 @@ internal readonly unsafe struct EmulatedOperand
 
     private float Element(long line, long depth)
     {
-        (long row, long column) = depthAlongColumns ? (line, depth) : (firstRow + depth, line);
+        (long row, long column) = depthAlongColumns ? (firstRow + line, depth) : (firstRow + depth, line);
         long index = row * matrix.Elements.RowStride + column;
         return matrix.DType switch
         {
@@ -105,7 +107,7 @@ internal readonly unsafe struct EmulatedOperand
     private float Scale(long line, long depth)
     {
         if (matrix.Layout == ScaleLayout.None) return 1;
-        (long row, long column) = depthAlongColumns ? (line, depth) : (firstRow + depth, line);
+        (long row, long column) = depthAlongColumns ? (firstRow + line, depth) : (firstRow + depth, line);
         (long scaleRow, long scaleColumn) = matrix.Layout switch
         {
             ScaleLayout.RowTile => (row, column / ScaledTensor.TileSize),
