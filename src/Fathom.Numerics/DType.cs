@@ -56,7 +56,7 @@ public enum DType : byte
     /// <summary>Two singles: real and imaginary part.</summary>
     C64,
 
-    /// <summary>Ascend HiFloat8: 8 bits with a tapered exponent. Only Fathom reads and writes this name.</summary>
+    /// <summary>8-bit float of tapered precision (Ascend HiFloat8). Safetensors has no name for it; "HIF8" is ours, so only Fathom reads such files.</summary>
     HiF8,
 
     /// <summary>

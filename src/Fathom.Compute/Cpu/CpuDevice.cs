@@ -17,7 +17,7 @@ public sealed class CpuDevice : Device
     public CpuDevice(int threads = 0, bool pin = false)
     {
         Team = new WorkerTeam(threads, pin);
-        Quantization = new ReferenceQuantization();
+        Quantization = new CpuQuantization(Team);
         Linear = new CpuScaledLinear(new CpuLinear(Team), Quantization);
         Norm = new CpuNorm(Team);
         Rotary = new CpuRotary(Team);

@@ -26,8 +26,8 @@ internal sealed class ReferenceQuantization : IQuantizationOperators
                 finite &= float.IsFinite(value);
                 largest = MathF.Max(largest, value);
             });
-            float scale = finite ? MathF.Max(largest, leastAmax) / quantized.DType.QuantizedFormat().ScaleTarget() : float.NaN;
-            if (quantized.Scales.DType == DType.F8E8M0 && finite) scale = ScaleE8M0.RoundUp(scale);
+            float scale = finite ? MathF.Max(largest, leastAmax) / quantized.DType.TileFormat().ScaleTarget() : float.NaN;
+            if (quantized.Scales.DType == DType.F8E8M0 && finite) scale = ScaleE8M0.FromSingle(scale);
             if (!finite && !fault.IsEmpty && fault.AsSpan<long>()[0] < 0) fault.AsSpan<long>()[0] = tile.ScaleRow * scaleColumns + tile.ScaleColumn;
             PutScale(quantized.Scales, tile, scale);
             Tensor elements = quantized.Elements;
@@ -88,15 +88,7 @@ internal sealed class ReferenceQuantization : IQuantizationOperators
             case DType.F8E4M3: elements.Row<byte>(row)[(int)column] = Float8E4M3.FromSingle(value, saturate: true).Bits; break;
             case DType.F8E5M2: elements.Row<byte>(row)[(int)column] = Float8E5M2.FromSingle(value, saturate: true).Bits; break;
             case DType.HiF8: elements.Row<byte>(row)[(int)column] = HiFloat8.FromSingle(value, saturate: true).Bits; break;
-            case DType.E5M6Pair:
-            {
-                Span<byte> pair = Pair(elements, row, column);
-                uint code = Float12E5M6.FromSingle(value, saturate: true).Bits, both = (uint)(pair[0] | pair[1] << 8 | pair[2] << 16);
-                both = column % 2 == 0 ? both & 0xFFF000 | code : both & 0xFFF | code << 12;
-                (pair[0], pair[1], pair[2]) = ((byte)both, (byte)(both >> 8), (byte)(both >> 16));
-                break;
-            }
-
+            case DType.E5M6Pair: PutPair(Pair(elements, row, column), Float12E5M6.FromSingle(value, saturate: true).Bits, column % 2 != 0); break;
             default: throw new ArgumentException($"quantise to {elements}");
         }
     }
@@ -113,6 +105,13 @@ internal sealed class ReferenceQuantization : IQuantizationOperators
                 return Float12E5M6.FromBits((ushort)((pair[0] | pair[1] << 8 | pair[2] << 16) >> (column % 2 == 0 ? 0 : 12) & 0xFFF));
             default: throw new ArgumentException($"dequantise {elements}");
         }
+    }
+
+    private static void PutPair(Span<byte> pair, uint code, bool second)
+    {
+        uint both = (uint)(pair[0] | pair[1] << 8 | pair[2] << 16);
+        both = second ? both & 0xFFF | code << 12 : both & 0xFFF000 | code;
+        (pair[0], pair[1], pair[2]) = ((byte)both, (byte)(both >> 8), (byte)(both >> 16));
     }
 
     private static unsafe Span<byte> Pair(Tensor elements, long row, long column) =>

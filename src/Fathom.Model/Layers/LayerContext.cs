@@ -130,7 +130,7 @@ public sealed class LayerContext
     {
         if (format.IsPlain || x.Layout == format.Layout && x.DType == format.Elements) return x;
         ScaledTensor operand = format.Take(new Shape(x.Shape.Rows, x.Shape.Columns), new ArenaSource(Scratch), rowOffsets.IsEmpty ? 0 : (int)rowOffsets.Elements - 1);
-        Device.Quantization.Quantize(Recall(x), operand, Faults.Next(name), rowOffsets);
+        Device.Quantization.Quantize(Recall(x), operand, Faults.Next(name), rowOffsets, name.LeastAmax);
         return operand;
     }
 

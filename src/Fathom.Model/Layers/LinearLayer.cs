@@ -43,7 +43,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     public void BackwardInput(LayerContext context, Tensor dy, Tensor dx, bool accumulate = false)
     {
         Arena.Mark mark = context.Scratch.Position;
-        ScaledTensor operand = Quantized ? context.Operand(dy, context.Recipe.ActivationGradient, new("output gradient", weight.Name)) : dy;
+        ScaledTensor operand = Quantized ? context.Operand(dy, context.Recipe.ActivationGradient, new("output gradient", weight.Name, Gradient: true)) : dy;
         context.Linear.InputGradient(operand, weight.Operand, dx, accumulate);
         context.Round(dx);
         context.Scratch.Release(mark);
@@ -60,7 +60,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
         ScaledTensor left = dy, right = x;
         if (Quantized)
         {
-            left = context.Operand(dy, format, new("output gradient over tokens", weight.Name));
+            left = context.Operand(dy, format, new("output gradient over tokens", weight.Name, Gradient: true));
             right = context.Operand(x, format, new("input over tokens", weight.Name));
         }
 

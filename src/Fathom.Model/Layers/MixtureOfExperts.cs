@@ -124,11 +124,11 @@ public sealed class MixtureOfExperts
         a.DLogits = context.Temporary(tokens, options.Experts);
         bool recompute = a.Hidden.IsEmpty;
         if (recompute) a.Hidden = context.Temporary(rows, inner);
-        ScaledTensor doutput = recipe.DispatchGradient.IsPlain ? dy : Quantize(context, dy, recipe.DispatchGradient, false, new("dispatched output gradient", down.Name));
+        ScaledTensor doutput = recipe.DispatchGradient.IsPlain ? dy : Quantize(context, dy, recipe.DispatchGradient, false, new("dispatched output gradient", down.Name, Gradient: true));
         a.DExpertOutput = Dispatch(context, doutput, a);
 
         Arena.Mark mark = context.Scratch.Position;
-        ScaledTensor operand = context.Operand(a.DExpertOutput, recipe.ActivationGradient, new("output gradient", down.Name));
+        ScaledTensor operand = context.Operand(a.DExpertOutput, recipe.ActivationGradient, new("output gradient", down.Name, Gradient: true));
         context.Linear.GroupedInputGradient(operand, a.RowOffsets, down.Experts!, a.DGate);
         context.Round(a.DGate);
         Tensor drowGates = context.Scratch.Take(new Shape(rows)), dgates = context.Temporary(tokens, options.TopK);
@@ -139,9 +139,9 @@ public sealed class MixtureOfExperts
         context.Round(a.DUp);
 
         Tensor ddispatched = context.Temporary(rows, dy.Columns);
-        operand = context.Operand(a.DGate, recipe.ActivationGradient, new("output gradient", gate.Name));
+        operand = context.Operand(a.DGate, recipe.ActivationGradient, new("output gradient", gate.Name, Gradient: true));
         context.Linear.GroupedInputGradient(operand, a.RowOffsets, gate.Experts, ddispatched);
-        operand = context.Operand(a.DUp, recipe.ActivationGradient, new("output gradient", up.Name));
+        operand = context.Operand(a.DUp, recipe.ActivationGradient, new("output gradient", up.Name, Gradient: true));
         context.Linear.GroupedInputGradient(operand, a.RowOffsets, up.Experts!, ddispatched, accumulate: true);
         context.Round(ddispatched);
         device.Routing.Combine(ddispatched, a.RowOfSlot, dx);
@@ -173,7 +173,7 @@ public sealed class MixtureOfExperts
     private static void WeightGradient(LayerContext context, MixtureOfExpertsActivations a, in ScaledTensor dy, in ScaledTensor x, Parameter weight)
     {
         Arena.Mark mark = context.Scratch.Position;
-        ScaledTensor operand = context.Operand(dy, context.Recipe.WeightGradient, new("output gradient over tokens", weight.Name), a.RowOffsets);
+        ScaledTensor operand = context.Operand(dy, context.Recipe.WeightGradient, new("output gradient over tokens", weight.Name, Gradient: true), a.RowOffsets);
         context.Linear.GroupedWeightGradient(operand, x, a.RowOffsets, weight.Gradient);
         context.Scratch.Release(mark);
     }

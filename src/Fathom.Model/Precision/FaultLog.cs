@@ -2,14 +2,19 @@
 // of device memory; only when a step has gone wrong is it looked at which slot came first.
 using Fathom.Compute;
 using Fathom.Numerics;
+using Fathom.Numerics.Quantization;
 
 namespace Fathom.Model;
 
 /// <summary>What an operand is: the role it plays for a parameter.</summary>
 /// <param name="Role">"input", "output gradient", …</param>
 /// <param name="Parameter">Name of the parameter, or of the place.</param>
-public readonly record struct OperandName(string Role, string Parameter)
+/// <param name="Gradient">Whether it is a gradient, whose magnitude has no natural floor.</param>
+public readonly record struct OperandName(string Role, string Parameter, bool Gradient = false)
 {
+    /// <summary>What a tile's largest magnitude is taken for at least.</summary>
+    internal float LeastAmax => Gradient ? 1e-30f : TileQuantizer.SmallestAmax;
+
     /// <inheritdoc/>
     public override string ToString() => $"the {Role} of {Parameter}";
 }
