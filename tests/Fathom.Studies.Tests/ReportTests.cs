@@ -13,7 +13,7 @@ public sealed class ReportTests(ITestOutputHelper output)
     [InlineData(AxisScale.Linear, 0, 1200, "0 200 400 600 800 1000 1200")]
     [InlineData(AxisScale.Linear, 2.13, 8.31, "2 4 6 8 10")]
     [InlineData(AxisScale.Linear, -0.0025, 0.0025, "-0.003 -0.002 -0.001 0 0.001 0.002 0.003")]
-    [InlineData(AxisScale.Log10, 3e-7, 0.2, "1e-8 1e-6 0.0001 0.01 1")]
+    [InlineData(AxisScale.Log10, 3e-7, 0.2, "1e-7 1e-6 1e-5 0.0001 0.001 0.01 0.1 1")]
     [InlineData(AxisScale.Log10, 0.02, 5, "0.01 0.1 1 10")]
     [InlineData(AxisScale.Log2, 32, 16384, "16 64 256 1024 4096 16384")]
     [InlineData(AxisScale.Linear, 5, 5, "4.4 4.6 4.8 5 5.2 5.4 5.6")]
@@ -81,6 +81,6 @@ public sealed class ReportTests(ITestOutputHelper output)
         Assert.Contains("name=\"viewport\"", html, StringComparison.Ordinal);
         // Body and figures are XML but for the void elements.
         string body = html[html.IndexOf("<main>", StringComparison.Ordinal)..(html.IndexOf("</main>", StringComparison.Ordinal) + 7)].Replace("<br>", "<br/>", StringComparison.Ordinal);
-        Assert.Equal(1, XElement.Parse(body).Descendants("figure").Count());
+        Assert.Single(XElement.Parse(body).Descendants("figure"));
     }
 }

@@ -7,7 +7,7 @@ namespace Fathom.Studies.Reports;
 /// <summary>An axis over the values that it shows.</summary>
 internal sealed class AxisTicks
 {
-    private const int MostTicks = 6;
+    private const int MostSteps = 6;
     private readonly PlotAxis axis;
     private readonly double low, high;
 
@@ -64,7 +64,7 @@ internal sealed class AxisTicks
     /// <summary>1, 2 or 5 times a power of ten; on logarithmic axes whole decades or doublings, where the range has several.</summary>
     private double Step(double range)
     {
-        double rough = range / (MostTicks - 1), power = Math.Pow(10, Math.Floor(Math.Log10(rough)));
+        double rough = range / MostSteps, power = Math.Pow(10, Math.Floor(Math.Log10(rough)));
         double step = power * (rough / power) switch
         {
             <= 1.0000001 => 1,
