@@ -52,6 +52,12 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
         Assert.Contains("resumed", last.Output, StringComparison.Ordinal);
         Assert.Equal(unbroken.Computed, Metrics.Computed(run));
         output.WriteLine($"{unbroken.Computed.Length} lines of metrics have the same digits");
+        foreach (string file in (string[])["model.safetensors", "optimizer.safetensors", "ema.safetensors"])
+        {
+            byte[] expected = File.ReadAllBytes(unbroken.File("unbroken", "checkpoints", $"step-{SmallRun.Steps:D8}", file));
+            Assert.True(expected.AsSpan().SequenceEqual(File.ReadAllBytes(Path.Combine(run, "checkpoints", $"step-{SmallRun.Steps:D8}", file))), file);
+            output.WriteLine($"{file}: {expected.Length:N0} bytes are the same");
+        }
     }
 
     [Fact]

@@ -17,7 +17,7 @@ internal static class RunControl
     public static void RequireMemory(TrainingConfig config)
     {
         // Weight and gradient in F32, two moments, and the moving average.
-        int bytesPerParameter = 8 + 2 * (config.Optimizer.Moments ?? DType.F32).SizeInBytes() + (config.Ema is null ? 0 : 4);
+        int bytesPerParameter = 8 + 2 * config.MomentType.SizeInBytes() + (config.Ema is null ? 0 : 4);
         ModelConfig model = config.Model switch
         {
             null => ModelConfig.Load(config.InitFrom ?? throw new FathomException("training configuration: model give a preset's name or a config.json object, or init_from")),

@@ -59,7 +59,7 @@ internal sealed unsafe partial class CpuQuantization(WorkerTeam team) : IQuantiz
         Require.Matrix(op, "the F32 matrix", plain, plain.Rows, plain.Columns);
         Require.That(!quantized.IsEmpty && quantized.Shape.Rows == plain.Rows && quantized.Shape.Columns == plain.Columns, op, $"quantized is {quantized}, expected [{plain.Rows}, {plain.Columns}]");
         if (quantized.Layout == ScaleLayout.None) Require.That(quantized.DType == DType.BF16, op, $"quantized is {quantized}, expected BF16 or scales");
-        else _ = quantized.DType.TileFormat();
+        else Require.That(quantized.DType.TileFormat() != QuantizedFormat.E5M6 || quantized.Layout != ScaleLayout.ColumnTile, op, "E5M6 pairs cannot be cut into 128x1 tiles");
         if (rowOffsets.IsEmpty) return;
         Require.That(rowOffsets.DType == DType.I32 && rowOffsets.Elements > 1 && rowOffsets.IsContiguous, op, $"rowOffsets is {rowOffsets}, expected I32 [G + 1]");
         Require.That(quantized.Layout == ScaleLayout.ColumnTile, op, $"rows are grouped, which needs 128x1 tiles, not {quantized.Layout}");

@@ -75,7 +75,7 @@ internal sealed class CpuScaledLinear(CpuLinear products, IQuantizationOperators
         {
             if (operand.Layout == ScaleLayout.None && operand.DType is not DType.BF16) return operand.Elements;
             Tensor values = Take(operand.Shape);
-            quantization.Dequantize(operand, values, rowOffsets);
+            quantization.Dequantize(operand, values, operand.Layout == ScaleLayout.ColumnTile ? rowOffsets : default);
             return values;
         }
 

@@ -14,7 +14,7 @@ public interface IQuantizationOperators
     /// finite gets a scale that is not a number.
     /// </summary>
     /// <param name="x">[M, N], F32; any row stride.</param>
-    /// <param name="quantized">[M, N] in F8E4M3, F8E5M2, HiF8 or E5M6 with scales, or BF16 without.</param>
+    /// <param name="quantized">[M, N] in F8E4M3, F8E5M2, HiF8 or E5M6 (not in 128x1 tiles) with scales, or BF16 without.</param>
     /// <param name="fault">[1], I64, -1 before: set to the place among the scales of the first tile with a value that is not finite. Empty: not asked for.</param>
     /// <param name="rowOffsets">Groups of rows, or empty for one.</param>
     /// <param name="leastAmax">What the largest magnitude of a tile is taken for at least: 1e-4 as in the published model, for activations and weights.</param>

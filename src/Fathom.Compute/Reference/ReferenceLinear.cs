@@ -80,7 +80,7 @@ internal sealed class ReferenceLinear(IQuantizationOperators quantization) : ILi
     {
         if (matrix.Layout == ScaleLayout.None) return matrix.Elements;
         Tensor values = HostMemory.Allocate(matrix.Shape, DType.F32);
-        quantization.Dequantize(matrix, values, rowOffsets);
+        quantization.Dequantize(matrix, values, matrix.Layout == ScaleLayout.ColumnTile ? rowOffsets : default);
         return values;
     }
 

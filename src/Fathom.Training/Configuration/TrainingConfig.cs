@@ -160,6 +160,10 @@ public sealed partial record TrainingConfig
     /// <summary>The optimizer.</summary>
     public OptimizerConfig Optimizer { get; init; } = new();
 
+    /// <summary>Type of the optimizer's moments: the optimizer's own, else the recipe's.</summary>
+    [JsonIgnore]
+    public DType MomentType => Optimizer.Moments ?? Recipe.OptimizerMoments;
+
     /// <summary>Moving average of the weights, or null for none.</summary>
     public EmaConfig? Ema { get; init; }
 
@@ -245,7 +249,7 @@ public sealed partial record TrainingConfig
         Check(Optimizer.Epsilon > 0, "optimizer.epsilon", "must be positive");
         Check(Optimizer.WeightDecay >= 0, "optimizer.weight_decay", "must not be negative");
         Check(Optimizer.ClipNorm >= 0, "optimizer.clip_norm", "must not be negative");
-        if (Optimizer.Moments is { } moments) Optimizer.RequireMoments(moments);
+        Optimizer.RequireMoments(MomentType);
         Check(Ema is null or { Decay: > 0 and < 1 }, "ema.decay", "must be more than 0 and less than 1");
         Check(Ema is null or { Every: >= 1 }, "ema.every", "must be at least 1");
         Check(BalanceAlpha >= 0, "balance_alpha", "must not be negative");
