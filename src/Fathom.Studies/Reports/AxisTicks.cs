@@ -43,7 +43,7 @@ internal sealed class AxisTicks
     private static string Number(double value)
     {
         double size = Math.Abs(value);
-        if (size is not 0 and (< 1e-5 or >= 1e6)) return value.ToString("0.#e0", CultureInfo.InvariantCulture);
+        if (size is not 0 and (< 9e-5 or >= 1e6)) return value.ToString("0.#e0", CultureInfo.InvariantCulture);
         return (size >= 1000 ? Math.Round(value) : Math.Round(value, 10)).ToString("0.##########", CultureInfo.InvariantCulture);
     }
 
