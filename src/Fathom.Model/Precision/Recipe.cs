@@ -91,6 +91,9 @@ public sealed record Recipe
     /// <summary>F32 or BF16: AdamW's moments.</summary>
     public DType OptimizerMoments { get; init; } = DType.F32;
 
+    /// <summary>Where products of two quantised operands are summed: in FP32, or in an emulation of Hopper's accumulator ([P] §3.3.2).</summary>
+    public Accumulation Promotion { get; init; }
+
     /// <summary>Plain format of what a recipe does not quantise: residual stream, latents before their norms, embedding, head.</summary>
     [JsonIgnore]
     public OperandFormat Plain => new(Compute);
