@@ -16,6 +16,7 @@ var root = new RootCommand("Fathom: train a DeepSeek-V3 model on your own text, 
     ConvertVerb.Create(),
     TokenizeVerb.Create(),
     ForwardVerb.Create(),
+    StudyVerb.Create(),
     BenchVerb.Create(),
     VersionVerb.Create(),
 };
