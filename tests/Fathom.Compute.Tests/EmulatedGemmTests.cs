@@ -107,6 +107,7 @@ public sealed class EmulatedGemmTests(ITestOutputHelper output)
         starts.CopyTo(offsets.AsSpan<int>());
         ScaledTensor x = Quantized(device, Random(device, Rows, K, 1), DType.F8E4M3, ScaleLayout.RowTile);
         ScaledTensor dy = Quantized(device, Random(device, Rows, N, 2), DType.F8E4M3, ScaleLayout.RowTile);
+        ScaledTensor dyBlocks = Quantized(device, Random(device, Rows, N, 2), DType.F8E4M3, ScaleLayout.Block);
         ScaledTensor xColumns = Quantized(device, Random(device, Rows, K, 1), DType.F8E4M3, ScaleLayout.ColumnTile, offsets);
         ScaledTensor dyColumns = Quantized(device, Random(device, Rows, N, 2), DType.F8E4M3, ScaleLayout.ColumnTile, offsets);
         var experts = new ExpertWeights((ScaledTensor[])[.. Enumerable.Range(0, Experts).Select(e => Quantized(device, Random(device, N, K, 10 + e), DType.F8E4M3, ScaleLayout.Block))]);
@@ -124,6 +125,7 @@ public sealed class EmulatedGemmTests(ITestOutputHelper output)
             Tensor y = Random(device, Rows, N, 3), dx = Random(device, Rows, K, 4), dw = Random(device, Experts * N, K, 5).Reshape(new Shape(Experts, N, K));
             linear.GroupedForward(x, offsets, experts, y);
             linear.GroupedInputGradient(dy, offsets, experts, dx, accumulate: true);
+            linear.GroupedInputGradient(dyBlocks, offsets, experts, dx, accumulate: true); // blocks know nothing of groups
             linear.GroupedWeightGradient(dyColumns, xColumns, offsets, dw);
             return [y, dx, dw.Reshape(new Shape(Experts * N, K))];
         }

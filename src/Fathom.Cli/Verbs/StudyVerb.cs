@@ -2,6 +2,7 @@
 using System.CommandLine;
 using Fathom.Cli.Terminal;
 using Fathom.Compute.Cpu;
+using Fathom.Numerics;
 using Fathom.Studies;
 using Fathom.Training;
 
@@ -29,14 +30,11 @@ internal static class StudyVerb
         var output = new Option<string>("--out") { Description = "Folder of the study; one that was stopped goes on, and finished runs in it are used as they are.", HelpName = "DIR", DefaultValueFactory = _ => Path.Combine("runs", "study-fp8") };
         var threads = CommonOptions.Threads();
         var command = new Command("fp8", "Train in bf16 and in fp8 on the same text, and compare the losses.") { data, preset, steps, seed, vary, smoothing, output, threads };
-        command.Validators.Add(result =>
-        {
-            if (result.GetValue(steps) < 1) result.AddError("--steps must be at least 1");
-            if (result.GetValue(smoothing) is not (>= 0 and < 1)) result.AddError("--smoothing must be in [0, 1)");
-        });
         command.SetAction(arguments =>
         {
             string folder = arguments.GetRequiredValue(output);
+            double coefficient = arguments.GetValue(smoothing);
+            if (coefficient is not (>= 0 and < 1)) throw new FathomException(Numbers.Invariant($"--smoothing is {coefficient}; it must be in [0, 1)"));
             TrainingConfig config = PrecisionStudy.Configure(arguments.GetValue(data), arguments.GetRequiredValue(preset), arguments.GetValue(steps), arguments.GetValue(seed));
             IReadOnlyList<StudyVariant> variants = PrecisionStudy.Variants(config, arguments.GetValue(vary) ?? []);
             RunControl.RequireMemory(config);
@@ -48,7 +46,7 @@ internal static class StudyVerb
                 return ExitCode.Success;
             }
 
-            var report = new PrecisionReport(results, arguments.GetValue(smoothing));
+            var report = new PrecisionReport(results, coefficient);
             Console.WriteLine();
             foreach (string line in report.Lines()) Console.WriteLine(line);
             Console.WriteLine($"\nreport     {CommandName.Argument(report.Write(folder, CommandName.Of(arguments)))}");

@@ -1,5 +1,6 @@
 // `fathom study fp8`: what is trained, and how large. The size is chosen so that two runs and everything around them take less than
 // half an hour on two cores; a learning rate that is not pushed to its limit keeps runs together that differ by rounding alone.
+using System.Globalization;
 using System.Text.Json.Nodes;
 using Fathom.Numerics;
 using Fathom.Text;
@@ -24,9 +25,10 @@ public static class PrecisionStudy
     /// <param name="preset">Name of the model.</param>
     /// <param name="steps">Steps to train.</param>
     /// <param name="seed">Seed of weights and data order.</param>
-    /// <exception cref="FathomException">No text is given and the SDK's is not there.</exception>
+    /// <exception cref="FathomException">No steps, or no text is given and the SDK's is not there.</exception>
     public static TrainingConfig Configure(string? data, string preset, long steps, ulong seed)
     {
+        if (steps < 1) throw new FathomException(string.Create(CultureInfo.InvariantCulture, $"study: --steps is {steps}; give at least 1"));
         if (data is null && ReferencePackCorpus.Find() is null)
             throw new FathomException("study: the SDK's reference packs were not found; give text with --data PATH");
         return new TrainingConfig
