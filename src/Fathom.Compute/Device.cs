@@ -16,6 +16,9 @@ public abstract class Device : IDisposable
     /// <summary>Products with weight matrices.</summary>
     public abstract ILinearOperators Linear { get; }
 
+    /// <summary>Narrow formats with scales.</summary>
+    public abstract IQuantizationOperators Quantization { get; }
+
     /// <summary>RMSNorm.</summary>
     public abstract INormOperators Norm { get; }
 
@@ -48,18 +51,23 @@ public abstract class Device : IDisposable
 
     /// <summary>Allocates zeroed memory that lives as long as a view of it does.</summary>
     /// <exception cref="FathomException">The memory is not to be had; the message says how much is held for what.</exception>
-    public Tensor Allocate(Shape shape, DType dtype, MemoryKind kind)
-    {
-        Tensor tensor = AllocateCore(shape, dtype);
-        Interlocked.Add(ref bytesByKind[(int)kind], tensor.Bytes);
-        return tensor;
-    }
+    public Tensor Allocate(Shape shape, DType dtype, MemoryKind kind) => Count(AllocateCore(shape, dtype), kind);
 
-    /// <summary>Bytes allocated so far for a kind of content.</summary>
+    /// <summary>Allocates zeroed host memory, wherever the device computes: for what the processor keeps up to date beside it.</summary>
+    /// <exception cref="FathomException">The memory is not to be had.</exception>
+    public Tensor AllocateHost(Shape shape, DType dtype, MemoryKind kind) => Count(HostMemory.Allocate(shape, dtype), kind);
+
+    /// <summary>Bytes allocated so far for a kind of content, on the device and for it in host memory.</summary>
     public long AllocatedBytes(MemoryKind kind) => Interlocked.Read(ref bytesByKind[(int)kind]);
 
     /// <summary>Allocates zeroed memory.</summary>
     protected abstract Tensor AllocateCore(Shape shape, DType dtype);
+
+    private Tensor Count(Tensor tensor, MemoryKind kind)
+    {
+        Interlocked.Add(ref bytesByKind[(int)kind], tensor.Bytes);
+        return tensor;
+    }
 
     /// <summary>Frees what the device itself holds (threads, streams); tensors free themselves.</summary>
     protected virtual void Dispose(bool disposing)

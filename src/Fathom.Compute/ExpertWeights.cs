@@ -7,25 +7,24 @@ namespace Fathom.Compute;
 /// <summary>E matrices of the same shape [N, K] and type.</summary>
 public sealed class ExpertWeights
 {
-    private readonly Tensor[] experts;
+    private readonly ScaledTensor[] experts;
 
     /// <summary>From one tensor [E, N, K].</summary>
-    public ExpertWeights(Tensor stacked)
+    public ExpertWeights(ScaledTensor stacked)
     {
         if (stacked.Shape.Rank != 3) throw new ArgumentException($"expert weights are [E, N, K], not {stacked.Shape}", nameof(stacked));
-        experts = new Tensor[stacked.Shape[0]];
+        experts = new ScaledTensor[stacked.Shape[0]];
         for (int e = 0; e < experts.Length; e++) experts[e] = stacked.At(e);
-        Stacked = stacked;
     }
 
     /// <summary>From one tensor [N, K] an expert.</summary>
     /// <exception cref="ArgumentException">None at all, or different shapes or types.</exception>
-    public ExpertWeights(IReadOnlyList<Tensor> experts)
+    public ExpertWeights(IReadOnlyList<ScaledTensor> experts)
     {
         if (experts.Count == 0) throw new ArgumentException("no expert", nameof(experts));
         for (int e = 1; e < experts.Count; e++)
         {
-            if (experts[e].Shape != experts[0].Shape || experts[e].DType != experts[0].DType)
+            if (experts[e].Shape != experts[0].Shape || experts[e].DType != experts[0].DType || experts[e].Layout != experts[0].Layout)
                 throw new ArgumentException($"expert {e} is {experts[e]}, expert 0 is {experts[0]}", nameof(experts));
         }
 
@@ -44,9 +43,6 @@ public sealed class ExpertWeights
     /// <summary>Element type.</summary>
     public DType DType => experts[0].DType;
 
-    /// <summary>All of them as one tensor [E, N, K], where they were given so; otherwise empty.</summary>
-    public Tensor Stacked { get; }
-
     /// <summary>The matrix of one expert, [N, K].</summary>
-    public Tensor this[int expert] => experts[expert];
+    public ScaledTensor this[int expert] => experts[expert];
 }

@@ -6,11 +6,17 @@ public enum MemoryKind
     /// <summary>Parameters.</summary>
     Weights,
 
+    /// <summary>Copies of parameters in the format in which they are multiplied.</summary>
+    WeightCopies,
+
     /// <summary>Accumulated gradients of parameters.</summary>
     Gradients,
 
     /// <summary>First and second moments.</summary>
     OptimizerMoments,
+
+    /// <summary>Exponential moving average of the parameters, in host memory.</summary>
+    Ema,
 
     /// <summary>What a forward pass keeps for its backward pass.</summary>
     Activations,

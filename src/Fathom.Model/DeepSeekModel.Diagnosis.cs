@@ -16,9 +16,13 @@ public sealed partial class DeepSeekModel
             block.Experts is null ? 0 : Device.Reduction.Sum(activations.Experts.BalanceLosses) / micro.Batch;
     }
 
-    /// <summary>The first activation of a micro-batch's forward pass that is not finite, in the order of computation; null where all are.</summary>
+    /// <summary>
+    /// The first activation of a micro-batch that is not finite, in the order of computation, or the first tile that could not be
+    /// quantised; null where all are finite.
+    /// </summary>
     public string? FirstNonFinite(MicroBatch micro)
     {
+        if (micro.Context.Faults.First() is { } fault) return fault;
         for (int l = 0; l < Blocks.Count; l++)
         {
             if (OfBlock(micro.Blocks[l], l) is { } where) return where;
@@ -40,11 +44,18 @@ public sealed partial class DeepSeekModel
         string? OfBlock(BlockActivations a, int layer)
         {
             if (Bad(a.Input)) return layer == 0 ? "model.embed_tokens" : $"the output of layer {layer - 1}";
-            if (Bad(a.InputNormed)) return $"layer {layer}, input_layernorm";
+            if (Bad(a.InputRstd)) return $"layer {layer}, input_layernorm";
             if (Bad(a.Middle)) return $"layer {layer}, self_attn";
-            return Bad(a.MiddleNormed) ? $"layer {layer}, post_attention_layernorm" : null;
+            return Bad(a.MiddleRstd) ? $"layer {layer}, post_attention_layernorm" : null;
         }
 
-        bool Bad(Tensor x) => !x.IsEmpty && !Device.Reduction.AllFinite(x);
+        bool Bad(ScaledTensor x)
+        {
+            if (x.IsEmpty) return false;
+            Arena.Mark mark = micro.Context.Scratch.Position;
+            bool finite = Device.Reduction.AllFinite(micro.Context.Recall(x));
+            micro.Context.Scratch.Release(mark);
+            return !finite;
+        }
     }
 }

@@ -24,7 +24,7 @@ public sealed partial class DeepSeekModel
         (Device, Config) = (device, config);
         Rotary = new RotaryTable(device, config);
         Shape table = new(config.VocabSize, config.HiddenSize);
-        embedding = source.Get("model.embed_tokens.weight", table, ParameterRole.Matrix);
+        embedding = source.Get("model.embed_tokens.weight", table, ParameterRole.Embedding);
         Blocks = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(l => new TransformerBlock(device, source, config, l, Rotary))];
         finalNorm = new RmsNormLayer(source.Get("model.norm.weight", new Shape(config.HiddenSize), ParameterRole.NormWeight), (float)config.RmsNormEps);
         head = new OutputHead(source.Get("lm_head.weight", table, ParameterRole.Matrix));
@@ -87,33 +87,31 @@ public sealed partial class DeepSeekModel
     private void Forward(MicroBatch micro)
     {
         LayerContext context = micro.Context;
-        context.Saved.Reset();
-        context.Scratch.Reset();
+        context.Reset();
         LossRows main = micro.Depths[0];
         context.Positions = main.Positions;
         long tokens = main.Ids.Elements, width = Config.HiddenSize;
-        Tensor x = context.Save(tokens, width);
+        OperandFormat plain = context.Recipe.Plain;
+        Tensor x = context.Result(tokens, width, plain);
         Device.Embedding.Forward(main.Ids, embedding.Value, x);
+        context.Round(x);
 
-        // Without a backward pass two buffers take turns and every block's memory is given back.
-        Tensor spare = context.Training ? default : context.Save(tokens, width);
+        // Where results are kept as they are, each block has an output of its own; otherwise two buffers take turns.
+        bool own = context.Training && context.KeepsResults;
+        Tensor spare = own ? default : context.Result(tokens, width, plain);
         for (int l = 0; l < Blocks.Count; l++)
         {
-            Tensor output = context.Training ? context.Save(tokens, width) : spare;
+            Tensor output = own ? context.Save(tokens, width) : spare;
             Arena.Mark mark = context.Saved.Position;
             Blocks[l].Forward(context, x, micro.Blocks[l], output);
-            if (!context.Training)
-            {
-                context.Saved.Release(mark);
-                spare = x;
-            }
-
+            if (!context.Training) context.Saved.Release(mark);
+            if (!own) spare = x;
             x = output;
         }
 
-        micro.FinalInput = x;
+        micro.FinalInput = context.Keep(x, plain, default);
         micro.FinalRstd = context.SaveForBackward(tokens);
-        micro.FinalNormed = context.Save(tokens, width);
+        micro.FinalNormed = context.KeepsResults ? context.Save(tokens, width) : context.Temporary(tokens, width);
         finalNorm.Forward(context, x, micro.FinalNormed, micro.FinalRstd);
 
         Tensor previous = Config.MtpHiddenBeforeNorm ? x : micro.FinalNormed;
@@ -122,7 +120,7 @@ public sealed partial class DeepSeekModel
             LossRows rows = micro.Depths[k + 1];
             context.Positions = rows.Positions;
             MtpModules[k].Forward(context, previous, rows.PreviousRows, rows.Ids, embedding.Value, micro.Mtp[k]);
-            previous = micro.Mtp[k].Output;
+            previous = micro.Mtp[k].Hidden;
         }
     }
 
@@ -136,15 +134,15 @@ public sealed partial class DeepSeekModel
         float mtpScale = MtpModules.Count == 0 ? 0 : weights.Mtp / MtpModules.Count * mainScale;
         float balanceScale = weights.Balance / (micro.Batch * weights.MicroBatches);
 
-        Tensor dnormed = context.Temporary(tokens, width), dhidden = context.Temporary(tokens, width);
+        Tensor dnormed = context.Temporary(tokens, width), dhidden = context.Temporary(tokens, width), finalInput = context.Recall(micro.FinalInput);
         head.Loss(context, micro.FinalNormed, main.Targets, mainScale, dnormed, main.Losses, main.Correct);
         bool beforeNorm = Config.MtpHiddenBeforeNorm && MtpModules.Count > 0;
         if (beforeNorm) Device.Reduction.Zero(dhidden);
         BackwardMtp(micro, mtpScale, balanceScale, beforeNorm ? dhidden : dnormed);
 
         context.Positions = main.Positions;
-        finalNorm.BackwardInput(context, dnormed, micro.FinalInput, micro.FinalRstd, dhidden, accumulate: beforeNorm);
-        finalNorm.BackwardWeight(context, dnormed, micro.FinalInput, micro.FinalRstd);
+        finalNorm.BackwardInput(context, dnormed, finalInput, micro.FinalRstd, dhidden, accumulate: beforeNorm);
+        finalNorm.BackwardWeight(context, dnormed, finalInput, micro.FinalRstd);
 
         Tensor dx = dhidden, spare = dnormed, dmiddle = context.Temporary(tokens, width);
         for (int l = Blocks.Count - 1; l >= 0; l--)

@@ -14,12 +14,13 @@ public sealed class MicroBatch
     /// <param name="batch">B.</param>
     /// <param name="tokens">T.</param>
     /// <param name="training">Whether backward passes follow.</param>
-    public MicroBatch(DeepSeekModel model, int batch, int tokens, bool training)
+    /// <param name="recipe">How numbers are stored and multiplied; F32 throughout where none is given.</param>
+    public MicroBatch(DeepSeekModel model, int batch, int tokens, bool training, Recipe? recipe = null)
     {
         if (tokens <= model.MtpModules.Count)
             throw new FathomException($"sequences of {tokens} tokens are too short for {model.MtpModules.Count} MTP modules");
         (Batch, Tokens) = (batch, tokens);
-        Context = new LayerContext(model.Device, training) { Batch = batch };
+        Context = new LayerContext(model.Device, training, recipe ?? Recipe.Fp32) { Batch = batch };
         Blocks = [.. model.Blocks.Select(_ => new BlockActivations())];
         Mtp = [.. model.MtpModules.Select(_ => new MtpActivations())];
         depths = [.. Enumerable.Range(0, 1 + model.MtpModules.Count).Select(k => new LossRows(model.Device, batch, tokens, k))];
@@ -39,7 +40,7 @@ public sealed class MicroBatch
 
     internal MtpActivations[] Mtp { get; }
 
-    internal Tensor FinalInput { get; set; }     // [M, D], before the final norm
+    internal ScaledTensor FinalInput { get; set; } // [M, D], before the final norm
 
     internal Tensor FinalRstd { get; set; }      // [M]
 

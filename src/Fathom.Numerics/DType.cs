@@ -55,6 +55,15 @@ public enum DType : byte
 
     /// <summary>Two singles: real and imaginary part.</summary>
     C64,
+
+    /// <summary>8-bit float of tapered precision (Ascend HiFloat8). Safetensors has no name for it; "HIF8" is ours, so only Fathom reads such files.</summary>
+    HiF8,
+
+    /// <summary>
+    /// A pair of 12-bit floats (5 exponent and 6 mantissa bits) in three bytes, the first in the lower bits: a matrix of M columns
+    /// has M / 2 pairs. Never in a checkpoint.
+    /// </summary>
+    E5M6Pair,
 }
 
 /// <summary>Sizes and safetensors names of <see cref="DType"/> values.</summary>
@@ -66,7 +75,7 @@ public static class DTypes
         (DType.F8E4M3, "F8_E4M3", 1), (DType.F8E5M2, "F8_E5M2", 1), (DType.F8E8M0, "F8_E8M0", 1),
         (DType.I64, "I64", 8), (DType.I32, "I32", 4), (DType.I16, "I16", 2), (DType.I8, "I8", 1),
         (DType.U64, "U64", 8), (DType.U32, "U32", 4), (DType.U16, "U16", 2), (DType.U8, "U8", 1),
-        (DType.Bool, "BOOL", 1), (DType.C64, "C64", 8),
+        (DType.Bool, "BOOL", 1), (DType.C64, "C64", 8), (DType.HiF8, "HIF8", 1), (DType.E5M6Pair, "E5M6X2", 3),
     ];
 
     /// <summary>Bytes of one element.</summary>
@@ -80,7 +89,7 @@ public static class DTypes
     {
         foreach (var row in Table)
         {
-            if (row.Name != name) continue;
+            if (row.Name != name || row.Type == DType.E5M6Pair) continue;
             type = row.Type;
             return true;
         }

@@ -12,7 +12,7 @@ namespace Fathom.Numerics;
 /// <summary>The numbers that define a narrow float format with a sign bit above exponent and mantissa.</summary>
 internal interface ISmallFloatLayout
 {
-    /// <summary>Bits in all: 8 or 16.</summary>
+    /// <summary>Bits in all: 8, 12 or 16.</summary>
     static abstract int Bits { get; }
 
     /// <summary>Stored mantissa bits.</summary>
@@ -54,6 +54,20 @@ internal readonly struct E5M2Layout : ISmallFloatLayout
     public static uint MaxCode => 0x7B;
 
     public static uint NaNCode => 0x7F;
+}
+
+/// <summary>E5M6.</summary>
+internal readonly struct E5M6Layout : ISmallFloatLayout
+{
+    public static int Bits => 12;
+
+    public static int MantissaBits => 6;
+
+    public static int Bias => 15;
+
+    public static uint MaxCode => 0x7BF;
+
+    public static uint NaNCode => 0x7E0;
 }
 
 /// <summary>IEEE 754 half.</summary>

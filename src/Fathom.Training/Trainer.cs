@@ -78,7 +78,7 @@ public sealed class StepReport
 public readonly record struct ValidationReport(double Loss, double BitsPerByte, long Tokens);
 
 /// <summary>A model in training.</summary>
-public sealed class Trainer
+public sealed class Trainer : IDisposable
 {
     private readonly TrainingConfig config;
     private readonly ITokenBatches data;
@@ -100,8 +100,10 @@ public sealed class Trainer
         Model = new DeepSeekModel(device, model, Parameters);
         Parameters.Initialize(config.Seed, (float)model.InitializerRange);
         Parameters.AllocateGradients();
-        Optimizer = new AdamW(device, Parameters.All, config.Optimizer);
-        micro = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: true);
+        Parameters.AllocateOperands(config.Recipe);
+        Optimizer = new AdamW(device, Parameters.All, config.Optimizer, config.Recipe.OptimizerMoments);
+        Ema = config.Ema is { } ema ? new ExponentialMovingAverage(device, Parameters.All, ema) : null;
+        micro = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: true, config.Recipe);
         tokens = new int[config.MicroBatch * (data.SequenceLength + 1)];
         report = new StepReport(Model.MtpModules.Count, Model.ExpertLayers.Count);
     }
@@ -114,6 +116,9 @@ public sealed class Trainer
 
     /// <summary>The optimizer and its moments.</summary>
     public AdamW Optimizer { get; }
+
+    /// <summary>The moving average of the weights, or null where the configuration has none.</summary>
+    public ExponentialMovingAverage? Ema { get; }
 
     /// <summary>Where the run stands.</summary>
     public TrainerState State { get; set; }
@@ -139,6 +144,8 @@ public sealed class Trainer
         var weights = new LossWeights(microBatches, (float)config.MtpWeight.At(position), config.BalanceAlpha);
         report.Step = State.Step + 1;
         ClearLosses();
+        Parameters.RefreshOperands();
+        micro.Context.Faults.Forget();
         for (int m = 0; m < microBatches; m++)
         {
             Fill(State.NextSample + (long)m * micro.Batch);
@@ -153,9 +160,12 @@ public sealed class Trainer
             throw new NonFiniteLossException(report.Step, report.TotalLoss, Model.FirstNonFinite(micro) ?? FirstNonFiniteGradient());
 
         BeforeUpdate?.Invoke();
+        Ema?.Wait();
         report.LearningRate = config.LearningRate.At(position);
         Optimizer.Step(report.LearningRate, report.GradientNorm, report.Step);
+        Parameters.MarkChanged();
         BalanceExperts((float)config.BiasUpdateSpeed.At(position));
+        Ema?.Begin(report.Step);
 
         report.StepTokens = (long)microBatches * micro.Batch * micro.Tokens;
         report.Seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
@@ -175,6 +185,7 @@ public sealed class Trainer
     public ValidationReport Validate(ValidationWindows windows)
     {
         EnsureValidation();
+        Parameters.RefreshOperands();
         int length = windows.SequenceLength;
         double nats = 0;
         Span<int> counted = stackalloc int[validation!.Batch];
@@ -202,10 +213,13 @@ public sealed class Trainer
         return new ValidationReport(nats / windows.TokenCount, windows.BitsPerByte(nats), windows.TokenCount);
     }
 
+    /// <summary>Ends the thread of the moving average.</summary>
+    public void Dispose() => Ema?.Dispose();
+
     private void EnsureValidation()
     {
         if (validation is not null) return;
-        validation = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: false);
+        validation = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: false, config.Recipe);
         validationTokens = new int[config.MicroBatch * (data.SequenceLength + 1)];
     }
 

@@ -64,6 +64,13 @@ public sealed class OperatorTableTests(ITestOutputHelper output)
         DType.BF16 => BitConverter.UInt32BitsToSingle((uint)tensor.Row<ushort>(row)[column] << 16),
         DType.I32 => tensor.Row<int>(row)[column],
         DType.I64 => tensor.Row<long>(row)[column],
+        DType.F8E4M3 or DType.F8E5M2 or DType.F8E8M0 or DType.HiF8 => tensor.Row<byte>(row)[column],
+        DType.E5M6Pair => tensor.Row<Triple>(row)[column].Value,
         _ => throw new ArgumentException($"cannot compare {tensor}"),
     };
+
+    private readonly record struct Triple(byte First, byte Second, byte Third)
+    {
+        public int Value => First | Second << 8 | Third << 16;
+    }
 }

@@ -12,10 +12,10 @@ public sealed class NumberFormatTests(ITestOutputHelper output)
     [MemberData(nameof(Formats))]
     public void Narrowing_matches_the_golden_casts_bit_for_bit(string format)
     {
-        float[] x = CastFixture.Read<float>("x");
+        float[] x = GoldenTensors.Casts<float>("x");
         uint[] expected = format is "bf16" or "fp16"
-            ? [.. CastFixture.Read<ushort>(format).Select(v => (uint)v)]
-            : [.. CastFixture.Read<byte>(format).Select(v => (uint)v)];
+            ? [.. GoldenTensors.Casts<ushort>(format).Select(v => (uint)v)]
+            : [.. GoldenTensors.Casts<byte>(format).Select(v => (uint)v)];
         uint[] vector = Narrow(format, x, saturate: false);
         int nan = 0;
         for (int i = 0; i < x.Length; i++)
@@ -41,7 +41,7 @@ public sealed class NumberFormatTests(ITestOutputHelper output)
     [InlineData("fp16", 65504f)]
     public void Saturation_clamps_to_the_largest_finite_value(string format, float largest)
     {
-        float[] x = CastFixture.Read<float>("x");
+        float[] x = GoldenTensors.Casts<float>("x");
         uint[] plain = Narrow(format, [.. x.Select(v => Math.Clamp(v, -largest, largest))], saturate: false);
         uint[] saturated = Narrow(format, x, saturate: true);
         Assert.Equal(plain, saturated);
@@ -55,7 +55,7 @@ public sealed class NumberFormatTests(ITestOutputHelper output)
     {
         foreach (string format in new[] { "e4m3", "e5m2" })
         {
-            float[] expected = CastFixture.Read<float>(format + "_values");
+            float[] expected = GoldenTensors.Casts<float>(format + "_values");
             float[] actual = Widen(format, [.. Enumerable.Range(0, 256).Select(i => (uint)i)]);
             for (uint code = 0; code < 256; code++)
             {

@@ -1,4 +1,6 @@
 using System.Text.Json.Nodes;
+using Fathom.Numerics;
+using Fathom.Text;
 
 namespace Fathom.Training.Tests;
 
@@ -51,6 +53,20 @@ internal static class TestRuns
             "step", "tokens", "loss", "total_loss", "mtp_loss", "mtp_accuracy", "balance_loss", "grad_norm", "lr", "load_imbalance", "val_loss", "val_bpb",
         }.Select(name => line[name]?.ToJsonString() ?? "-"))),
     ];
+}
+
+/// <summary>Random ids.</summary>
+internal sealed class RandomBatches(int vocabulary, int length) : ITokenBatches
+{
+    public int SequenceLength => length;
+
+    public long SamplesPerEpoch => long.MaxValue;
+
+    public void Fill(long sampleIndex, Span<int> tokens)
+    {
+        var random = new Philox(1, (ulong)sampleIndex);
+        for (int i = 0; i < tokens.Length; i++) tokens[i] = (int)random.Integer((ulong)i, vocabulary);
+    }
 }
 
 /// <summary>Remembers what a run told.</summary>

@@ -1,8 +1,6 @@
 // The training step itself: threads, micro-batches and memory.
 using Fathom.Compute.Cpu;
 using Fathom.Model;
-using Fathom.Numerics;
-using Fathom.Text;
 using Xunit;
 
 namespace Fathom.Training.Tests;
@@ -113,17 +111,4 @@ public sealed class TrainerTests(ITestOutputHelper output)
         LearningRate = Schedule.Constant(1e-3),
         BalanceAlpha = 1e-3f,
     };
-
-    private sealed class RandomBatches(int vocabulary, int length) : ITokenBatches
-    {
-        public int SequenceLength => length;
-
-        public long SamplesPerEpoch => long.MaxValue;
-
-        public void Fill(long sampleIndex, Span<int> tokens)
-        {
-            var random = new Philox(1, (ulong)sampleIndex);
-            for (int i = 0; i < tokens.Length; i++) tokens[i] = (int)random.Integer((ulong)i, vocabulary);
-        }
-    }
 }

@@ -10,11 +10,18 @@ namespace Fathom.Training.Tests;
 
 public sealed class TrainingRunTests(ITestOutputHelper output)
 {
-    [Fact]
-    public void A_stopped_and_resumed_run_repeats_the_bits_of_the_unbroken_one()
+    [Theory]
+    [InlineData(DType.F32, 0)]
+    [InlineData(DType.BF16, 1)]
+    [InlineData(DType.BF16, 3)]
+    public void A_stopped_and_resumed_run_repeats_the_bits_of_the_unbroken_one(DType moments, int emaEvery)
     {
         using var folder = new TemporaryFolder();
-        TrainingConfig config = TestRuns.Config(TestRuns.WriteText(folder.Path), 14);
+        TrainingConfig config = TestRuns.Config(TestRuns.WriteText(folder.Path), 14) with
+        {
+            Optimizer = new OptimizerConfig { Moments = moments },
+            Ema = emaEvery == 0 ? null : new EmaConfig { Decay = 0.8, Every = emaEvery },
+        };
         string unbroken = folder.File("unbroken"), broken = folder.File("broken");
         Assert.True(Train(unbroken, config, 2, new RecordingObserver(), default));
 
@@ -29,7 +36,10 @@ public sealed class TrainingRunTests(ITestOutputHelper output)
         string[] expected = TestRuns.Losses(unbroken), actual = TestRuns.Losses(broken);
         foreach (string line in actual) output.WriteLine(line);
         Assert.Equal(expected, actual);
-        Assert.Equal(WeightsOf(unbroken), WeightsOf(broken));
+        string[] files = [.. StateOf(unbroken)];
+        foreach (string file in files) output.WriteLine(file);
+        Assert.Equal(emaEvery == 0 ? 2 : 3, files.Length);
+        Assert.Equal(files, StateOf(broken));
     }
 
     [Fact]
@@ -191,9 +201,11 @@ public sealed class TrainingRunTests(ITestOutputHelper output)
         };
     }
 
-    private static string WeightsOf(string run)
+    /// <summary>The tensors' files of the newest checkpoint with their hashes.</summary>
+    private static IEnumerable<string> StateOf(string run)
     {
         string newest = Directory.EnumerateDirectories(Path.Combine(run, "checkpoints")).Order().Last();
-        return Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(File.ReadAllBytes(Path.Combine(newest, "model.safetensors"))));
+        return Directory.EnumerateFiles(newest, "*.safetensors").Order()
+            .Select(file => $"{Path.GetFileName(file)} {Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(File.ReadAllBytes(file)))}");
     }
 }

@@ -19,18 +19,19 @@ internal static class ChatVerb
     public static Command Create()
     {
         var model = CommonOptions.Model();
+        var weights = CommonOptions.Weights();
         var system = new Option<string?>("--system") { Description = "System message.", HelpName = "TEXT" };
         var plain = new Option<bool>("--continue") { Description = "No chat template: continue each line as text. For models that were trained on plain text only." };
         var context = new Option<int>("--context") { Description = "Most tokens of the whole conversation; 0 for the model's own, at most 32,768.", HelpName = "N" };
         var threads = CommonOptions.Threads();
-        var command = new Command("chat", "Talk to a model.") { model, system, plain, context };
+        var command = new Command("chat", "Talk to a model.") { model, weights, system, plain, context };
         var sampling = new SamplingArguments(command, defaultTokens: 512, defaultTemperature: 0.7f);
         command.Options.Add(threads);
         command.SetAction(arguments =>
         {
             SamplingOptions options = sampling.Read(arguments);
             using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
-            LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model));
+            LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model), arguments.GetValue(weights));
             Tokenizer tokenizer = loaded.RequireTokenizer();
             Conversation? conversation = arguments.GetValue(plain)
                 ? null

@@ -1,6 +1,7 @@
 // Options that several verbs have, so that they are spelt and explained the same everywhere.
 using System.CommandLine;
 using Fathom.Compute.Cpu;
+using Fathom.Inference;
 using Fathom.Numerics;
 
 namespace Fathom.Cli.Verbs;
@@ -22,6 +23,14 @@ internal static class CommonOptions
         HelpName = "DIR",
         Required = true,
     };
+
+    /// <summary>--weights.</summary>
+    public static Option<WeightSet> Weights()
+    {
+        var option = new Option<WeightSet>("--weights") { Description = "Weights of the last step, or the moving average in a run's newest checkpoint.", HelpName = "last|ema" };
+        option.AcceptOnlyFromAmong("last", "ema");
+        return option;
+    }
 
     /// <summary>The processor as a device.</summary>
     /// <exception cref="FathomException">The number of threads is negative or absurd.</exception>

@@ -18,15 +18,16 @@ internal static class EvaluateVerb
     public static Command Create()
     {
         var model = CommonOptions.Model();
+        var weights = CommonOptions.Weights();
         var data = new Option<string>("--data") { Description = "Text: a file, a folder, JSON lines, gzip of each.", HelpName = "PATH", Required = true };
         var length = new Option<int>("--sequence-length") { Description = "Tokens that are read at once; the text is cut into pieces of that length.", HelpName = "T", DefaultValueFactory = _ => 512 };
         var limit = new Option<long>("--max-tokens") { Description = "Evaluate whole documents up to this many tokens.", HelpName = "N", DefaultValueFactory = _ => long.MaxValue };
         var threads = CommonOptions.Threads();
-        var command = new Command("evaluate", "Measure a model's bits per byte on a text, beside gzip and Brotli.") { model, data, length, limit, threads };
+        var command = new Command("evaluate", "Measure a model's bits per byte on a text, beside gzip and Brotli.") { model, weights, data, length, limit, threads };
         command.SetAction(arguments =>
         {
             using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
-            LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model));
+            LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model), arguments.GetValue(weights));
             int tokens = arguments.GetValue(length);
             if (tokens < 2 || tokens > loaded.Model.Config.MaxPositionEmbeddings)
                 throw new FathomException($"--sequence-length is {tokens}; this model takes 2 to {loaded.Model.Config.MaxPositionEmbeddings}");

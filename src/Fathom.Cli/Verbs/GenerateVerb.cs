@@ -16,13 +16,14 @@ internal static class GenerateVerb
     public static Command Create()
     {
         var model = CommonOptions.Model();
+        var weights = CommonOptions.Weights();
         var prompt = new Option<string?>("--prompt", "-p") { Description = "Text to continue.", HelpName = "TEXT" };
         var promptFile = new Option<string?>("--prompt-file") { Description = "File with the text to continue; - for standard input.", HelpName = "FILE" };
         var ids = new Option<string?>("--ids") { Description = "Token ids to continue, as 1,2,3; needs no tokenizer.", HelpName = "IDS" };
         var printIds = new Option<bool>("--print-ids") { Description = "Print one line with the ids of prompt and continuation, between commas, in place of text; so does a model without tokenizer." };
         var raw = new Option<bool>("--raw") { Description = "Print the continuation alone: no prompt before it, no numbers after it." };
         var threads = CommonOptions.Threads();
-        var command = new Command("generate", "Continue a text.") { model, prompt, promptFile, ids, printIds, raw };
+        var command = new Command("generate", "Continue a text.") { model, weights, prompt, promptFile, ids, printIds, raw };
         var sampling = new SamplingArguments(command, defaultTokens: 128, defaultTemperature: 0.7f);
         command.Options.Add(threads);
         command.Validators.Add(result =>
@@ -36,7 +37,7 @@ internal static class GenerateVerb
             int[]? given = arguments.GetValue(ids) is { } list ? TokenIds.Parse(list) : null;
             string? text = given is null ? arguments.GetValue(prompt) ?? ReadPrompt(arguments.GetValue(promptFile)!) : null;
             using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
-            LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model));
+            LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model), arguments.GetValue(weights));
             int[] tokens = given ?? Encode(loaded.RequireTokenizer(), text!);
             using var interruption = new Interruption();
             if (arguments.GetValue(printIds) || loaded.Tokenizer is null) PrintIds(loaded, tokens, options, interruption.Token);

@@ -16,7 +16,8 @@ internal static class RunControl
     /// <exception cref="FathomException">The model is unknown, wrong or too large.</exception>
     public static void RequireMemory(TrainingConfig config)
     {
-        const int BytesPerParameter = 16; // weight, gradient and two moments in F32
+        // Weight and gradient in F32, two moments, and the moving average.
+        int bytesPerParameter = 8 + 2 * config.MomentType.SizeInBytes() + (config.Ema is null ? 0 : 4);
         ModelConfig model = config.Model switch
         {
             null => ModelConfig.Load(config.InitFrom ?? throw new FathomException("training configuration: model give a preset's name or a config.json object, or init_from")),
@@ -24,12 +25,12 @@ internal static class RunControl
             JsonNode node => ModelConfig.Parse(node.ToJsonString(), "training configuration, model"),
         };
         var size = new ModelSize(model);
-        double parameters = size.MainParameters + size.MtpParameters, needed = parameters * BytesPerParameter;
+        double parameters = size.MainParameters + size.MtpParameters, needed = parameters * bytesPerParameter;
         double available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
         if (needed > available)
         {
             throw new FathomException(
-                Invariant($"training {Short(parameters)} parameters takes {needed / 1e9:N0} GB for weights, gradients and moments; this machine has {available / 1e9:N0} GB; choose a smaller model"));
+                Invariant($"training {Short(parameters)} parameters takes {needed / 1e9:N0} GB for weights, gradients, moments{(config.Ema is null ? "" : ", average")}; this machine has {available / 1e9:N0} GB; choose a smaller model"));
         }
     }
 

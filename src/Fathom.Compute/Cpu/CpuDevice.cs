@@ -14,7 +14,8 @@ public sealed class CpuDevice : Device
     public CpuDevice(int threads = 0, bool pin = false)
     {
         Team = new WorkerTeam(threads, pin);
-        Linear = new CpuLinear(Team);
+        Quantization = new CpuQuantization(Team);
+        Linear = new CpuScaledLinear(new CpuLinear(Team), Quantization);
         Norm = new CpuNorm(Team);
         Rotary = new CpuRotary(Team);
         Attention = new CpuAttention(Team);
@@ -35,6 +36,9 @@ public sealed class CpuDevice : Device
 
     /// <inheritdoc/>
     public override ILinearOperators Linear { get; }
+
+    /// <inheritdoc/>
+    public override IQuantizationOperators Quantization { get; }
 
     /// <inheritdoc/>
     public override INormOperators Norm { get; }

@@ -10,26 +10,26 @@ internal sealed unsafe partial class CpuLinear
     /// <summary>Experts whose products are listed at once, on the stack.</summary>
     private const int ExpertsAtOnce = 256;
 
-    public void GroupedForward(Tensor x, Tensor rowOffsets, ExpertWeights w, Tensor y)
+    public void GroupedForward(Tensor x, Tensor rowOffsets, ReadOnlySpan<Tensor> w, Tensor y)
     {
         const string Op = "grouped linear forward";
         long rows = Math.Max(x.Rows, y.Rows);
-        Matrix(Op, "x", x, rows, w.Inputs);
-        Output(Op, "y", y, rows, w.Outputs);
-        WeightType(Op, w.DType);
-        Offsets(Op, rowOffsets, w.Count, rows);
-        RunGroups(x, rowOffsets, w, y, w.Inputs, new ProductLayout(w.Outputs, x.RowStride, 0, y.RowStride, true, true, w.DType, false));
+        Matrix(Op, "x", x, rows, w[0].Columns);
+        Output(Op, "y", y, rows, w[0].Rows);
+        WeightType(Op, w[0].DType);
+        Offsets(Op, rowOffsets, w.Length, rows);
+        RunGroups(x, rowOffsets, w, y, w[0].Columns, new ProductLayout(w[0].Rows, x.RowStride, 0, y.RowStride, true, true, w[0].DType, false));
     }
 
-    public void GroupedInputGradient(Tensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate)
+    public void GroupedInputGradient(Tensor dy, Tensor rowOffsets, ReadOnlySpan<Tensor> w, Tensor dx, bool accumulate)
     {
         const string Op = "grouped linear input gradient";
         long rows = Math.Max(dy.Rows, dx.Rows);
-        Matrix(Op, "dy", dy, rows, w.Outputs);
-        Output(Op, "dx", dx, rows, w.Inputs);
-        WeightType(Op, w.DType);
-        Offsets(Op, rowOffsets, w.Count, rows);
-        RunGroups(dy, rowOffsets, w, dx, w.Outputs, new ProductLayout(w.Inputs, dy.RowStride, 0, dx.RowStride, true, false, w.DType, accumulate));
+        Matrix(Op, "dy", dy, rows, w[0].Rows);
+        Output(Op, "dx", dx, rows, w[0].Columns);
+        WeightType(Op, w[0].DType);
+        Offsets(Op, rowOffsets, w.Length, rows);
+        RunGroups(dy, rowOffsets, w, dx, w[0].Rows, new ProductLayout(w[0].Columns, dy.RowStride, 0, dx.RowStride, true, false, w[0].DType, accumulate));
     }
 
     public void GroupedWeightGradient(Tensor dy, Tensor x, Tensor rowOffsets, Tensor dw)
@@ -65,12 +65,12 @@ internal sealed unsafe partial class CpuLinear
         }
     }
 
-    private void RunGroups(Tensor a, Tensor rowOffsets, ExpertWeights w, Tensor c, long depth, ProductLayout layout)
+    private void RunGroups(Tensor a, Tensor rowOffsets, ReadOnlySpan<Tensor> w, Tensor c, long depth, ProductLayout layout)
     {
         int* offsets = rowOffsets.Pointer<int>();
-        Product* products = stackalloc Product[Math.Min(w.Count, ExpertsAtOnce)];
+        Product* products = stackalloc Product[Math.Min(w.Length, ExpertsAtOnce)];
         int count = 0;
-        for (int e = 0; e < w.Count; e++)
+        for (int e = 0; e < w.Length; e++)
         {
             long rows = offsets[e + 1] - offsets[e];
             if (rows == 0) continue;

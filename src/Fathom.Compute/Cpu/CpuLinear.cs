@@ -4,16 +4,15 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.Intrinsics;
 using Fathom.Compute.Cpu.Gemm;
-using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu;
 
 /// <summary>
-/// <see cref="ILinearOperators"/> on a worker team. A result depends neither on the number of threads nor, within the products
+/// Products of F32 matrices, or of F32 with BF16 weights, on a worker team. A result depends neither on the number of threads nor, within the products
 /// of few rows and within those of many, on the other rows. Not to be called from within a tile of the team.
 /// </summary>
-internal sealed unsafe partial class CpuLinear : ILinearOperators
+internal sealed unsafe partial class CpuLinear
 {
     private readonly IPackedGemm packed;
     private readonly IFewRowsGemm fewRows;

@@ -3,6 +3,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Fathom.Compute.Cpu.Elementwise;
+using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu;
 
@@ -31,16 +32,16 @@ internal sealed unsafe partial class CpuRouting
         offsets[0] = 0;
     }
 
-    private readonly struct DispatchKernel(RowPointers<float> x, long tokens, int* slotOfRow, int topK, RowPointers<float> y, long columns)
-        : IRangeKernel
+    private readonly struct DispatchKernel(Tensor x, int* slotOfRow, int topK, Tensor y) : IRangeKernel
     {
         public void Run<V>(long start, long end) where V : struct, ISimd<V>
         {
+            int size = x.DType.SizeInBytes();
             for (long s = start; s < end; s++)
             {
                 long token = slotOfRow[s] / topK;
-                if (slotOfRow[s] < 0 || token >= tokens) OutOfRange("dispatch", "slot", slotOfRow[s], tokens * topK);
-                NativeMemory.Copy(x[token], y[s], (nuint)(columns * sizeof(float)));
+                if (slotOfRow[s] < 0 || token >= x.Rows) OutOfRange("dispatch", "slot", slotOfRow[s], x.Rows * topK);
+                NativeMemory.Copy(x.Pointer<byte>() + token * x.RowStride * size, y.Pointer<byte>() + s * y.RowStride * size, (nuint)(y.Columns * size));
             }
         }
     }

@@ -105,12 +105,11 @@ internal sealed unsafe partial class CpuRouting(WorkerTeam team) : IRoutingOpera
     {
         const string Op = "dispatch";
         Require.That(topK >= 1, Op, "topK must be positive");
-        Require.Matrix(Op, "x", x, x.Rows, y.Columns);
+        Require.Matrix(Op, "x", x, x.Rows, y.Columns, y.DType);
         Require.Vector(Op, "slotOfRow", slotOfRow, slotOfRow.Elements, DType.I32);
-        Require.Matrix(Op, "y", y, slotOfRow.Elements, y.Columns);
+        Require.Matrix(Op, "y", y, slotOfRow.Elements, y.Columns, y.DType);
         Require.Writable(Op, "y", y);
-        var kernel = new DispatchKernel(new(x), x.Rows, slotOfRow.Pointer<int>(), topK, new(y), y.Columns);
-        Ranges.For(team, y.Rows, Ranges.Grain(8 * y.Columns), kernel);
+        Ranges.For(team, y.Rows, Ranges.Grain(2 * y.Columns * y.DType.SizeInBytes()), new DispatchKernel(x, slotOfRow.Pointer<int>(), topK, y));
     }
 
     public void Combine(Tensor y, Tensor rowOfSlot, Tensor output, bool accumulate)

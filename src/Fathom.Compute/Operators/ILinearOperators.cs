@@ -4,8 +4,8 @@
 namespace Fathom.Compute.Operators;
 
 /// <summary>
-/// Linear layers without bias. M rows (tokens), N outputs, K inputs. Every tensor may have a row stride. Activations and
-/// gradients are F32; weights F32 or BF16 (expanded in the kernel, never in memory). Sums are in F32.
+/// Linear layers without bias. M rows (tokens), N outputs, K inputs. Every tensor may have a row stride. Operands are F32, BF16 or
+/// quantised; results are F32, and so are the sums.
 /// </summary>
 public interface ILinearOperators
 {
@@ -15,21 +15,21 @@ public interface ILinearOperators
     /// <param name="y">[M, N].</param>
     /// <param name="accumulate">Whether to add to what y holds.</param>
     /// <exception cref="ArgumentException">Shapes or types that do not fit.</exception>
-    void Forward(Tensor x, Tensor w, Tensor y, bool accumulate = false);
+    void Forward(in ScaledTensor x, in ScaledTensor w, Tensor y, bool accumulate = false);
 
     /// <summary>dx = dy w, or dx += dy w.</summary>
     /// <param name="dy">[M, N].</param>
     /// <param name="w">[N, K].</param>
     /// <param name="dx">[M, K].</param>
     /// <param name="accumulate">Whether to add to what dx holds.</param>
-    void InputGradient(Tensor dy, Tensor w, Tensor dx, bool accumulate = false);
+    void InputGradient(in ScaledTensor dy, in ScaledTensor w, Tensor dx, bool accumulate = false);
 
     /// <summary>dw = dyᵀ x, or dw += dyᵀ x.</summary>
     /// <param name="dy">[M, N].</param>
     /// <param name="x">[M, K].</param>
     /// <param name="dw">[N, K], F32.</param>
     /// <param name="accumulate">Whether to add to what dw holds.</param>
-    void WeightGradient(Tensor dy, Tensor x, Tensor dw, bool accumulate = true);
+    void WeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor dw, bool accumulate = true);
 
     /// <summary>
     /// y[s] = x[s] w[e]ᵀ for the rows s of each expert e; rows are sorted by expert and expert e has rows
@@ -39,7 +39,7 @@ public interface ILinearOperators
     /// <param name="rowOffsets">[E + 1], I32, ascending.</param>
     /// <param name="w">One [N, K] an expert.</param>
     /// <param name="y">[S, N].</param>
-    void GroupedForward(Tensor x, Tensor rowOffsets, ExpertWeights w, Tensor y);
+    void GroupedForward(in ScaledTensor x, Tensor rowOffsets, ExpertWeights w, Tensor y);
 
     /// <summary>dx[s] = dy[s] w[e], or += , for the rows of each expert.</summary>
     /// <param name="dy">[S, N].</param>
@@ -47,12 +47,12 @@ public interface ILinearOperators
     /// <param name="w">One [N, K] an expert.</param>
     /// <param name="dx">[S, K].</param>
     /// <param name="accumulate">Whether to add to what dx holds.</param>
-    void GroupedInputGradient(Tensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate = false);
+    void GroupedInputGradient(in ScaledTensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate = false);
 
     /// <summary>dw[e] += dy[rows of e]ᵀ x[rows of e]; an expert without rows is left alone.</summary>
     /// <param name="dy">[S, N].</param>
     /// <param name="x">[S, K].</param>
     /// <param name="rowOffsets">[E + 1], I32.</param>
     /// <param name="dw">[E, N, K], F32, contiguous.</param>
-    void GroupedWeightGradient(Tensor dy, Tensor x, Tensor rowOffsets, Tensor dw);
+    void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw);
 }

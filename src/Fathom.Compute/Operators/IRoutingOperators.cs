@@ -53,10 +53,10 @@ public interface IRoutingOperators
     void Sort(Tensor experts, Tensor rowOffsets, Tensor slotOfRow, Tensor rowOfSlot);
 
     /// <summary>Copies tokens to sorted rows: y[s] = x[slotOfRow[s] / K].</summary>
-    /// <param name="x">[M, D].</param>
+    /// <param name="x">[M, D], of any type: values, codes, or the scales of rows.</param>
     /// <param name="slotOfRow">[S].</param>
     /// <param name="topK">K.</param>
-    /// <param name="y">[S, D].</param>
+    /// <param name="y">[S, D], of the same type.</param>
     void Dispatch(Tensor x, Tensor slotOfRow, int topK, Tensor y);
 
     /// <summary>Sums a token's rows, k ascending: out[t] = Σ_k y[rowOfSlot[t, k]], or += that. Also the backward pass of <see cref="Dispatch"/>; its own backward pass is Dispatch.</summary>

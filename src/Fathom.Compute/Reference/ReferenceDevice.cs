@@ -12,7 +12,10 @@ public sealed class ReferenceDevice : Device
     public override string Name => "reference";
 
     /// <inheritdoc/>
-    public override ILinearOperators Linear { get; } = new ReferenceLinear();
+    public override ILinearOperators Linear { get; } = new ReferenceLinear(new ReferenceQuantization());
+
+    /// <inheritdoc/>
+    public override IQuantizationOperators Quantization { get; } = new ReferenceQuantization();
 
     /// <inheritdoc/>
     public override INormOperators Norm { get; } = new ReferenceNorm();

@@ -1,12 +1,14 @@
 using Fathom.Compute.Operators;
+using Fathom.Numerics;
 
 namespace Fathom.Compute.Reference;
 
-/// <summary>Specification of <see cref="ILinearOperators"/>.</summary>
-internal sealed class ReferenceLinear : ILinearOperators
+/// <summary>Specification of <see cref="ILinearOperators"/>: products of the operands' values.</summary>
+internal sealed class ReferenceLinear(IQuantizationOperators quantization) : ILinearOperators
 {
-    public void Forward(Tensor x, Tensor w, Tensor y, bool accumulate)
+    public void Forward(in ScaledTensor scaledX, in ScaledTensor scaledW, Tensor y, bool accumulate)
     {
+        Tensor x = Values(scaledX), w = Values(scaledW);
         for (long m = 0; m < y.Rows; m++)
         {
             for (long n = 0; n < y.Columns; n++)
@@ -18,8 +20,9 @@ internal sealed class ReferenceLinear : ILinearOperators
         }
     }
 
-    public void InputGradient(Tensor dy, Tensor w, Tensor dx, bool accumulate)
+    public void InputGradient(in ScaledTensor scaledDy, in ScaledTensor scaledW, Tensor dx, bool accumulate)
     {
+        Tensor dy = Values(scaledDy), w = Values(scaledW);
         for (long m = 0; m < dx.Rows; m++)
         {
             for (long k = 0; k < dx.Columns; k++)
@@ -31,8 +34,9 @@ internal sealed class ReferenceLinear : ILinearOperators
         }
     }
 
-    public void WeightGradient(Tensor dy, Tensor x, Tensor dw, bool accumulate)
+    public void WeightGradient(in ScaledTensor scaledDy, in ScaledTensor scaledX, Tensor dw, bool accumulate)
     {
+        Tensor dy = Values(scaledDy), x = Values(scaledX);
         for (long n = 0; n < dw.Rows; n++)
         {
             for (long k = 0; k < dw.Columns; k++)
@@ -44,7 +48,7 @@ internal sealed class ReferenceLinear : ILinearOperators
         }
     }
 
-    public void GroupedForward(Tensor x, Tensor rowOffsets, ExpertWeights w, Tensor y)
+    public void GroupedForward(in ScaledTensor x, Tensor rowOffsets, ExpertWeights w, Tensor y)
     {
         for (int e = 0; e < w.Count; e++)
         {
@@ -53,7 +57,7 @@ internal sealed class ReferenceLinear : ILinearOperators
         }
     }
 
-    public void GroupedInputGradient(Tensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate)
+    public void GroupedInputGradient(in ScaledTensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate)
     {
         for (int e = 0; e < w.Count; e++)
         {
@@ -62,13 +66,22 @@ internal sealed class ReferenceLinear : ILinearOperators
         }
     }
 
-    public void GroupedWeightGradient(Tensor dy, Tensor x, Tensor rowOffsets, Tensor dw)
+    public void GroupedWeightGradient(in ScaledTensor scaledDy, in ScaledTensor scaledX, Tensor rowOffsets, Tensor dw)
     {
+        Tensor dy = Values(scaledDy, rowOffsets), x = Values(scaledX, rowOffsets);
         for (int e = 0; e < dw.Shape[0]; e++)
         {
             (int start, int count) = Rows(rowOffsets, e);
             if (count > 0) WeightGradient(dy.Slice(start, count), x.Slice(start, count), dw.At(e), true);
         }
+    }
+
+    private Tensor Values(in ScaledTensor matrix, Tensor rowOffsets = default)
+    {
+        if (matrix.Layout == ScaleLayout.None) return matrix.Elements;
+        Tensor values = HostMemory.Allocate(matrix.Shape, DType.F32);
+        quantization.Dequantize(matrix, values, matrix.Layout == ScaleLayout.ColumnTile ? rowOffsets : default);
+        return values;
     }
 
     private static (int Start, int Count) Rows(Tensor rowOffsets, int expert)

@@ -1,4 +1,5 @@
 using Fathom.Compute.Operators;
+using Fathom.Numerics;
 
 namespace Fathom.Compute.Reference;
 
@@ -130,7 +131,12 @@ internal sealed class ReferenceRouting : IRoutingOperators
 
     public void Dispatch(Tensor x, Tensor slotOfRow, int topK, Tensor y)
     {
-        for (long s = 0; s < y.Rows; s++) x.Row<float>(slotOfRow.GetInt(s) / topK).CopyTo(y.Row<float>(s));
+        for (long s = 0; s < y.Rows; s++)
+        {
+            long token = slotOfRow.GetInt(s) / topK;
+            if (x.DType.SizeInBytes() == 1) x.Row<byte>(token).CopyTo(y.Row<byte>(s));
+            else x.Row<float>(token).CopyTo(y.Row<float>(s));
+        }
     }
 
     public void Combine(Tensor y, Tensor rowOfSlot, Tensor output, bool accumulate)

@@ -184,7 +184,7 @@ public static partial class OperatorTable
 
     // A list of views as well as a stacked tensor must do: strided experts are given as a list.
     private static ExpertWeights Experts(Tensor stacked) =>
-        stacked.IsContiguous ? new(stacked) : new([.. Enumerable.Range(0, (int)stacked.Shape[0]).Select(e => stacked.At(e))]);
+        stacked.IsContiguous ? new(stacked) : new([.. Enumerable.Range(0, (int)stacked.Shape[0]).Select(e => (ScaledTensor)stacked.At(e))]);
 
     private static Operand RowOffsets(int[] counts) => new(
         "rowOffsets", new Shape(counts.Length + 1), Fill.Custom, DType.I32, Initialize: (tensor, _) =>

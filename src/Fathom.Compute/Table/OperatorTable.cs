@@ -17,6 +17,8 @@ public static partial class OperatorTable
         .. Optimizers(),
         .. Linears(),
         .. GroupedLinears(),
+        .. Quantizations(),
+        .. QuantizedLinears(),
         .. Reductions(),
         .. Attention(),
     ];

@@ -10,6 +10,9 @@ namespace Fathom.Model;
 /// <summary>An open set of weights. Safe on any thread; tensors stay valid after <see cref="Dispose"/>.</summary>
 public sealed class Checkpoint : IDisposable
 {
+    /// <summary>The file of averaged weights beside a training checkpoint's own, under the same names.</summary>
+    public const string EmaFile = "ema.safetensors";
+
     internal const string SingleFile = "model.safetensors";
     internal const string IndexFile = "model.safetensors.index.json";
     private const long LargestIndex = 256 << 20;

@@ -20,12 +20,12 @@ public sealed partial class DeepSeekModel
         }
 
         LayerContext context = pass.Context;
-        context.Saved.Reset();
-        context.Scratch.Reset();
+        context.Reset();
         Rotary.Reserve(pass.Reach);
         long width = Config.HiddenSize;
         Tensor x = context.Save(pass.Count, width), output = context.Save(pass.Count, width);
         Device.Embedding.Forward(pass.Ids, embedding.Value, x);
+        context.Round(x);
         for (int l = 0; l < Blocks.Count; l++)
         {
             Arena.Mark mark = context.Saved.Position;

@@ -27,10 +27,12 @@ public sealed class InferencePass
     private readonly Arena integers;
 
     /// <summary>A pass on a device, to be used again and again.</summary>
-    public InferencePass(Device device)
+    /// <param name="device">Where it runs.</param>
+    /// <param name="recipe">How activations are stored and multiplied; F32 throughout where none is given.</param>
+    public InferencePass(Device device, Recipe? recipe = null)
     {
         integers = new Arena(device, MemoryKind.Inputs, 1 << 16);
-        Context = new LayerContext(device, training: false) { Batch = 1 };
+        Context = new LayerContext(device, training: false, recipe ?? Recipe.Fp32) { Batch = 1 };
     }
 
     /// <summary>Memory of the layers.</summary>

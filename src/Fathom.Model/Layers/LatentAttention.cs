@@ -8,16 +8,16 @@ namespace Fathom.Model;
 /// <summary>What an attention layer keeps of one micro-batch. M tokens, H heads, dqk = dn + dr.</summary>
 public sealed class LatentAttentionActivations
 {
-    internal Tensor Input;              // [M, D]
-    internal Tensor QueryDown;          // [M, Rq]
-    internal Tensor QueryLatent;        // [M, Rq], normalised
+    internal ScaledTensor Input;        // [M, D], for the weight gradients; where it was not kept, the block computes it again before the backward pass
+    internal ScaledTensor QueryDown;    // [M, Rq]
+    internal ScaledTensor QueryLatent;  // [M, Rq], normalised; empty where computed again
     internal Tensor QueryRstd;          // [M]
-    internal Tensor Query;              // [M, H·dqk], turned
-    internal Tensor KeyValueDown;       // [M, R + dr], the rotary part turned
-    internal Tensor Latent;             // [M, R], normalised
+    internal ScaledTensor Query;        // [M, H·dqk], turned; empty where computed again
+    internal ScaledTensor KeyValueDown; // [M, R + dr], the rotary part turned
+    internal ScaledTensor Latent;       // [M, R], normalised; empty where computed again
     internal Tensor LatentRstd;         // [M]
-    internal Tensor KeyValue;           // [M, H·(dn + dv)]
-    internal Tensor Output;             // [M, H·dv]
+    internal ScaledTensor KeyValue;     // [M, H·(dn + dv)]; empty where computed again
+    internal ScaledTensor Output;       // [M, H·dv]
     internal Tensor LogSumExp;          // [B, H, T]
     internal Tensor DOutput;            // [M, D]
     internal Tensor DQuery;             // [M, H·dqk]
@@ -70,28 +70,37 @@ public sealed class LatentAttention
         output = Linear("o_proj", hidden, (long)heads * value);
 
         LinearLayer Linear(string name, long outputs, long inputs) =>
-            new(source.Get($"{prefix}.{name}.weight", new Shape(outputs, inputs), ParameterRole.Matrix));
+            new(source.Get($"{prefix}.{name}.weight", new Shape(outputs, inputs), ParameterRole.Linear));
         RmsNormLayer Norm(string name, long size) =>
             new(source.Get($"{prefix}.{name}.weight", new Shape(size), ParameterRole.NormWeight), epsilon);
     }
 
+    /// <summary>The format in which the layer's first projections take their input.</summary>
+    public OperandFormat InputFormat(Recipe recipe) => keyValueDown.InputFormat(recipe);
+
     /// <summary>Adds the layer's result to <paramref name="sum"/>. The batch is B sequences of M / B tokens.</summary>
     /// <param name="context">The micro-batch.</param>
-    /// <param name="x">[M, D], kept by the caller until the backward pass.</param>
-    /// <param name="activations">What is kept.</param>
+    /// <param name="x">[M, D].</param>
+    /// <param name="a">What is kept.</param>
     /// <param name="sum">[M, D], added to.</param>
-    public void Forward(LayerContext context, Tensor x, LatentAttentionActivations activations, Tensor sum)
+    public void Forward(LayerContext context, in LinearInput x, LatentAttentionActivations a, Tensor sum)
     {
-        Project(context, x, activations);
-        long tokens = x.Rows;
-        activations.KeyValue = context.Save(tokens, keyValueUp.Outputs);
-        keyValueUp.Forward(context, activations.Latent, activations.KeyValue);
-        activations.Output = context.Save(tokens, (long)heads * value);
-        activations.LogSumExp = context.Training ? context.Saved.Take(new Shape(context.Batch, heads, tokens / context.Batch)) : default;
+        Recipe recipe = context.Recipe;
+        OperandFormat? expanded = recipe.RecomputeUpProjections ? null : recipe.Plain;
+        a.Input = x.Kept;
+        Projections p = Project(context, x.Operand, a, expanded);
+        long tokens = sum.Rows;
+        Tensor keyValue = context.Result(tokens, keyValueUp.Outputs, expanded);
+        keyValueUp.Forward(context, p.Latent, keyValue);
+        a.KeyValue = expanded is { } format ? context.Keep(keyValue, format, Name("result", keyValueUp)) : default;
+        Tensor attended = context.Result(tokens, output.Inputs, recipe.SavedAttentionOutput);
+        a.LogSumExp = context.Training ? context.Save(new Shape(context.Batch, heads, tokens / context.Batch)) : default;
         context.Device.Attention.CausalForward(
-            Heads(activations.Query, nope + rope), Heads(activations.KeyValue, nope + value), RotaryKey(activations.KeyValueDown),
-            rotary.SoftmaxScale, context.Batch, Heads(activations.Output, value), activations.LogSumExp);
-        output.Forward(context, activations.Output, sum, accumulate: true);
+            Heads(p.Query, nope + rope), Heads(keyValue, nope + value), RotaryKey(p.KeyValueDown),
+            rotary.SoftmaxScale, context.Batch, Heads(attended, value), a.LogSumExp);
+        context.Round(attended);
+        a.Output = context.Keep(attended, recipe.SavedAttentionOutput, Name("input", output));
+        output.Forward(context, context.Operand(attended, output.InputFormat(recipe), Name("input", output)), sum, accumulate: true);
     }
 
     /// <summary>Adds the layer's result to <paramref name="sum"/>, with the sequences' earlier tokens in the cache.</summary>
@@ -100,25 +109,28 @@ public sealed class LatentAttention
     /// <param name="pass">Which tokens belong to which sequence.</param>
     /// <param name="cache">This layer's cache, [blocks, block size, R + dr].</param>
     /// <param name="sum">[M, D], added to.</param>
-    public void Infer(LayerContext context, Tensor x, InferencePass pass, Tensor cache, Tensor sum)
+    public void Infer(LayerContext context, in LinearInput x, InferencePass pass, Tensor cache, Tensor sum)
     {
-        var activations = pass.Attention;
-        Project(context, x, activations);
-        Tensor attended = context.Save(x.Rows, (long)heads * value);
-        context.Device.Cache.Store(activations.Latent, RotaryKey(activations.KeyValueDown), pass.Slots, cache);
-        foreach (PrefillChunk chunk in pass.Prefills) InferPrefill(context, activations, chunk, cache, attended);
+        Projections p = Project(context, x.Operand, pass.Attention, null);
+        Tensor attended = context.Save(sum.Rows, output.Inputs);
+        context.Device.Cache.Store(p.PlainLatent, RotaryKey(p.KeyValueDown), pass.Slots, cache);
+        foreach (PrefillChunk chunk in pass.Prefills) InferPrefill(context, p, chunk, cache, attended);
         if (pass.DecodeCount > 0)
         {
-            Tensor query = activations.Query.Slice(pass.DecodeStart, pass.DecodeCount), result = attended.Slice(pass.DecodeStart, pass.DecodeCount);
+            Tensor query = p.Query.Slice(pass.DecodeStart, pass.DecodeCount), result = attended.Slice(pass.DecodeStart, pass.DecodeCount);
             context.Device.Attention.LatentDecode(
                 query.Reshape(new Shape(pass.DecodeCount, heads, nope + rope)), keyValueUp.Weight.Value, cache,
                 pass.DecodeBlocks, pass.DecodeLengths, rotary.SoftmaxScale, result.Reshape(new Shape(pass.DecodeCount, heads, value)));
         }
 
-        output.Forward(context, attended, sum, accumulate: true);
+        output.Forward(context, context.Operand(attended, output.InputFormat(context.Recipe), Name("input", output)), sum, accumulate: true);
     }
 
     /// <summary>dx = gradient of the input (overwritten).</summary>
+    /// <param name="context">The micro-batch.</param>
+    /// <param name="dy">[M, D].</param>
+    /// <param name="a">Of the forward pass.</param>
+    /// <param name="dx">[M, D].</param>
     public void BackwardInput(LayerContext context, Tensor dy, LatentAttentionActivations a, Tensor dx)
     {
         long tokens = dy.Rows;
@@ -127,24 +139,31 @@ public sealed class LatentAttention
         a.DKeyValue = context.Temporary(tokens, keyValueUp.Outputs);
         a.DKeyValueDown = context.Temporary(tokens, rank + rope);
         a.DLatent = context.Temporary(tokens, rank);
+        Tensor keyValueDownResult = context.Recall(a.KeyValueDown), queryDownResult = default;
         if (queryDown is not null)
         {
             a.DQueryLatent = context.Temporary(tokens, queryDown.Outputs);
             a.DQueryDown = context.Temporary(tokens, queryDown.Outputs);
+            queryDownResult = context.Recall(a.QueryDown);
         }
 
+        RecallLatents(context, a, queryDownResult, keyValueDownResult);
         Arena.Mark mark = context.Scratch.Position;
-        Tensor dattended = context.Temporary(tokens, (long)heads * value);
+        Tensor dattended = context.Temporary(tokens, output.Inputs);
         output.BackwardInput(context, dy, dattended);
+        (Tensor query, Tensor keyValue) = Expand(context, a, tokens);
         context.Device.Attention.CausalBackward(
-            Heads(a.Query, nope + rope), Heads(a.KeyValue, nope + value), RotaryKey(a.KeyValueDown), Heads(a.Output, value),
+            Heads(query, nope + rope), Heads(keyValue, nope + value), RotaryKey(keyValueDownResult), Heads(context.Recall(a.Output), value),
             a.LogSumExp, Heads(dattended, value), rotary.SoftmaxScale, context.Batch,
             Heads(a.DQuery, nope + rope), Heads(a.DKeyValue, nope + value), RotaryKey(a.DKeyValueDown));
         context.Scratch.Release(mark);
         Rotate(context, a.DQuery, a.DKeyValueDown, inverse: true);
+        context.Round(a.DQuery);
+        context.Round(a.DKeyValue);
 
         keyValueUp.BackwardInput(context, a.DKeyValue, a.DLatent);
-        latentNorm.BackwardInput(context, a.DLatent, LatentPart(a.KeyValueDown), a.LatentRstd, LatentPart(a.DKeyValueDown));
+        latentNorm.BackwardInput(context, a.DLatent, LatentPart(keyValueDownResult), a.LatentRstd, LatentPart(a.DKeyValueDown));
+        context.Round(a.DKeyValueDown);
         keyValueDown.BackwardInput(context, a.DKeyValueDown, dx);
         if (queryDown is null)
         {
@@ -153,59 +172,114 @@ public sealed class LatentAttention
         }
 
         queryUp.BackwardInput(context, a.DQuery, a.DQueryLatent);
-        queryNorm!.BackwardInput(context, a.DQueryLatent, a.QueryDown, a.QueryRstd, a.DQueryDown);
+        queryNorm!.BackwardInput(context, a.DQueryLatent, queryDownResult, a.QueryRstd, a.DQueryDown);
         queryDown.BackwardInput(context, a.DQueryDown, dx, accumulate: true);
     }
 
     /// <summary>Adds to the gradients of all weights of the layer.</summary>
     public void BackwardWeights(LayerContext context, LatentAttentionActivations a)
     {
+        Arena.Mark mark = context.Scratch.Position;
         output.BackwardWeight(context, a.DOutput, a.Output);
         keyValueUp.BackwardWeight(context, a.DKeyValue, a.Latent);
-        latentNorm.BackwardWeight(context, a.DLatent, LatentPart(a.KeyValueDown), a.LatentRstd);
+        latentNorm.BackwardWeight(context, a.DLatent, LatentPart(context.Recall(a.KeyValueDown)), a.LatentRstd);
         keyValueDown.BackwardWeight(context, a.DKeyValueDown, a.Input);
         if (queryDown is null)
         {
             queryUp.BackwardWeight(context, a.DQuery, a.Input);
-            return;
+        }
+        else
+        {
+            queryUp.BackwardWeight(context, a.DQuery, a.QueryLatent);
+            queryNorm!.BackwardWeight(context, a.DQueryLatent, context.Recall(a.QueryDown), a.QueryRstd);
+            queryDown.BackwardWeight(context, a.DQueryDown, a.Input);
         }
 
-        queryUp.BackwardWeight(context, a.DQuery, a.QueryLatent);
-        queryNorm!.BackwardWeight(context, a.DQueryLatent, a.QueryDown, a.QueryRstd);
-        queryDown.BackwardWeight(context, a.DQueryDown, a.Input);
+        context.Scratch.Release(mark);
     }
 
+    private static OperandName Name(string role, LinearLayer layer) => new(role, layer.Weight.Name);
+
     /// <summary>Queries and latents of the tokens, turned to their positions.</summary>
-    private void Project(LayerContext context, Tensor x, LatentAttentionActivations a)
+    /// <param name="context">The micro-batch.</param>
+    /// <param name="x">[M, D].</param>
+    /// <param name="a">What is kept.</param>
+    /// <param name="expanded">In which format queries are kept, or null where they are computed again.</param>
+    private Projections Project(LayerContext context, in ScaledTensor x, LatentAttentionActivations a, OperandFormat? expanded)
     {
-        long tokens = x.Rows;
-        a.Input = x;
-        Tensor queryInput = x;
+        OperandFormat plain = context.Recipe.Plain;
+        OperandFormat? normed = context.Recipe.RecomputeNorms ? null : plain;
+        long tokens = x.Shape.Rows;
+        ScaledTensor queryInput = x;
         if (queryDown is not null)
         {
-            a.QueryDown = context.Save(tokens, queryDown.Outputs);
-            a.QueryLatent = context.Save(tokens, queryDown.Outputs);
+            Tensor down = context.Result(tokens, queryDown.Outputs, plain), latent = context.Result(tokens, queryDown.Outputs, normed);
             a.QueryRstd = context.SaveForBackward(tokens);
-            queryDown.Forward(context, x, a.QueryDown);
-            queryNorm!.Forward(context, a.QueryDown, a.QueryLatent, a.QueryRstd);
-            queryInput = a.QueryLatent;
+            queryDown.Forward(context, x, down);
+            queryNorm!.Forward(context, down, latent, a.QueryRstd);
+            a.QueryDown = context.Keep(down, plain, default);
+            LinearInput input = UpInput(context, queryUp, latent);
+            (queryInput, a.QueryLatent) = (input.Operand, input.Kept);
         }
 
-        a.Query = context.Save(tokens, queryUp.Outputs);
-        queryUp.Forward(context, queryInput, a.Query);
-        a.KeyValueDown = context.Save(tokens, rank + rope);
-        keyValueDown.Forward(context, x, a.KeyValueDown);
-        a.Latent = context.Save(tokens, rank);
+        Tensor query = context.Result(tokens, queryUp.Outputs, expanded);
+        queryUp.Forward(context, queryInput, query);
+        Tensor keyValue = context.Result(tokens, rank + rope, plain), keyLatent = context.Result(tokens, rank, normed);
+        keyValueDown.Forward(context, x, keyValue);
         a.LatentRstd = context.SaveForBackward(tokens);
-        latentNorm.Forward(context, LatentPart(a.KeyValueDown), a.Latent, a.LatentRstd);
-        Rotate(context, a.Query, a.KeyValueDown, inverse: false);
+        latentNorm.Forward(context, LatentPart(keyValue), keyLatent, a.LatentRstd);
+        Rotate(context, query, keyValue, inverse: false);
+        context.Round(query);
+        context.Round(keyValue);
+        a.KeyValueDown = context.Keep(keyValue, plain, default);
+        a.Query = expanded is { } format ? context.Keep(query, format, default) : default;
+        LinearInput latentInput = UpInput(context, keyValueUp, keyLatent);
+        a.Latent = latentInput.Kept;
+        return new Projections(query, keyValue, keyLatent, latentInput.Operand);
+    }
+
+    /// <summary>A normalised latent as the input of an up-projection.</summary>
+    private static LinearInput UpInput(LayerContext context, LinearLayer up, Tensor latent)
+    {
+        Recipe recipe = context.Recipe;
+        ScaledTensor plain = recipe.RecomputeNorms || !up.InputFormat(recipe).IsPlain ? default : context.Keep(latent, recipe.Plain, default);
+        return context.Input(latent, up.InputFormat(recipe), plain, Name("input", up));
+    }
+
+    /// <summary>Normalised latents, where a recipe keeps neither them nor a quantised copy.</summary>
+    private void RecallLatents(LayerContext context, LatentAttentionActivations a, Tensor queryDownResult, Tensor keyValueDownResult)
+    {
+        if (a.Latent.IsEmpty) a.Latent = Normed(latentNorm, LatentPart(keyValueDownResult), a.LatentRstd);
+        if (queryNorm is not null && a.QueryLatent.IsEmpty) a.QueryLatent = Normed(queryNorm, queryDownResult, a.QueryRstd);
+
+        Tensor Normed(RmsNormLayer norm, Tensor x, Tensor rstd)
+        {
+            Tensor y = context.Temporary(x.Rows, x.Columns);
+            norm.Forward(context, x, y, rstd);
+            return y;
+        }
+    }
+
+    /// <summary>Queries and the heads' keys and values: recalled, or computed again from the latents.</summary>
+    private (Tensor Query, Tensor KeyValue) Expand(LayerContext context, LatentAttentionActivations a, long tokens)
+    {
+        if (!a.KeyValue.IsEmpty) return (context.Recall(a.Query), context.Recall(a.KeyValue));
+        Tensor query = context.Temporary(tokens, queryUp.Outputs), keyValue = context.Temporary(tokens, keyValueUp.Outputs);
+        Up(queryUp, a.QueryLatent.IsEmpty ? a.Input : a.QueryLatent, query);
+        context.Device.Rotary.Rotate(Heads(query, nope + rope), nope, rotary.Cos, rotary.Sin, context.Positions, inverse: false);
+        context.Round(query);
+        Up(keyValueUp, a.Latent, keyValue);
+        return (query, keyValue);
+
+        void Up(LinearLayer up, in ScaledTensor kept, Tensor result) =>
+            up.Forward(context, context.Operand(kept, up.InputFormat(context.Recipe), Name("input", up)), result);
     }
 
     /// <summary>A prompt's chunk: keys and values of everything up to its end are expanded, earlier latents read back from the cache.</summary>
-    private void InferPrefill(LayerContext context, LatentAttentionActivations a, PrefillChunk chunk, Tensor cache, Tensor attended)
+    private void InferPrefill(LayerContext context, in Projections p, PrefillChunk chunk, Tensor cache, Tensor attended)
     {
         Arena.Mark mark = context.Scratch.Position;
-        Tensor latent = a.Latent.Slice(chunk.Start, chunk.Count), rotaryKey = RotaryKey(a.KeyValueDown).Slice(chunk.Start, chunk.Count);
+        Tensor latent = p.PlainLatent.Slice(chunk.Start, chunk.Count), rotaryKey = RotaryKey(p.KeyValueDown).Slice(chunk.Start, chunk.Count);
         if (chunk.Past > 0)
         {
             latent = context.Temporary(chunk.Past + chunk.Count, rank);
@@ -214,9 +288,9 @@ public sealed class LatentAttention
         }
 
         Tensor keyValue = context.Temporary(latent.Rows, keyValueUp.Outputs);
-        keyValueUp.Forward(context, latent, keyValue);
+        keyValueUp.Forward(context, context.Operand(latent, keyValueUp.InputFormat(context.Recipe), Name("input", keyValueUp)), keyValue);
         context.Device.Attention.CausalForward(
-            Heads(a.Query.Slice(chunk.Start, chunk.Count), nope + rope), Heads(keyValue, nope + value), rotaryKey,
+            Heads(p.Query.Slice(chunk.Start, chunk.Count), nope + rope), Heads(keyValue, nope + value), rotaryKey,
             rotary.SoftmaxScale, 1, Heads(attended.Slice(chunk.Start, chunk.Count), value), default);
         context.Scratch.Release(mark);
     }
@@ -232,4 +306,11 @@ public sealed class LatentAttention
     private Tensor LatentPart(Tensor keyValueDown) => keyValueDown.ColumnRange(0, rank);
 
     private Tensor RotaryKey(Tensor keyValueDown) => keyValueDown.ColumnRange(rank, rope);
+
+    /// <summary>What the projections of a forward pass give.</summary>
+    /// <param name="Query">[M, H·dqk], turned.</param>
+    /// <param name="KeyValueDown">[M, R + dr], the rotary part turned.</param>
+    /// <param name="PlainLatent">[M, R], normalised.</param>
+    /// <param name="Latent">The same as the up-projection takes it.</param>
+    private readonly record struct Projections(Tensor Query, Tensor KeyValueDown, Tensor PlainLatent, ScaledTensor Latent);
 }

@@ -1,22 +1,26 @@
 // What a layer is given with every call. A layer itself holds parameters only; what one micro-batch keeps for its backward pass
-// lies in that micro-batch's context, so several can be in flight.
+// lies in that micro-batch's context, so several can be in flight. The context also applies the precision recipe: what is rounded,
+// what is quantised, and in which format something waits for the backward pass.
 using Fathom.Compute;
 using Fathom.Numerics;
 
 namespace Fathom.Model;
 
-/// <summary>Memory and positions of one micro-batch.</summary>
+/// <summary>Memory, positions and precision of one micro-batch.</summary>
 public sealed class LayerContext
 {
+    private readonly long[] savedBytes = new long[Enum.GetValues<DType>().Length];
+
     /// <summary>A context on a device.</summary>
     /// <param name="device">Where the layers run.</param>
     /// <param name="training">Whether a backward pass follows.</param>
-    public LayerContext(Device device, bool training)
+    /// <param name="recipe">How numbers are stored and multiplied.</param>
+    public LayerContext(Device device, bool training, Recipe recipe)
     {
-        Device = device;
-        Training = training;
+        (Device, Training, Recipe) = (device, training, recipe);
         Saved = new Arena(device, training ? MemoryKind.Activations : MemoryKind.Workspace);
         Scratch = new Arena(device, MemoryKind.Workspace);
+        Faults = new FaultLog(device);
     }
 
     /// <summary>Where the layers run.</summary>
@@ -25,11 +29,17 @@ public sealed class LayerContext
     /// <summary>Whether a backward pass follows.</summary>
     public bool Training { get; }
 
+    /// <summary>How numbers are stored and multiplied.</summary>
+    public Recipe Recipe { get; }
+
     /// <summary>What is kept until the backward pass of the micro-batch.</summary>
     public Arena Saved { get; }
 
     /// <summary>What lives within a layer's call, and gradients between the two halves of a layer's backward pass.</summary>
     public Arena Scratch { get; }
+
+    /// <summary>Tiles that could not be quantised.</summary>
+    public FaultLog Faults { get; }
 
     /// <summary>Sequences in the micro-batch, B.</summary>
     public int Batch { get; set; }
@@ -40,12 +50,105 @@ public sealed class LayerContext
     /// <summary>Number of tokens in the micro-batch, M.</summary>
     public long Tokens => Positions.Elements;
 
+    /// <summary>Whether results in F32 are what the backward pass reads, or there is none: they are then never copied.</summary>
+    internal bool KeepsResults => !Training || Recipe.Compute == DType.F32;
+
+    /// <summary>Bytes of each element type in <see cref="Saved"/>, scales counted with their own type.</summary>
+    public ReadOnlySpan<long> SavedBytes => savedBytes;
+
+    /// <summary>Forgets everything of the micro-batch before.</summary>
+    internal void Reset()
+    {
+        Saved.Reset();
+        Scratch.Reset();
+        Faults.Advance();
+        Array.Clear(savedBytes);
+    }
+
     /// <summary>A matrix of F32 in <see cref="Saved"/>.</summary>
-    internal Tensor Save(long rows, long columns) => Saved.Take(new Shape(rows, columns));
+    internal Tensor Save(long rows, long columns) => Save(new Shape(rows, columns));
+
+    /// <summary>A tensor in <see cref="Saved"/>.</summary>
+    internal Tensor Save(Shape shape, DType dtype = DType.F32)
+    {
+        Tensor tensor = Saved.Take(shape, dtype);
+        savedBytes[(int)dtype] += tensor.Bytes;
+        return tensor;
+    }
 
     /// <summary>A matrix of F32 in <see cref="Scratch"/>.</summary>
     internal Tensor Temporary(long rows, long columns) => Scratch.Take(new Shape(rows, columns));
 
     /// <summary>A vector that only a backward pass reads: empty in inference.</summary>
-    internal Tensor SaveForBackward(long elements, DType dtype = DType.F32) => Training ? Saved.Take(new Shape(elements), dtype) : default;
+    internal Tensor SaveForBackward(long elements, DType dtype = DType.F32) => Training ? Save(new Shape(elements), dtype) : default;
+
+    /// <summary>Memory for a result: where it is kept if it is kept as it is, else for the call only.</summary>
+    /// <param name="rows">Rows.</param>
+    /// <param name="columns">Columns.</param>
+    /// <param name="kept">The format in which the backward pass finds it, or null where it does not need it.</param>
+    internal Tensor Result(long rows, long columns, OperandFormat? kept) =>
+        !Training || kept == OperandFormat.F32 ? Save(rows, columns) : Temporary(rows, columns);
+
+    /// <summary>Rounds a result to what the recipe computes in.</summary>
+    internal void Round(Tensor x)
+    {
+        if (Recipe.Compute == DType.BF16) Device.Quantization.RoundToBFloat16(x);
+    }
+
+    /// <summary>A result as the backward pass will find it. In F32, and in inference, that is the result itself.</summary>
+    internal ScaledTensor Keep(Tensor x, OperandFormat format, OperandName name)
+    {
+        if (!Training || format == OperandFormat.F32) return x;
+        ScaledTensor kept = format.Take(new Shape(x.Rows, x.Columns), new SavedSource(this));
+        Device.Quantization.Quantize(x, kept, format.IsPlain ? default : Faults.Next(name));
+        return kept;
+    }
+
+    /// <summary>What was kept, as F32: itself where it is, else in <see cref="Scratch"/>.</summary>
+    internal Tensor Recall(in ScaledTensor kept)
+    {
+        if (kept.Layout == ScaleLayout.None && kept.DType == DType.F32) return kept.Elements;
+        Tensor values = Scratch.Take(kept.Shape);
+        Device.Quantization.Dequantize(kept, values);
+        return values;
+    }
+
+    /// <summary>
+    /// A matrix as an operand: itself where the format is plain (its values are rounded already) or the one it has, else quantised
+    /// into <see cref="Scratch"/>.
+    /// </summary>
+    /// <param name="x">[M, N], with or without scales.</param>
+    /// <param name="format">What the product takes.</param>
+    /// <param name="name">What it is, for messages.</param>
+    /// <param name="rowOffsets">Where rows are grouped, [E + 1].</param>
+    internal ScaledTensor Operand(in ScaledTensor x, OperandFormat format, OperandName name, Tensor rowOffsets = default)
+    {
+        if (format.IsPlain || x.Layout == format.Layout && x.DType == format.Elements) return x;
+        ScaledTensor operand = format.Take(new Shape(x.Shape.Rows, x.Shape.Columns), new ArenaSource(Scratch), rowOffsets.IsEmpty ? 0 : (int)rowOffsets.Elements - 1);
+        Device.Quantization.Quantize(Recall(x), operand, Faults.Next(name), rowOffsets, name.LeastAmax);
+        return operand;
+    }
+
+    /// <summary>The input of linear layers: as the forward products take it, and as it waits for the weight gradients.</summary>
+    /// <param name="x">[M, N], rounded.</param>
+    /// <param name="format">What the products take.</param>
+    /// <param name="plain">The same as kept without scales, or empty where it is computed again.</param>
+    /// <param name="name">What it is, for messages.</param>
+    internal LinearInput Input(Tensor x, OperandFormat format, in ScaledTensor plain, OperandName name)
+    {
+        if (format.IsPlain) return new LinearInput(x, plain);
+        if (!Training || Recipe.SavedLinearInput.Elements == format.Elements)
+        {
+            ScaledTensor both = Training ? Keep(x, format, name) : Operand(x, format, name);
+            return new LinearInput(both, both);
+        }
+
+        ScaledTensor kept = Recipe.SavedLinearInput.IsPlain && !plain.IsEmpty ? plain : Keep(x, Recipe.SavedLinearInput, name);
+        return new LinearInput(Operand(x, format, name), kept);
+    }
+
+    private readonly struct SavedSource(LayerContext context) : ITensorSource
+    {
+        public Tensor Take(Shape shape, DType dtype) => context.Save(shape, dtype);
+    }
 }

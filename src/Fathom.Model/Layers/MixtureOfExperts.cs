@@ -1,6 +1,7 @@
 // DeepSeekMoE ([P] §2.1.2): shared experts that every token visits, and routed ones of which it visits K. The router runs in F32.
 // The gate is multiplied in before the down projection, so the experts' outputs need not be kept. Dispatched inputs are not kept
-// either: the backward pass gathers them again from the layer's input, K times smaller.
+// either: they are quantised once a token before they are dispatched ([P] §3.3.3), and the backward pass gathers them again from
+// that, K times smaller. Outputs come back in the type that the recipe computes in.
 using Fathom.Compute;
 using Fathom.Compute.Operators;
 using Fathom.Numerics;
@@ -11,7 +12,8 @@ namespace Fathom.Model;
 public sealed class MixtureOfExpertsActivations
 {
     internal readonly SwiGluActivations Shared = new();
-    internal Tensor Input;              // [M, D]
+    internal ScaledTensor Input;        // [M, D], plain; where it was not kept, the block computes it again before the backward pass
+    internal ScaledTensor Dispatched;   // [M, D], as dispatched; empty where that is the plain input
     internal Tensor Scores;             // [M, E]
     internal Tensor Experts;            // [M, K] I32
     internal Tensor Gates;              // [M, K]
@@ -19,11 +21,11 @@ public sealed class MixtureOfExpertsActivations
     internal Tensor SlotOfRow;          // [S] I32
     internal Tensor RowOfSlot;          // [M, K] I32
     internal Tensor RowGates;           // [S]
-    internal Tensor Gate;               // [S, I]
-    internal Tensor Up;                 // [S, I]
-    internal Tensor Hidden;             // [S, I]
+    internal ScaledTensor Gate;         // [S, I]
+    internal ScaledTensor Up;           // [S, I]
+    internal ScaledTensor Hidden;       // [S, I], for the weight gradient
     internal Tensor Frequencies;        // [B, E]
-    internal Tensor DExpertOutput;      // [S, D]
+    internal ScaledTensor DExpertOutput; // [S, D]
     internal Tensor DGate;              // [S, I]
     internal Tensor DUp;                // [S, I]
     internal Tensor DLogits;            // [M, E]
@@ -48,7 +50,7 @@ public sealed class MixtureOfExperts
     {
         long hidden = config.HiddenSize, inner = config.MoeIntermediateSize;
         options = config.Routing;
-        router = new LinearLayer(source.Get($"{prefix}.gate.weight", new Shape(options.Experts, hidden), ParameterRole.Matrix));
+        router = new LinearLayer(source.Get($"{prefix}.gate.weight", new Shape(options.Experts, hidden), ParameterRole.Router), rounds: false);
         if (options.Method == TopKMethod.NoAuxTc)
             bias = source.Get($"{prefix}.gate.e_score_correction_bias", new Shape(options.Experts), ParameterRole.RoutingBias);
         gate = source.GetExperts(prefix + ".experts.{0}.gate_proj.weight", options.Experts, new Shape(inner, hidden));
@@ -64,109 +66,166 @@ public sealed class MixtureOfExperts
     /// <summary>The routing bias, or null where the choice has none.</summary>
     public Parameter? Bias => bias;
 
+    /// <summary>The format in which the shared experts take their input.</summary>
+    public OperandFormat InputFormat(Recipe recipe) => shared?.InputFormat(recipe) ?? recipe.Plain;
+
     /// <summary>Adds the layer's result to output.</summary>
     /// <param name="context">The micro-batch.</param>
-    /// <param name="x">[M, D], kept by the caller until the backward pass.</param>
-    /// <param name="activations">What is kept.</param>
+    /// <param name="plain">[M, D]: the input for the router, which is never quantised.</param>
+    /// <param name="x">The same for the shared experts.</param>
+    /// <param name="kept">The same as it waits for the router's weight gradient; empty where the block computes it again.</param>
+    /// <param name="a">What is kept.</param>
     /// <param name="output">[M, D], added to.</param>
-    public void Forward(LayerContext context, Tensor x, MixtureOfExpertsActivations activations, Tensor output)
+    public void Forward(LayerContext context, Tensor plain, in LinearInput x, in ScaledTensor kept, MixtureOfExpertsActivations a, Tensor output)
     {
-        Route(context, x, activations);
+        a.Input = kept;
+        Route(context, plain, a);
         Device device = context.Device;
-        long rows = activations.SlotOfRow.Elements, inner = gate.Experts!.Outputs;
-        activations.Gate = context.Save(rows, inner);
-        activations.Up = context.Save(rows, inner);
-        activations.Hidden = context.Save(rows, inner);
+        Recipe recipe = context.Recipe;
+        long rows = a.SlotOfRow.Elements, inner = gate.Experts!.Outputs;
+        a.Dispatched = recipe.Dispatch.IsPlain ? default : Quantize(context, plain, recipe.Dispatch, context.Training, new("dispatched input", gate.Name));
+        Tensor gated = context.Result(rows, inner, recipe.SavedSwiGluInput), upped = context.Result(rows, inner, recipe.SavedSwiGluInput);
+        Tensor hidden = context.Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
 
         Arena.Mark mark = context.Scratch.Position;
-        Tensor dispatched = context.Temporary(rows, x.Columns);
-        device.Routing.Dispatch(x, activations.SlotOfRow, options.TopK, dispatched);
-        device.Linear.GroupedForward(dispatched, activations.RowOffsets, gate.Experts, activations.Gate);
-        device.Linear.GroupedForward(dispatched, activations.RowOffsets, up.Experts!, activations.Up);
-        device.Activation.SwiGlu(activations.Gate, activations.Up, activations.RowGates, activations.Hidden);
-        Tensor expertOutput = dispatched; // The dispatched inputs are not needed again.
-        device.Linear.GroupedForward(activations.Hidden, activations.RowOffsets, down.Experts!, expertOutput);
-        device.Routing.Combine(expertOutput, activations.RowOfSlot, output, accumulate: true);
+        ScaledTensor dispatched = Dispatch(context, a.Dispatched.IsEmpty ? plain : a.Dispatched, a);
+        dispatched = context.Operand(dispatched, recipe.Activation, new("input", gate.Name));
+        device.Linear.GroupedForward(dispatched, a.RowOffsets, gate.Experts, gated);
+        device.Linear.GroupedForward(dispatched, a.RowOffsets, up.Experts!, upped);
+        context.Round(gated);
+        context.Round(upped);
+        Multiply(context, gated, upped, a, hidden);
+        Tensor expertOutput = context.Temporary(rows, plain.Columns);
+        device.Linear.GroupedForward(context.Operand(hidden, recipe.Activation, new("input", down.Name)), a.RowOffsets, down.Experts!, expertOutput);
+        context.Round(expertOutput);
+        device.Routing.Combine(expertOutput, a.RowOfSlot, output, accumulate: true);
+        context.Round(output);
         context.Scratch.Release(mark);
-        shared?.Forward(context, x, activations.Shared, output);
+
+        a.Gate = context.Keep(gated, recipe.SavedSwiGluInput, new("result", gate.Name));
+        a.Up = context.Keep(upped, recipe.SavedSwiGluInput, new("result", up.Name));
+        a.Hidden = recipe.RecomputeSwiGlu ? default : context.Keep(hidden, recipe.SavedLinearInput, new("input", down.Name));
+        shared?.Forward(context, x, a.Shared, output);
     }
 
     /// <summary>dx = gradient of the input (overwritten).</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="dy">[M, D].</param>
-    /// <param name="activations">Of the forward pass.</param>
+    /// <param name="a">Of the forward pass.</param>
     /// <param name="balanceScale">Derivative of the total loss by one sequence's balance loss; zero for none.</param>
     /// <param name="dx">[M, D].</param>
-    public void BackwardInput(LayerContext context, Tensor dy, MixtureOfExpertsActivations activations, float balanceScale, Tensor dx)
+    public void BackwardInput(LayerContext context, Tensor dy, MixtureOfExpertsActivations a, float balanceScale, Tensor dx)
     {
         Device device = context.Device;
-        long rows = activations.SlotOfRow.Elements, inner = gate.Experts!.Outputs, tokens = dy.Rows;
-        activations.DExpertOutput = context.Temporary(rows, dy.Columns);
-        activations.DGate = context.Temporary(rows, inner);
-        activations.DUp = context.Temporary(rows, inner);
-        activations.DLogits = context.Temporary(tokens, options.Experts);
+        Recipe recipe = context.Recipe;
+        long rows = a.SlotOfRow.Elements, inner = gate.Experts!.Outputs, tokens = dy.Rows;
+        a.DGate = context.Temporary(rows, inner);
+        a.DUp = context.Temporary(rows, inner);
+        a.DLogits = context.Temporary(tokens, options.Experts);
+        bool recompute = a.Hidden.IsEmpty;
+        if (recompute) a.Hidden = context.Temporary(rows, inner);
+        ScaledTensor doutput = recipe.DispatchGradient.IsPlain ? dy : Quantize(context, dy, recipe.DispatchGradient, false, new("dispatched output gradient", down.Name, Gradient: true));
+        a.DExpertOutput = Dispatch(context, doutput, a);
+
         Arena.Mark mark = context.Scratch.Position;
+        ScaledTensor operand = context.Operand(a.DExpertOutput, recipe.ActivationGradient, new("output gradient", down.Name, Gradient: true));
+        device.Linear.GroupedInputGradient(operand, a.RowOffsets, down.Experts!, a.DGate);
+        context.Round(a.DGate);
         Tensor drowGates = context.Scratch.Take(new Shape(rows)), dgates = context.Temporary(tokens, options.TopK);
+        Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
+        if (recompute) Multiply(context, gated, upped, a, a.Hidden.Elements);
+        device.Activation.SwiGluGradient(a.DGate, gated, upped, a.RowGates, a.DGate, a.DUp, drowGates);
+        context.Round(a.DGate);
+        context.Round(a.DUp);
+
         Tensor ddispatched = context.Temporary(rows, dy.Columns);
+        operand = context.Operand(a.DGate, recipe.ActivationGradient, new("output gradient", gate.Name, Gradient: true));
+        device.Linear.GroupedInputGradient(operand, a.RowOffsets, gate.Experts, ddispatched);
+        operand = context.Operand(a.DUp, recipe.ActivationGradient, new("output gradient", up.Name, Gradient: true));
+        device.Linear.GroupedInputGradient(operand, a.RowOffsets, up.Experts!, ddispatched, accumulate: true);
+        context.Round(ddispatched);
+        device.Routing.Combine(ddispatched, a.RowOfSlot, dx);
 
-        device.Routing.Dispatch(dy, activations.SlotOfRow, options.TopK, activations.DExpertOutput);
-        device.Linear.GroupedInputGradient(activations.DExpertOutput, activations.RowOffsets, down.Experts!, activations.DGate);
-        device.Activation.SwiGluGradient(
-            activations.DGate, activations.Gate, activations.Up, activations.RowGates, activations.DGate, activations.DUp, drowGates);
-        device.Linear.GroupedInputGradient(activations.DGate, activations.RowOffsets, gate.Experts, ddispatched);
-        device.Linear.GroupedInputGradient(activations.DUp, activations.RowOffsets, up.Experts!, ddispatched, accumulate: true);
-        device.Routing.Combine(ddispatched, activations.RowOfSlot, dx);
-
-        device.Routing.RowsToSlots(drowGates, activations.SlotOfRow, dgates);
+        device.Routing.RowsToSlots(drowGates, a.SlotOfRow, dgates);
         device.Routing.ChooseGradient(
-            dgates, activations.Scores, activations.Experts, activations.Gates, options,
-            balanceScale == 0 ? default : activations.Frequencies, balanceScale, activations.DLogits);
-        router.BackwardInput(context, activations.DLogits, dx, accumulate: true);
+            dgates, a.Scores, a.Experts, a.Gates, options, balanceScale == 0 ? default : a.Frequencies, balanceScale, a.DLogits);
+        router.BackwardInput(context, a.DLogits, dx, accumulate: true);
         context.Scratch.Release(mark);
-        shared?.BackwardInput(context, dy, activations.Shared, dx, accumulate: true);
+        shared?.BackwardInput(context, dy, a.Shared, dx, accumulate: true);
     }
 
     /// <summary>Adds to the gradients of router, experts and shared experts.</summary>
-    public void BackwardWeights(LayerContext context, MixtureOfExpertsActivations activations)
+    public void BackwardWeights(LayerContext context, MixtureOfExpertsActivations a)
     {
-        Device device = context.Device;
         Arena.Mark mark = context.Scratch.Position;
-        Tensor dispatched = context.Temporary(activations.SlotOfRow.Elements, activations.Input.Columns);
-        device.Routing.Dispatch(activations.Input, activations.SlotOfRow, options.TopK, dispatched);
-        device.Linear.GroupedWeightGradient(activations.DExpertOutput, activations.Hidden, activations.RowOffsets, down.Gradient);
-        device.Linear.GroupedWeightGradient(activations.DGate, dispatched, activations.RowOffsets, gate.Gradient);
-        device.Linear.GroupedWeightGradient(activations.DUp, dispatched, activations.RowOffsets, up.Gradient);
+        WeightGradient(context, a, a.DExpertOutput, Operand(a.Hidden, "input over tokens", down), down);
+        ScaledTensor dispatched = Operand(Dispatch(context, a.Dispatched.IsEmpty ? context.Recall(a.Input) : a.Dispatched, a), "input over tokens", gate);
+        WeightGradient(context, a, a.DGate, dispatched, gate);
+        WeightGradient(context, a, a.DUp, dispatched, up);
+        router.BackwardWeight(context, a.DLogits, context.Recall(a.Input));
         context.Scratch.Release(mark);
-        router.BackwardWeight(context, activations.DLogits, activations.Input);
-        shared?.BackwardWeights(context, activations.Shared);
+        shared?.BackwardWeights(context, a.Shared);
+
+        ScaledTensor Operand(in ScaledTensor x, string role, Parameter weight) =>
+            context.Operand(x, context.Recipe.WeightGradient, new(role, weight.Name), a.RowOffsets);
     }
 
-    private void Route(LayerContext context, Tensor x, MixtureOfExpertsActivations activations)
+    private static void WeightGradient(LayerContext context, MixtureOfExpertsActivations a, in ScaledTensor dy, in ScaledTensor x, Parameter weight)
+    {
+        Arena.Mark mark = context.Scratch.Position;
+        ScaledTensor operand = context.Operand(dy, context.Recipe.WeightGradient, new("output gradient over tokens", weight.Name, Gradient: true), a.RowOffsets);
+        context.Device.Linear.GroupedWeightGradient(operand, x, a.RowOffsets, weight.Gradient);
+        context.Scratch.Release(mark);
+    }
+
+    private static void Multiply(LayerContext context, Tensor gated, Tensor upped, MixtureOfExpertsActivations a, Tensor hidden)
+    {
+        context.Device.Activation.SwiGlu(gated, upped, a.RowGates, hidden);
+        context.Round(hidden);
+    }
+
+    /// <summary>A token's row as it travels: quantised once, whichever experts it goes to.</summary>
+    private static ScaledTensor Quantize(LayerContext context, Tensor x, OperandFormat format, bool keep, OperandName name) =>
+        keep ? context.Keep(x, format, name) : context.Operand(x, format, name);
+
+    /// <summary>Rows in the order of the experts, elements and scales alike.</summary>
+    private ScaledTensor Dispatch(LayerContext context, in ScaledTensor x, MixtureOfExpertsActivations a)
+    {
+        Tensor elements = Move(x.Elements);
+        return x.Layout == ScaleLayout.None ? elements : new ScaledTensor(elements, Move(x.Scales), x.Layout);
+
+        Tensor Move(Tensor from)
+        {
+            Tensor to = context.Scratch.Take(new Shape(a.SlotOfRow.Elements, from.Columns), from.DType);
+            context.Device.Routing.Dispatch(from, a.SlotOfRow, options.TopK, to);
+            return to;
+        }
+    }
+
+    private void Route(LayerContext context, Tensor x, MixtureOfExpertsActivations a)
     {
         Device device = context.Device;
         long tokens = x.Rows, slots = tokens * options.TopK;
-        Arena saved = context.Saved;
-        activations.Input = x;
-        activations.Scores = context.Save(tokens, options.Experts);
-        activations.Experts = saved.Take(new Shape(tokens, options.TopK), DType.I32);
-        activations.Gates = context.Save(tokens, options.TopK);
-        activations.RowOffsets = saved.Take(new Shape(options.Experts + 1), DType.I32);
-        activations.SlotOfRow = saved.Take(new Shape(slots), DType.I32);
-        activations.RowOfSlot = saved.Take(new Shape(tokens, options.TopK), DType.I32);
-        activations.RowGates = saved.Take(new Shape(slots));
+        a.Scores = context.Save(tokens, options.Experts);
+        a.Experts = context.Save(new Shape(tokens, options.TopK), DType.I32);
+        a.Gates = context.Save(tokens, options.TopK);
+        a.RowOffsets = context.Save(new Shape(options.Experts + 1), DType.I32);
+        a.SlotOfRow = context.Save(new Shape(slots), DType.I32);
+        a.RowOfSlot = context.Save(new Shape(tokens, options.TopK), DType.I32);
+        a.RowGates = context.Save(new Shape(slots));
 
         Arena.Mark mark = context.Scratch.Position;
         Tensor logits = context.Temporary(tokens, options.Experts);
         router.Forward(context, x, logits);
         device.Routing.Choose(
-            logits, bias?.Value ?? default, options, activations.Scores, activations.Experts, activations.Gates, Load);
+            logits, bias?.Value ?? default, options, a.Scores, a.Experts, a.Gates, Load);
         context.Scratch.Release(mark);
-        device.Routing.Sort(activations.Experts, activations.RowOffsets, activations.SlotOfRow, activations.RowOfSlot);
-        device.Routing.SlotsToRows(activations.Gates, activations.SlotOfRow, activations.RowGates);
+        device.Routing.Sort(a.Experts, a.RowOffsets, a.SlotOfRow, a.RowOfSlot);
+        device.Routing.SlotsToRows(a.Gates, a.SlotOfRow, a.RowGates);
 
         if (!context.Training) return;
-        activations.Frequencies = context.Save(context.Batch, options.Experts);
-        activations.BalanceLosses = saved.Take(new Shape(context.Batch));
-        device.Routing.BalanceLoss(activations.Scores, options.TopK, context.Batch, activations.Frequencies, activations.BalanceLosses);
+        a.Frequencies = context.Save(context.Batch, options.Experts);
+        a.BalanceLosses = context.Save(new Shape(context.Batch));
+        device.Routing.BalanceLoss(a.Scores, options.TopK, context.Batch, a.Frequencies, a.BalanceLosses);
     }
 }

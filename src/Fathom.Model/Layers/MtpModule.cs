@@ -8,14 +8,15 @@ namespace Fathom.Model;
 public sealed class MtpActivations
 {
     internal readonly BlockActivations Block = new();
-    internal Tensor Embedded;           // [Mk, D]
+    internal ScaledTensor Embedded;     // [Mk, D]
     internal Tensor EmbeddedRstd;       // [Mk]
-    internal Tensor Previous;           // [Mk, D]
+    internal ScaledTensor Previous;     // [Mk, D]
     internal Tensor PreviousRstd;       // [Mk]
-    internal Tensor Joined;             // [Mk, 2D]: both, normalised
-    internal Tensor Output;             // [Mk, D], of the block
+    internal ScaledTensor Joined;       // [Mk, 2D]: both, normalised; empty where computed again
+    internal Tensor Hidden;             // [Mk, D], of the block, until the head has taken it
+    internal ScaledTensor Output;       // [Mk, D], of the block, for the backward pass
     internal Tensor OutputRstd;         // [Mk]
-    internal Tensor OutputNormed;       // [Mk, D]
+    internal Tensor OutputNormed;       // [Mk, D], until the head has taken it
 }
 
 /// <summary>One MTP module; it shares embedding and head with the main model.</summary>
@@ -63,24 +64,29 @@ public sealed class MtpModule
     public void Forward(LayerContext context, Tensor previous, Tensor rows, Tensor ids, Tensor embedding, MtpActivations a)
     {
         long tokens = ids.Elements, width = previous.Columns;
-        Device device = context.Device;
-        a.Embedded = context.Save(tokens, width);
+        OperandFormat plain = context.Recipe.Plain;
         a.EmbeddedRstd = context.SaveForBackward(tokens);
-        a.Previous = context.Save(tokens, width);
         a.PreviousRstd = context.SaveForBackward(tokens);
-        a.Joined = context.Save(tokens, 2 * width);
-        device.Embedding.Forward(ids, embedding, a.Embedded);
-        device.Embedding.Forward(rows, previous, a.Previous);
-        embeddingNorm.Forward(context, a.Embedded, a.Joined.ColumnRange(0, width), a.EmbeddedRstd);
-        hiddenNorm.Forward(context, a.Previous, a.Joined.ColumnRange(width, width), a.PreviousRstd);
-
-        Tensor input = context.Save(tokens, width);
-        join.Forward(context, a.Joined, input);
-        a.Output = context.Save(tokens, width);
-        Block.Forward(context, input, a.Block, a.Output);
         a.OutputRstd = context.SaveForBackward(tokens);
-        a.OutputNormed = context.Save(tokens, width);
-        outputNorm.Forward(context, a.Output, a.OutputNormed, a.OutputRstd);
+        a.Hidden = context.Result(tokens, width, plain);
+        a.OutputNormed = context.KeepsResults ? context.Save(tokens, width) : context.Temporary(tokens, width);
+
+        Arena.Mark mark = context.Scratch.Position;
+        Tensor embedded = context.Result(tokens, width, plain), gathered = context.Result(tokens, width, plain);
+        context.Device.Embedding.Forward(ids, embedding, embedded);
+        context.Round(embedded);
+        context.Device.Embedding.Forward(rows, previous, gathered);
+        a.Embedded = context.Keep(embedded, plain, default);
+        a.Previous = context.Keep(gathered, plain, default);
+        Tensor joined = context.Result(tokens, 2 * width, context.Recipe.RecomputeNorms ? null : plain);
+        Join(context, embedded, gathered, a, joined);
+        a.Joined = context.Recipe.RecomputeNorms ? default : context.Keep(joined, plain, default);
+        Tensor input = context.Result(tokens, width, plain);
+        join.Forward(context, joined, input);
+        Block.Forward(context, input, a.Block, a.Hidden);
+        context.Scratch.Release(mark);
+        a.Output = context.Keep(a.Hidden, plain, default);
+        outputNorm.Forward(context, a.Hidden, a.OutputNormed, a.OutputRstd);
     }
 
     /// <summary>The whole backward pass of the module.</summary>
@@ -100,23 +106,38 @@ public sealed class MtpModule
         long tokens = ids.Elements, width = dnormed.Columns;
         Arena.Mark mark = context.Scratch.Position;
         Tensor dblock = doutput.IsEmpty ? context.Temporary(tokens, width) : doutput;
-        Tensor dmiddle = context.Temporary(tokens, width), dinput = context.Temporary(tokens, width);
-        outputNorm.BackwardInput(context, dnormed, a.Output, a.OutputRstd, dblock, accumulate: !doutput.IsEmpty);
-        outputNorm.BackwardWeight(context, dnormed, a.Output, a.OutputRstd);
+        Tensor dmiddle = context.Temporary(tokens, width), dinput = context.Temporary(tokens, width), output = context.Recall(a.Output);
+        outputNorm.BackwardInput(context, dnormed, output, a.OutputRstd, dblock, accumulate: !doutput.IsEmpty);
+        outputNorm.BackwardWeight(context, dnormed, output, a.OutputRstd);
+        Arena.Mark ofBlock = context.Scratch.Position;
         Block.BackwardInput(context, dblock, a.Block, balanceScale, dmiddle, dinput);
         Block.BackwardWeights(context, a.Block);
+        context.Scratch.Release(ofBlock);
 
-        Tensor djoined = context.Temporary(tokens, 2 * width);
+        Tensor djoined = context.Temporary(tokens, 2 * width), embedded = context.Recall(a.Embedded), previous = context.Recall(a.Previous);
         join.BackwardInput(context, dinput, djoined);
+        if (a.Joined.IsEmpty)
+        {
+            a.Joined = context.Temporary(tokens, 2 * width);
+            Join(context, embedded, previous, a, a.Joined.Elements);
+        }
+
         join.BackwardWeight(context, dinput, a.Joined);
         Tensor dembedded = context.Temporary(tokens, width), dgathered = context.Temporary(tokens, width);
         Tensor dfirst = djoined.ColumnRange(0, width), dsecond = djoined.ColumnRange(width, width);
-        embeddingNorm.BackwardInput(context, dfirst, a.Embedded, a.EmbeddedRstd, dembedded);
-        embeddingNorm.BackwardWeight(context, dfirst, a.Embedded, a.EmbeddedRstd);
-        hiddenNorm.BackwardInput(context, dsecond, a.Previous, a.PreviousRstd, dgathered);
-        hiddenNorm.BackwardWeight(context, dsecond, a.Previous, a.PreviousRstd);
+        embeddingNorm.BackwardInput(context, dfirst, embedded, a.EmbeddedRstd, dembedded);
+        embeddingNorm.BackwardWeight(context, dfirst, embedded, a.EmbeddedRstd);
+        hiddenNorm.BackwardInput(context, dsecond, previous, a.PreviousRstd, dgathered);
+        hiddenNorm.BackwardWeight(context, dsecond, previous, a.PreviousRstd);
         context.Device.Embedding.WeightGradient(ids, dembedded, embedding.Gradient);
         context.Device.Embedding.WeightGradient(rows, dgathered, dprevious);
         context.Scratch.Release(mark);
+    }
+
+    private void Join(LayerContext context, Tensor embedded, Tensor previous, MtpActivations a, Tensor joined)
+    {
+        long width = embedded.Columns;
+        embeddingNorm.Forward(context, embedded, joined.ColumnRange(0, width), a.EmbeddedRstd);
+        hiddenNorm.Forward(context, previous, joined.ColumnRange(width, width), a.PreviousRstd);
     }
 }

@@ -8,7 +8,7 @@ namespace Fathom.Model;
 public sealed class OutputHead(Parameter weight)
 {
     private const long RowsAtATime = 512;
-    private readonly LinearLayer linear = new(weight);
+    private readonly LinearLayer linear = new(weight, rounds: false);
 
     /// <summary>The weight, [V, D].</summary>
     public Parameter Weight => weight;

@@ -8,13 +8,19 @@ public sealed class RmsNormLayer(Parameter weight, float epsilon)
     /// <summary>The weight, [D].</summary>
     public Parameter Weight => weight;
 
-    /// <summary>y = x / sqrt(mean(x²) + ε) · weight; rstd [M] is kept for the backward pass (empty in inference).</summary>
-    public void Forward(LayerContext context, Tensor x, Tensor y, Tensor rstd) =>
+    /// <summary>y = x / sqrt(mean(x²) + ε) · weight, rounded; rstd [M] is kept for the backward pass (empty in inference).</summary>
+    public void Forward(LayerContext context, Tensor x, Tensor y, Tensor rstd)
+    {
         context.Device.Norm.RmsNorm(x, weight.Value, epsilon, y, rstd);
+        context.Round(y);
+    }
 
-    /// <summary>dx = gradient of the input, or dx += it.</summary>
-    public void BackwardInput(LayerContext context, Tensor dy, Tensor x, Tensor rstd, Tensor dx, bool accumulate = false) =>
+    /// <summary>dx = gradient of the input, or dx += it, rounded.</summary>
+    public void BackwardInput(LayerContext context, Tensor dy, Tensor x, Tensor rstd, Tensor dx, bool accumulate = false)
+    {
         context.Device.Norm.RmsNormInputGradient(dy, x, weight.Value, rstd, dx, accumulate);
+        context.Round(dx);
+    }
 
     /// <summary>Adds to the weight's gradient.</summary>
     public void BackwardWeight(LayerContext context, Tensor dy, Tensor x, Tensor rstd) =>

@@ -1,5 +1,5 @@
 // The dense feed-forward layer, and the shared experts (n_shared_experts of them side by side are one of that many times the
-// width): down(silu(gate(x)) · up(x)).
+// width): down(silu(gate(x)) · up(x)). SwiGLU's inputs are kept; its output may be computed again ([P] §3.3.3).
 using Fathom.Compute;
 
 namespace Fathom.Model;
@@ -7,13 +7,13 @@ namespace Fathom.Model;
 /// <summary>What a dense feed-forward layer keeps of one micro-batch.</summary>
 public sealed class SwiGluActivations
 {
-    internal Tensor Input;      // [M, D]
-    internal Tensor Gate;       // [M, I]
-    internal Tensor Up;         // [M, I]
-    internal Tensor Hidden;     // [M, I]
-    internal Tensor DOutput;    // [M, D]
-    internal Tensor DGate;      // [M, I]
-    internal Tensor DUp;        // [M, I]
+    internal ScaledTensor Input;    // [M, D]; where it was not kept, the block computes it again before the backward pass
+    internal ScaledTensor Gate;     // [M, I]
+    internal ScaledTensor Up;       // [M, I]
+    internal ScaledTensor Hidden;   // [M, I], for the weight gradient
+    internal Tensor DOutput;        // [M, D]
+    internal Tensor DGate;          // [M, I]
+    internal Tensor DUp;            // [M, I]
 }
 
 /// <summary>A SwiGLU feed-forward layer of inner width I.</summary>
@@ -26,47 +26,77 @@ public sealed class SwiGluMlp
     /// <summary>Builds the layer from {prefix}.gate_proj, up_proj and down_proj.</summary>
     public SwiGluMlp(IParameterSource source, string prefix, long hidden, long inner)
     {
-        gate = new LinearLayer(source.Get($"{prefix}.gate_proj.weight", new Shape(inner, hidden), ParameterRole.Matrix));
-        up = new LinearLayer(source.Get($"{prefix}.up_proj.weight", new Shape(inner, hidden), ParameterRole.Matrix));
-        down = new LinearLayer(source.Get($"{prefix}.down_proj.weight", new Shape(hidden, inner), ParameterRole.Matrix));
+        gate = new LinearLayer(source.Get($"{prefix}.gate_proj.weight", new Shape(inner, hidden), ParameterRole.Linear));
+        up = new LinearLayer(source.Get($"{prefix}.up_proj.weight", new Shape(inner, hidden), ParameterRole.Linear));
+        down = new LinearLayer(source.Get($"{prefix}.down_proj.weight", new Shape(hidden, inner), ParameterRole.Linear));
     }
+
+    /// <summary>The format in which the layer takes its input.</summary>
+    public OperandFormat InputFormat(Recipe recipe) => gate.InputFormat(recipe);
 
     /// <summary>Adds the layer's result to output.</summary>
     /// <param name="context">The micro-batch.</param>
-    /// <param name="x">[M, D], kept by the caller until the backward pass.</param>
-    /// <param name="activations">What is kept.</param>
+    /// <param name="x">[M, D].</param>
+    /// <param name="a">What is kept.</param>
     /// <param name="output">[M, D], added to.</param>
-    public void Forward(LayerContext context, Tensor x, SwiGluActivations activations, Tensor output)
+    public void Forward(LayerContext context, in LinearInput x, SwiGluActivations a, Tensor output)
     {
-        long rows = x.Rows;
-        activations.Input = x;
-        activations.Gate = context.Save(rows, gate.Outputs);
-        activations.Up = context.Save(rows, gate.Outputs);
-        activations.Hidden = context.Save(rows, gate.Outputs);
-        gate.Forward(context, x, activations.Gate);
-        up.Forward(context, x, activations.Up);
-        context.Device.Activation.SwiGlu(activations.Gate, activations.Up, default, activations.Hidden);
-        down.Forward(context, activations.Hidden, output, accumulate: true);
+        Recipe recipe = context.Recipe;
+        long rows = output.Rows, inner = gate.Outputs;
+        Tensor gated = context.Result(rows, inner, recipe.SavedSwiGluInput), upped = context.Result(rows, inner, recipe.SavedSwiGluInput);
+        gate.Forward(context, x.Operand, gated);
+        up.Forward(context, x.Operand, upped);
+        a.Input = x.Kept;
+        a.Gate = context.Keep(gated, recipe.SavedSwiGluInput, new("result", gate.Weight.Name));
+        a.Up = context.Keep(upped, recipe.SavedSwiGluInput, new("result", up.Weight.Name));
+        Tensor hidden = context.Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
+        Multiply(context, gated, upped, hidden);
+        OperandFormat format = down.InputFormat(recipe);
+        OperandName name = new("input", down.Weight.Name);
+        if (recipe.RecomputeSwiGlu)
+        {
+            a.Hidden = default;
+            down.Forward(context, context.Operand(hidden, format, name), output, accumulate: true);
+        }
+        else
+        {
+            LinearInput input = context.Input(hidden, format, format.IsPlain ? context.Keep(hidden, recipe.Plain, name) : default, name);
+            a.Hidden = input.Kept;
+            down.Forward(context, input.Operand, output, accumulate: true);
+        }
     }
 
     /// <summary>dx = gradient of the input, or dx += it.</summary>
-    public void BackwardInput(LayerContext context, Tensor dy, SwiGluActivations activations, Tensor dx, bool accumulate)
+    public void BackwardInput(LayerContext context, Tensor dy, SwiGluActivations a, Tensor dx, bool accumulate)
     {
-        activations.DOutput = dy;
-        activations.DGate = context.Temporary(dy.Rows, gate.Outputs);
-        activations.DUp = context.Temporary(dy.Rows, gate.Outputs);
-        down.BackwardInput(context, dy, activations.DGate);
-        context.Device.Activation.SwiGluGradient(
-            activations.DGate, activations.Gate, activations.Up, default, activations.DGate, activations.DUp, default);
-        gate.BackwardInput(context, activations.DGate, dx, accumulate);
-        up.BackwardInput(context, activations.DUp, dx, accumulate: true);
+        a.DOutput = dy;
+        a.DGate = context.Temporary(dy.Rows, gate.Outputs);
+        a.DUp = context.Temporary(dy.Rows, gate.Outputs);
+        bool recompute = a.Hidden.IsEmpty;
+        if (recompute) a.Hidden = context.Temporary(dy.Rows, gate.Outputs);
+        down.BackwardInput(context, dy, a.DGate);
+        Arena.Mark mark = context.Scratch.Position;
+        Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
+        if (recompute) Multiply(context, gated, upped, a.Hidden.Elements);
+        context.Device.Activation.SwiGluGradient(a.DGate, gated, upped, default, a.DGate, a.DUp, default);
+        context.Scratch.Release(mark);
+        context.Round(a.DGate);
+        context.Round(a.DUp);
+        gate.BackwardInput(context, a.DGate, dx, accumulate);
+        up.BackwardInput(context, a.DUp, dx, accumulate: true);
     }
 
     /// <summary>Adds to the gradients of the three weights.</summary>
-    public void BackwardWeights(LayerContext context, SwiGluActivations activations)
+    public void BackwardWeights(LayerContext context, SwiGluActivations a)
     {
-        down.BackwardWeight(context, activations.DOutput, activations.Hidden);
-        gate.BackwardWeight(context, activations.DGate, activations.Input);
-        up.BackwardWeight(context, activations.DUp, activations.Input);
+        down.BackwardWeight(context, a.DOutput, a.Hidden);
+        gate.BackwardWeight(context, a.DGate, a.Input);
+        up.BackwardWeight(context, a.DUp, a.Input);
+    }
+
+    private static void Multiply(LayerContext context, Tensor gated, Tensor upped, Tensor hidden)
+    {
+        context.Device.Activation.SwiGlu(gated, upped, default, hidden);
+        context.Round(hidden);
     }
 }

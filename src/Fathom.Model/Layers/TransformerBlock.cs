@@ -8,12 +8,12 @@ public sealed class BlockActivations
 {
     internal readonly LatentAttentionActivations Attention = new();
     internal readonly SwiGluActivations Dense = new();
-    internal Tensor Input;              // [M, D]
+    internal ScaledTensor Input;        // [M, D]
     internal Tensor InputRstd;          // [M]
-    internal Tensor InputNormed;        // [M, D]
-    internal Tensor Middle;             // [M, D], after attention
+    internal ScaledTensor Middle;       // [M, D], after attention
     internal Tensor MiddleRstd;         // [M]
-    internal Tensor MiddleNormed;       // [M, D]
+    internal Tensor RecalledInput;      // [M, D], between the two halves of the backward pass
+    internal Tensor RecalledMiddle;     // [M, D], between the two halves of the backward pass
     internal Tensor DInputNormed;       // [M, D]
     internal Tensor DMiddleNormed;      // [M, D]
 
@@ -50,74 +50,121 @@ public sealed class TransformerBlock
 
     /// <summary>The training pass.</summary>
     /// <param name="context">The micro-batch.</param>
-    /// <param name="x">[M, D], kept by the caller until the backward pass.</param>
-    /// <param name="activations">What is kept.</param>
+    /// <param name="x">[M, D].</param>
+    /// <param name="a">What is kept.</param>
     /// <param name="output">[M, D].</param>
-    public void Forward(LayerContext context, Tensor x, BlockActivations activations, Tensor output)
+    public void Forward(LayerContext context, Tensor x, BlockActivations a, Tensor output)
     {
-        BeforeAttention(context, x, activations);
-        attention.Forward(context, activations.InputNormed, activations.Attention, activations.Middle);
-        AfterAttention(context, activations, output);
+        Arena.Mark mark = context.Scratch.Position;
+        Tensor middle = context.Result(x.Rows, x.Columns, context.Recipe.Plain);
+        LinearInput input = BeforeAttention(context, x, a, middle);
+        attention.Forward(context, input, a.Attention, middle);
+        AfterAttention(context, middle, a, output);
+        context.Scratch.Release(mark);
     }
 
     /// <summary>The inference pass over the cache.</summary>
     public void Infer(LayerContext context, Tensor x, InferencePass pass, Tensor cache, Tensor output)
     {
-        BlockActivations activations = pass.Block;
-        BeforeAttention(context, x, activations);
-        attention.Infer(context, activations.InputNormed, pass, cache, activations.Middle);
-        AfterAttention(context, activations, output);
+        Arena.Mark mark = context.Scratch.Position;
+        Tensor middle = context.Save(x.Rows, x.Columns);
+        LinearInput input = BeforeAttention(context, x, pass.Block, middle);
+        attention.Infer(context, input, pass, cache, middle);
+        AfterAttention(context, middle, pass.Block, output);
+        context.Scratch.Release(mark);
     }
 
     /// <summary>dx = gradient of the input, given that of the output.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="dy">[M, D].</param>
-    /// <param name="activations">Of the forward pass.</param>
+    /// <param name="a">Of the forward pass.</param>
     /// <param name="balanceScale">Derivative of the total loss by one sequence's balance loss in this layer.</param>
     /// <param name="dmiddle">[M, D], scratch that must live until <see cref="BackwardWeights"/>.</param>
     /// <param name="dx">[M, D].</param>
-    public void BackwardInput(LayerContext context, Tensor dy, BlockActivations activations, float balanceScale, Tensor dmiddle, Tensor dx)
+    public void BackwardInput(LayerContext context, Tensor dy, BlockActivations a, float balanceScale, Tensor dmiddle, Tensor dx)
     {
         Device device = context.Device;
-        activations.DMiddleNormed = context.Temporary(dy.Rows, dy.Columns);
-        activations.DInputNormed = context.Temporary(dy.Rows, dy.Columns);
-        if (Experts is not null) Experts.BackwardInput(context, dy, activations.Experts, balanceScale, activations.DMiddleNormed);
-        else dense!.BackwardInput(context, dy, activations.Dense, activations.DMiddleNormed, accumulate: false);
+        a.DMiddleNormed = context.Temporary(dy.Rows, dy.Columns);
+        a.DInputNormed = context.Temporary(dy.Rows, dy.Columns);
+        Tensor middle = a.RecalledMiddle = context.Recall(a.Middle), input = a.RecalledInput = context.Recall(a.Input);
+        RecallMiddleNormed(context, a, middle);
+        if (Experts is not null) Experts.BackwardInput(context, dy, a.Experts, balanceScale, a.DMiddleNormed);
+        else dense!.BackwardInput(context, dy, a.Dense, a.DMiddleNormed, accumulate: false);
         device.Reduction.Copy(dy, dmiddle);
-        middleNorm.BackwardInput(context, activations.DMiddleNormed, activations.Middle, activations.MiddleRstd, dmiddle, accumulate: true);
+        middleNorm.BackwardInput(context, a.DMiddleNormed, middle, a.MiddleRstd, dmiddle, accumulate: true);
 
-        attention.BackwardInput(context, dmiddle, activations.Attention, activations.DInputNormed);
+        if (a.Attention.Input.IsEmpty) a.Attention.Input = Normed(context, inputNorm, input, a.InputRstd);
+        attention.BackwardInput(context, dmiddle, a.Attention, a.DInputNormed);
         device.Reduction.Copy(dmiddle, dx);
-        inputNorm.BackwardInput(context, activations.DInputNormed, activations.Input, activations.InputRstd, dx, accumulate: true);
+        inputNorm.BackwardInput(context, a.DInputNormed, input, a.InputRstd, dx, accumulate: true);
     }
 
     /// <summary>Adds to the gradients of all weights of the block.</summary>
-    public void BackwardWeights(LayerContext context, BlockActivations activations)
+    public void BackwardWeights(LayerContext context, BlockActivations a)
     {
-        if (Experts is not null) Experts.BackwardWeights(context, activations.Experts);
-        else dense!.BackwardWeights(context, activations.Dense);
-        middleNorm.BackwardWeight(context, activations.DMiddleNormed, activations.Middle, activations.MiddleRstd);
-        attention.BackwardWeights(context, activations.Attention);
-        inputNorm.BackwardWeight(context, activations.DInputNormed, activations.Input, activations.InputRstd);
+        if (Experts is not null) Experts.BackwardWeights(context, a.Experts);
+        else dense!.BackwardWeights(context, a.Dense);
+        middleNorm.BackwardWeight(context, a.DMiddleNormed, a.RecalledMiddle, a.MiddleRstd);
+        attention.BackwardWeights(context, a.Attention);
+        inputNorm.BackwardWeight(context, a.DInputNormed, a.RecalledInput, a.InputRstd);
     }
 
-    private void BeforeAttention(LayerContext context, Tensor x, BlockActivations a)
+    private static Tensor Normed(LayerContext context, RmsNormLayer norm, Tensor x, Tensor rstd)
     {
-        a.Input = x;
+        Tensor y = context.Temporary(x.Rows, x.Columns);
+        norm.Forward(context, x, y, rstd);
+        return y;
+    }
+
+    /// <summary>The attention's input, and the sum that attention is added to.</summary>
+    private LinearInput BeforeAttention(LayerContext context, Tensor x, BlockActivations a, Tensor middle)
+    {
+        a.Input = context.Keep(x, context.Recipe.Plain, default);
         a.InputRstd = context.SaveForBackward(x.Rows);
-        a.InputNormed = context.Save(x.Rows, x.Columns);
-        inputNorm.Forward(context, x, a.InputNormed, a.InputRstd);
-        a.Middle = context.Save(x.Rows, x.Columns);
-        context.Device.Reduction.Copy(x, a.Middle);
+        context.Device.Reduction.Copy(x, middle);
+        OperandFormat format = attention.InputFormat(context.Recipe);
+        return Norm(context, inputNorm, x, a.InputRstd, format, keepsPlain: format.IsPlain).Input;
     }
 
-    private void AfterAttention(LayerContext context, BlockActivations a, Tensor output)
+    private void AfterAttention(LayerContext context, Tensor middle, BlockActivations a, Tensor output)
     {
-        a.MiddleRstd = context.SaveForBackward(a.Middle.Rows);
-        a.MiddleNormed = context.Save(a.Middle.Rows, a.Middle.Columns);
-        middleNorm.Forward(context, a.Middle, a.MiddleNormed, a.MiddleRstd);
-        context.Device.Reduction.Copy(a.Middle, output);
-        if (Experts is not null) Experts.Forward(context, a.MiddleNormed, a.Experts, output);
-        else dense!.Forward(context, a.MiddleNormed, a.Dense, output);
+        a.Middle = context.Keep(middle, context.Recipe.Plain, default);
+        a.MiddleRstd = context.SaveForBackward(middle.Rows);
+        OperandFormat format = Experts is null ? dense!.InputFormat(context.Recipe) : Experts.InputFormat(context.Recipe);
+        NormedInput input = Norm(context, middleNorm, middle, a.MiddleRstd, format, keepsPlain: format.IsPlain || Experts is not null);
+        context.Device.Reduction.Copy(middle, output);
+        if (Experts is null) dense!.Forward(context, input.Input, a.Dense, output);
+        else Experts.Forward(context, input.Plain, input.Input, input.Kept, a.Experts, output);
     }
+
+    /// <summary>A normalised input: plain for this call, as an operand, and as it is kept.</summary>
+    private static NormedInput Norm(LayerContext context, RmsNormLayer norm, Tensor x, Tensor rstd, OperandFormat format, bool keepsPlain)
+    {
+        Recipe recipe = context.Recipe;
+        bool keep = keepsPlain && !recipe.RecomputeNorms;
+        Tensor normed = context.Result(x.Rows, x.Columns, keep ? recipe.Plain : null);
+        norm.Forward(context, x, normed, rstd);
+        ScaledTensor plain = keep ? context.Keep(normed, recipe.Plain, default) : default;
+        return new NormedInput(normed, plain, context.Input(normed, format, plain, new("output", norm.Weight.Name)));
+    }
+
+    /// <summary>The second norm's output, where a part of the feed-forward layer needs it and it was not kept.</summary>
+    private void RecallMiddleNormed(LayerContext context, BlockActivations a, Tensor middle)
+    {
+        bool missing = Experts is null ? a.Dense.Input.IsEmpty : a.Experts.Input.IsEmpty;
+        if (!missing) return;
+        Tensor normed = Normed(context, middleNorm, middle, a.MiddleRstd);
+        if (Experts is null) a.Dense.Input = normed;
+        else
+        {
+            a.Experts.Input = normed;
+            if (a.Experts.Shared.Input.IsEmpty) a.Experts.Shared.Input = normed;
+        }
+    }
+
+    /// <summary>What a norm in front of linear layers gives.</summary>
+    /// <param name="Plain">[M, D], for the call.</param>
+    /// <param name="Kept">The same without scales as it is kept; empty where it is computed again.</param>
+    /// <param name="Input">The same for the linear layers.</param>
+    private readonly record struct NormedInput(Tensor Plain, ScaledTensor Kept, LinearInput Input);
 }

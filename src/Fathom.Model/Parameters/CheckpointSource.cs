@@ -22,14 +22,14 @@ public sealed class CheckpointSource(Device device, Checkpoint checkpoint, Model
     }
 
     /// <inheritdoc/>
-    public Parameter Get(string name, Shape shape, ParameterRole role) => new(name, View(name, shape), role);
+    public Parameter Get(string name, Shape shape, ParameterRole role) => new(name, (ScaledTensor)View(name, shape), role);
 
     /// <inheritdoc/>
     public Parameter GetExperts(string pattern, int experts, Shape shape)
     {
-        var views = new Tensor[experts];
+        var views = new ScaledTensor[experts];
         for (int e = 0; e < experts; e++) views[e] = View(Parameter.ExpertName(pattern, e), shape);
-        return new Parameter(pattern, default, ParameterRole.Matrix, new ExpertWeights(views));
+        return new Parameter(pattern, new ExpertWeights(views));
     }
 
     /// <inheritdoc/>

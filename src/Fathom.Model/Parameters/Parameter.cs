@@ -1,4 +1,5 @@
-// One named weight. In training it has F32 memory and a gradient beside it; in inference it is a view of a mapped checkpoint.
+// One named weight. In training it has F32 memory, a gradient and, where the recipe multiplies in another format, a copy in that
+// format that is made anew once a step; in inference it is a view of a mapped checkpoint.
 using Fathom.Compute;
 
 namespace Fathom.Model;
@@ -6,30 +7,52 @@ namespace Fathom.Model;
 /// <summary>A weight of the model under its published name.</summary>
 public sealed class Parameter
 {
-    internal Parameter(string name, Tensor value, ParameterRole role, ExpertWeights? experts = null)
+    /// <summary>A parameter in training: F32 memory.</summary>
+    internal Parameter(string name, Tensor value, ParameterRole role)
     {
-        Name = name;
-        Value = value;
-        Role = role;
-        Experts = experts;
+        (Name, Value, Role) = (name, value, role);
+        if (value.Shape.Rank == 3) SetOperand(value);
+        else Operand = value;
     }
+
+    /// <summary>A parameter in inference: a matrix as the checkpoint has it.</summary>
+    internal Parameter(string name, ScaledTensor operand, ParameterRole role)
+    {
+        (Name, Role, Operand) = (name, role, operand);
+        if (operand.Layout == ScaleLayout.None) Value = operand.Elements;
+    }
+
+    /// <summary>A parameter in inference: the matrices of a layer's experts as the checkpoint has them.</summary>
+    internal Parameter(string name, ExpertWeights experts) => (Name, Role, Experts) = (name, ParameterRole.Linear, experts);
 
     /// <summary>
     /// The name in a checkpoint; for the stacked matrices of a layer's experts a pattern with {0} for the expert's number.
     /// </summary>
     public string Name { get; }
 
-    /// <summary>The weights; [E, N, K] for stacked experts. Empty where experts lie apart (a mapped checkpoint).</summary>
+    /// <summary>
+    /// The weights, F32 in training; [E, N, K] for stacked experts. Empty where a mapped checkpoint has them with scales or experts apart.
+    /// </summary>
     public Tensor Value { get; }
 
-    /// <summary>The experts' matrices, for an expert parameter.</summary>
-    public ExpertWeights? Experts { get; }
+    /// <summary>The weights as products take them: <see cref="Value"/> itself, or a narrower copy of it. Empty for experts.</summary>
+    public ScaledTensor Operand { get; private set; }
+
+    /// <summary>The experts' matrices as products take them, for an expert parameter.</summary>
+    public ExpertWeights? Experts { get; private set; }
 
     /// <summary>What the parameter is to the optimizer.</summary>
     public ParameterRole Role { get; }
 
     /// <summary>Accumulated F32 gradient of the same shape; empty until <see cref="ParameterSet.AllocateGradients"/>.</summary>
     public Tensor Gradient { get; internal set; }
+
+    /// <summary>Sets what products take, [N, K] or [E, N, K].</summary>
+    internal void SetOperand(in ScaledTensor operand)
+    {
+        if (operand.Shape.Rank == 3) Experts = new ExpertWeights(operand);
+        Operand = operand;
+    }
 
     /// <summary>The checkpoint's tensors that make up this parameter, with their memory.</summary>
     public IEnumerable<(string Name, Tensor Value)> CheckpointTensors() => Split(Value);
@@ -46,7 +69,7 @@ public sealed class Parameter
         for (int e = 0; e < Experts.Count; e++)
         {
             string name = ExpertName(Name, e);
-            yield return (name, like.IsEmpty ? Experts[e] : like.At(e));
+            yield return (name, like.IsEmpty ? Experts[e].Elements : like.At(e));
         }
     }
 
@@ -55,14 +78,23 @@ public sealed class Parameter
         pattern.Replace("{0}", expert.ToString(System.Globalization.CultureInfo.InvariantCulture), StringComparison.Ordinal);
 
     /// <inheritdoc/>
-    public override string ToString() => $"{Name} {(Value.IsEmpty ? Experts![0] : Value)}";
+    public override string ToString() => $"{Name} {(Experts is null ? Operand : Experts[0])}";
 }
 
 /// <summary>What a parameter is to initialisation and optimizer.</summary>
 public enum ParameterRole
 {
-    /// <summary>A matrix: normal initial values, weight decay.</summary>
+    /// <summary>The matrix of a linear layer that the recipe quantises: normal initial values, weight decay.</summary>
+    Linear,
+
+    /// <summary>A matrix that is never quantised: the head, the joining projection of MTP.</summary>
     Matrix,
+
+    /// <summary>The embedding table: its rows are looked up, not multiplied.</summary>
+    Embedding,
+
+    /// <summary>The router's matrix: F32 throughout.</summary>
+    Router,
 
     /// <summary>A norm's weight: starts at one, no decay.</summary>
     NormWeight,

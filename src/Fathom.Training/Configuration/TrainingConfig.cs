@@ -4,6 +4,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
+using Fathom.Model;
 using Fathom.Numerics;
 
 namespace Fathom.Training;
@@ -76,6 +77,33 @@ public sealed record OptimizerConfig
 
     /// <summary>Largest gradient norm; zero for no clipping.</summary>
     public float ClipNorm { get; init; } = 1;
+
+    /// <summary>Type of both moments, F32 or BF16 ([P] §3.3.2); null for the recipe's.</summary>
+    public DType? Moments { get; init; }
+
+    /// <summary>Checks that moments of a type can follow their decay.</summary>
+    /// <exception cref="FathomException">Another type, or a decay that rounding to BF16 undoes.</exception>
+    internal void RequireMoments(DType moments)
+    {
+        if (moments is not (DType.F32 or DType.BF16)) throw new FathomException("training configuration: optimizer.moments must be f32 or bf16");
+        if (moments == DType.F32) return;
+
+        // A moment that shrinks by less than half a BF16 step, 2^-8 of it, is rounded back to what it was.
+        const float Largest = 1 - 1 / 256f;
+        string? field = Beta1 > Largest ? "optimizer.beta1" : Beta2 > Largest ? "optimizer.beta2" : null;
+        if (field is not null)
+            throw new FathomException($"training configuration: {field} must be at most 0.996 with moments in bf16, whose rounding would undo a slower decay; lower it or set optimizer.moments to f32");
+    }
+}
+
+/// <summary>The exponential moving average of the weights ([P] §3.2.3).</summary>
+public sealed record EmaConfig
+{
+    /// <summary>What an update leaves of the older weights' share.</summary>
+    public double Decay { get; init; } = 0.999;
+
+    /// <summary>Steps between updates.</summary>
+    public long Every { get; init; } = 1;
 }
 
 /// <summary>A training run.</summary>
@@ -107,6 +135,10 @@ public sealed partial record TrainingConfig
     /// <summary>The data.</summary>
     public required DataConfig Data { get; init; }
 
+    /// <summary>The precision recipe: a name, or an object with "base" and the fields that differ from the recipe of that name.</summary>
+    [JsonConverter(typeof(RecipeConverter))]
+    public Recipe Recipe { get; init; } = Recipe.Fp32;
+
     /// <summary>Tokens of a sequence, T.</summary>
     public int SequenceLength { get; init; } = 512;
 
@@ -127,6 +159,13 @@ public sealed partial record TrainingConfig
 
     /// <summary>The optimizer.</summary>
     public OptimizerConfig Optimizer { get; init; } = new();
+
+    /// <summary>Type of the optimizer's moments: the optimizer's own, else the recipe's.</summary>
+    [JsonIgnore]
+    public DType MomentType => Optimizer.Moments ?? Recipe.OptimizerMoments;
+
+    /// <summary>Moving average of the weights, or null for none.</summary>
+    public EmaConfig? Ema { get; init; }
 
     /// <summary>Learning rate.</summary>
     public Schedule LearningRate { get; init; } = Schedule.WarmUpConstantCosine(1e-3, 1e-4, 50, 0.7);
@@ -210,6 +249,9 @@ public sealed partial record TrainingConfig
         Check(Optimizer.Epsilon > 0, "optimizer.epsilon", "must be positive");
         Check(Optimizer.WeightDecay >= 0, "optimizer.weight_decay", "must not be negative");
         Check(Optimizer.ClipNorm >= 0, "optimizer.clip_norm", "must not be negative");
+        Optimizer.RequireMoments(MomentType);
+        Check(Ema is null or { Decay: > 0 and < 1 }, "ema.decay", "must be more than 0 and less than 1");
+        Check(Ema is null or { Every: >= 1 }, "ema.every", "must be at least 1");
         Check(BalanceAlpha >= 0, "balance_alpha", "must not be negative");
         Check(KeepCheckpoints >= 1, "keep_checkpoints", "must be at least 1");
         Check(Data.FimRate is >= 0 and <= 1, "data.fim_rate", "must be between 0 and 1");
@@ -228,6 +270,17 @@ public sealed partial record TrainingConfig
         {
             if (!holds) throw new FathomException($"training configuration: {field} {what}");
         }
+    }
+
+    private sealed class RecipeConverter : JsonConverter<Recipe>
+    {
+        public override Recipe Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+        {
+            using JsonDocument document = JsonDocument.ParseValue(ref reader);
+            return Recipe.Read(document.RootElement);
+        }
+
+        public override void Write(Utf8JsonWriter writer, Recipe value, JsonSerializerOptions options) => value.Write(writer);
     }
 
     [GeneratedRegex("^The JSON property '([^']+)' could not be mapped")]

@@ -14,17 +14,27 @@ public sealed class AdamW
     private readonly Entry[] entries;
 
     /// <summary>Allocates moments of zeros beside the parameters' gradients.</summary>
-    public AdamW(Device device, IReadOnlyList<Parameter> parameters, OptimizerConfig config)
+    /// <param name="device">Where the parameters are.</param>
+    /// <param name="parameters">Those with a gradient are trained.</param>
+    /// <param name="config">The optimizer's numbers.</param>
+    /// <param name="moments">Type of both moments where the configuration leaves it open: the recipe's.</param>
+    /// <exception cref="FathomException">The moments' type is neither F32 nor BF16, or is too coarse for a decay.</exception>
+    public AdamW(Device device, IReadOnlyList<Parameter> parameters, OptimizerConfig config, DType moments = DType.F32)
     {
         (this.device, this.config) = (device, config);
+        MomentType = config.Moments ?? moments;
+        config.RequireMoments(MomentType);
         entries =
         [
             .. parameters.Where(p => !p.Gradient.IsEmpty).Select(p => new Entry(
                 p,
-                device.Allocate(p.Value.Shape, DType.F32, MemoryKind.OptimizerMoments),
-                device.Allocate(p.Value.Shape, DType.F32, MemoryKind.OptimizerMoments))),
+                device.Allocate(p.Value.Shape, MomentType, MemoryKind.OptimizerMoments),
+                device.Allocate(p.Value.Shape, MomentType, MemoryKind.OptimizerMoments))),
         ];
     }
+
+    /// <summary>Type of both moments, F32 or BF16.</summary>
+    public DType MomentType { get; }
 
     /// <summary>Every trained parameter with its first and second moment.</summary>
     public IEnumerable<(Parameter Parameter, Tensor First, Tensor Second)> Moments =>
@@ -47,7 +57,7 @@ public sealed class AdamW
         double scale = config.ClipNorm > 0 ? Math.Min(1, config.ClipNorm / (gradientNorm + 1e-6)) : 1;
         foreach (Entry entry in entries)
         {
-            float decay = entry.Parameter.Role == ParameterRole.Matrix ? config.WeightDecay : 0;
+            float decay = entry.Parameter.Role != ParameterRole.NormWeight ? config.WeightDecay : 0;
             var numbers = new AdamWStep((float)learningRate, config.Beta1, config.Beta2, config.Epsilon, decay, step, (float)scale);
             device.Optimizer.AdamW(entry.Parameter.Value, entry.Parameter.Gradient, entry.First, entry.Second, numbers);
             device.Reduction.Zero(entry.Parameter.Gradient);

@@ -1,11 +1,11 @@
-// Checkpoints of a run: checkpoints/step-00001200 holds the model in Hugging Face layout (F32), the optimizer's moments, and
-// trainer.json with the counters and the hash of every other file. A checkpoint is written under a hidden name, flushed, and renamed
-// as a folder: one that has its name is whole, unless the disk damaged it later, which the hashes tell.
+// Checkpoints of a run: checkpoints/step-00001200 holds the model in Hugging Face layout (F32), the optimizer's moments, the moving
+// average of the weights, and trainer.json with the counters and the hash of every other file. A checkpoint is written under a
+// hidden name, flushed, and renamed as a folder: one that has its name is whole, unless the disk damaged it later, which the hashes
+// tell. A whole one that does not fit the run's configuration is an error, not damage: passing it over would lose training.
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Serialization;
-using Fathom.Compute;
 using Fathom.Model;
 using Fathom.Numerics;
 
@@ -14,7 +14,7 @@ namespace Fathom.Training;
 /// <summary>Saves and finds the checkpoints of a run.</summary>
 public sealed class CheckpointStore(RunDirectory run, int keep)
 {
-    private const string StateFile = "trainer.json";
+    private const string StateFile = "trainer.json", MomentsFile = "optimizer.safetensors";
     private static readonly JsonSerializerOptions Json = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
@@ -51,24 +51,28 @@ public sealed class CheckpointStore(RunDirectory run, int keep)
     }
 
     /// <summary>Restores the newest checkpoint that is whole.</summary>
-    /// <param name="trainer">Receives weights, moments and counters.</param>
+    /// <param name="trainer">Receives weights, moments, average and counters.</param>
     /// <param name="warn">Told about damaged checkpoints that were passed over.</param>
     /// <returns>The checkpoint's folder, or null where there is none at all.</returns>
-    /// <exception cref="FathomException">There are checkpoints, but none is whole.</exception>
+    /// <exception cref="FathomException">There are checkpoints, but none is whole; or the newest whole one is not of this configuration.</exception>
     public string? RestoreNewest(Trainer trainer, Action<string>? warn = null)
     {
         string[] folders = [.. Folders()];
         foreach (string folder in folders)
         {
+            SavedState saved;
             try
             {
-                trainer.State = Restore(trainer, folder);
-                return folder;
+                saved = ReadVerified(folder);
             }
             catch (Exception e) when (e is FathomException or IOException or UnauthorizedAccessException)
             {
                 warn?.Invoke($"{folder} is damaged and is passed over: {e.Message}");
+                continue;
             }
+
+            Restore(trainer, folder, saved);
+            return folder;
         }
 
         if (folders.Length > 0) throw new FathomException($"no checkpoint in {run.CheckpointFolder} is whole; start a new run with init_from");
@@ -85,26 +89,15 @@ public sealed class CheckpointStore(RunDirectory run, int keep)
     private void WriteFiles(Trainer trainer, string folder)
     {
         ModelFolder.Write(folder, trainer.Model.Config with { Dtype = DType.F32 }, trainer.Parameters.All, DType.F32, run.TokenizerFolder);
-        WriteMoments(trainer, Path.Combine(folder, "optimizer.safetensors"));
+        TrainerFiles.WriteMoments(trainer.Optimizer, Path.Combine(folder, MomentsFile));
+        if (trainer.Ema is { } ema) TrainerFiles.WriteEma(ema, trainer.Model.Config, Path.Combine(folder, Checkpoint.EmaFile));
         var saved = new SavedState(
             trainer.State,
             Directory.EnumerateFiles(folder).Order(StringComparer.Ordinal).ToDictionary(f => Path.GetFileName(f), Hash));
         AtomicFile.WriteAllText(Path.Combine(folder, StateFile), JsonSerializer.Serialize(saved, Json) + "\n");
     }
 
-    private static void WriteMoments(Trainer trainer, string path)
-    {
-        var moments = trainer.Optimizer.Moments.SelectMany(m => (IEnumerable<(string Name, Tensor Value)>)
-        [
-            .. m.Parameter.Split(m.First).Select(t => ("first." + t.Name, t.Value)),
-            .. m.Parameter.Split(m.Second).Select(t => ("second." + t.Name, t.Value)),
-        ]).ToList();
-        using var writer = new SafetensorsWriter(path, moments.Select(m => new TensorDeclaration(m.Name, m.Value.DType, ModelFolder.Dimensions(m.Value))));
-        foreach ((string name, Tensor value) in moments) writer.Write(name, value);
-        writer.Finish();
-    }
-
-    private static TrainerState Restore(Trainer trainer, string folder)
+    private static SavedState ReadVerified(string folder)
     {
         SavedState saved;
         try
@@ -122,24 +115,22 @@ public sealed class CheckpointStore(RunDirectory run, int keep)
             if (Hash(Path.Combine(folder, name)) != hash) throw new FathomException($"{name} is not what was saved");
         }
 
-        using Checkpoint checkpoint = Checkpoint.Open(folder);
-        trainer.Parameters.Load(checkpoint, trainer.Model.Config with { QuantizationConfig = null });
-        using SafetensorsFile moments = SafetensorsFile.Open(Path.Combine(folder, "optimizer.safetensors"));
-        foreach ((Parameter parameter, Tensor first, Tensor second) in trainer.Optimizer.Moments)
-        {
-            foreach ((string name, Tensor value) in parameter.Split(first)) Copy(moments, "first." + name, value);
-            foreach ((string name, Tensor value) in parameter.Split(second)) Copy(moments, "second." + name, value);
-        }
-
-        return saved.State;
+        return saved;
     }
 
-    private static void Copy(SafetensorsFile file, string name, Tensor destination)
+    private static void Restore(Trainer trainer, string folder, SavedState saved)
     {
-        Tensor stored = file.Get(name);
-        if (stored.DType != destination.DType || stored.Elements != destination.Elements)
-            throw new FathomException($"{file.Path}: {name} is {stored}, expected {destination}");
-        stored.AsSpan<float>().CopyTo(destination.AsSpan<float>());
+        using Checkpoint checkpoint = Checkpoint.Open(folder);
+        trainer.Parameters.Load(checkpoint, trainer.Model.Config with { QuantizationConfig = null });
+        TrainerFiles.ReadMoments(trainer.Optimizer, Path.Combine(folder, MomentsFile));
+        if (trainer.Ema is { } ema)
+        {
+            // A run that is given an average on its way starts it here.
+            if (saved.Files.ContainsKey(Checkpoint.EmaFile)) TrainerFiles.ReadEma(ema, Path.Combine(folder, Checkpoint.EmaFile));
+            else ema.Restart();
+        }
+
+        trainer.State = saved.State;
     }
 
     private static string Hash(string path)

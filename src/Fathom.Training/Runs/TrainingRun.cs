@@ -181,12 +181,17 @@ public sealed class TrainingRun : IDisposable
     public ValidationReport? Validate() => windows is null ? null : Trainer.Validate(windows);
 
     /// <inheritdoc/>
-    public void Dispose() => text?.Dispose();
+    public void Dispose()
+    {
+        Trainer.Dispose();
+        text?.Dispose();
+    }
 
     private void LoadWeights(string folder)
     {
         using Checkpoint checkpoint = Checkpoint.Open(folder);
         Trainer.Parameters.Load(checkpoint, ModelConfig.Load(folder));
+        Trainer.Ema?.Restart();
     }
 
     private static bool Due(long every, long step) => every > 0 && step % every == 0;

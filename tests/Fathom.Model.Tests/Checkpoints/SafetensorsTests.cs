@@ -17,7 +17,7 @@ public sealed class SafetensorsTests(ITestOutputHelper output)
         var random = new Random(1);
         long[][] shapes = [[], [1], [0], [7], [3, 5], [2, 0, 4], [2, 3, 4], [2, 1, 3, 2], [1, 1, 1, 1, 2]];
         TensorDeclaration[] declarations =
-            [.. Enum.GetValues<DType>().SelectMany(type => shapes.Select((shape, i) => new TensorDeclaration($"{type}.\"{i}\".ü", type, shape)))];
+            [.. Enum.GetValues<DType>().Where(t => t != DType.E5M6Pair).SelectMany(type => shapes.Select((shape, i) => new TensorDeclaration($"{type}.\"{i}\".ü", type, shape)))];
         var data = new Dictionary<string, byte[]>();
         string path = folder.File("all.safetensors");
         using (var writer = new SafetensorsWriter(path, declarations, new Dictionary<string, string> { ["b"] = "x\n", ["a"] = "\"" }))

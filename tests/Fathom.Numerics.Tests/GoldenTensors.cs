@@ -1,4 +1,4 @@
-// The golden casts, read with the few lines a trusted safetensors file needs: the real reader lives in a project above this one.
+// Reference tensors, read with the few lines a trusted safetensors file needs: the real reader lives in a project above this one.
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Text.Json;
@@ -6,11 +6,15 @@ using Fathom.Testing;
 
 namespace Fathom.Numerics.Tests;
 
-internal static class CastFixture
+internal static class GoldenTensors
 {
-    public static T[] Read<T>(string name) where T : unmanaged
+    public static T[] Casts<T>(string name) where T : unmanaged => Read<T>(Golden.Fixture("number-formats", "casts.safetensors"), name);
+
+    public static T[] Products<T>(string name) where T : unmanaged => Read<T>(Golden.Fixture("nano-v3-fp8", "reference.safetensors"), name);
+
+    private static T[] Read<T>(string path, string name) where T : unmanaged
     {
-        byte[] file = File.ReadAllBytes(Golden.Fixture("number-formats", "casts.safetensors"));
+        byte[] file = File.ReadAllBytes(path);
         int header = (int)BinaryPrimitives.ReadInt64LittleEndian(file);
         using JsonDocument json = JsonDocument.Parse(file.AsMemory(8, header));
         JsonElement range = json.RootElement.GetProperty(name).GetProperty("data_offsets");

@@ -1,0 +1,33 @@
+// Between F32 and the narrow formats of a precision recipe ([P] §3.3): per tile with a scale of its own, or plainly to BF16.
+
+namespace Fathom.Compute.Operators;
+
+/// <summary>
+/// Quantisation. Where rows are grouped by expert (128x1 tiles only), rowOffsets [G + 1] I32 says where groups begin, and rows past
+/// the last group are left alone.
+/// </summary>
+public interface IQuantizationOperators
+{
+    /// <summary>
+    /// Elements and scales of a matrix. A tile's scale is max(largest |x|, least) over the format's scale target, rounded up to a
+    /// power of two where scales are F8E8M0; an element is x / scale, to nearest and saturating. A tile with a value that is not
+    /// finite gets a scale that is not a number.
+    /// </summary>
+    /// <param name="x">[M, N], F32; any row stride.</param>
+    /// <param name="quantized">[M, N] in F8E4M3, F8E5M2, HiF8 or E5M6 (not in 128x1 tiles) with scales, or BF16 without.</param>
+    /// <param name="fault">[1], I64, -1 before: set to the place among the scales of the first tile with a value that is not finite. Empty: not asked for.</param>
+    /// <param name="rowOffsets">Groups of rows, or empty for one.</param>
+    /// <param name="leastAmax">What the largest magnitude of a tile is taken for at least: 1e-4 as in the published model, for activations and weights.</param>
+    /// <exception cref="ArgumentException">Shapes or types that do not fit.</exception>
+    void Quantize(Tensor x, in ScaledTensor quantized, Tensor fault = default, Tensor rowOffsets = default, float leastAmax = 1e-4f);
+
+    /// <summary>y = element · scale.</summary>
+    /// <param name="x">[M, N].</param>
+    /// <param name="y">[M, N], F32; any row stride.</param>
+    /// <param name="rowOffsets">Groups of rows, or empty for one.</param>
+    void Dequantize(in ScaledTensor x, Tensor y, Tensor rowOffsets = default);
+
+    /// <summary>Rounds F32 values in place to those of BF16.</summary>
+    /// <param name="x">[M, N], F32; any row stride.</param>
+    void RoundToBFloat16(Tensor x);
+}

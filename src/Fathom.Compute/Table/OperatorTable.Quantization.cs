@@ -1,0 +1,234 @@
+// Rows of the quantisation family: every format and layout at ragged shapes, exact in elements, scales and restored values; and the
+// products of a linear layer over operands that were quantised as the recipe of [P] §3.3 does.
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Table;
+
+public static partial class OperatorTable
+{
+    private static readonly DType[] TileFormats = [DType.F8E4M3, DType.F8E5M2, DType.HiF8, DType.E5M6Pair];
+
+    /// <summary>Rows of <see cref="Operators.IQuantizationOperators"/>.</summary>
+    public static IEnumerable<OperatorCase> Quantizations()
+    {
+        (int M, int N, int Pad)[] shapes = [(1, 2, 0), (3, 128, 2), (5, 130, 0), (130, 258, 2), (257, 64, 0), (40, 1100, 4)];
+        foreach (DType format in TileFormats)
+        {
+            foreach (ScaleLayout layout in (ScaleLayout[])[ScaleLayout.RowTile, ScaleLayout.ColumnTile, ScaleLayout.Block, ScaleLayout.Tensor])
+            {
+                if (format == DType.E5M6Pair && layout == ScaleLayout.ColumnTile) continue;
+                foreach (DType scales in (DType[])[DType.F32, DType.F8E8M0])
+                {
+                    foreach ((int m, int n, int pad) in shapes) yield return Quantize(m, n, pad, format, layout, scales, Spread);
+                    yield return Quantize(140, 260, 0, format, layout, scales, Broken);
+                }
+            }
+        }
+
+        foreach (DType format in (DType[])[DType.F8E4M3, DType.HiF8])
+        {
+            foreach (int[] counts in (int[][])[[3], [0, 0], [128, 0, 129, 1], [5, 127, 128, 0, 300]])
+                yield return QuantizeGroups(counts, counts.Sum() + 2, 70, format);
+        }
+
+        yield return ToBFloat16(37, 129, 3);
+        yield return RoundToBFloat16(37, 129, 3);
+    }
+
+    /// <summary>Rows of <see cref="Operators.ILinearOperators"/> over quantised operands.</summary>
+    public static IEnumerable<OperatorCase> QuantizedLinears()
+    {
+        foreach ((int m, int n, int k) in ((int, int, int)[])[(1, 130, 257), (3, 64, 128), (17, 200, 300), (70, 144, 390), (130, 128, 1030)])
+        {
+            foreach (DType format in (DType[])[DType.F8E4M3, DType.HiF8])
+            {
+                yield return QuantizedForward(m, n, k, format);
+                yield return QuantizedInputGradient(m, n, k, format);
+                yield return QuantizedWeightGradient(m, n, k, format);
+            }
+        }
+
+        foreach (int[] counts in (int[][])[[3], [1, 0, 17, 140, 66]])
+        {
+            yield return QuantizedGroupedForward(counts, 130, 200);
+            yield return QuantizedGroupedWeightGradient(counts, 130, 200);
+        }
+    }
+
+    // Magnitudes from 2^-20 to 2^20, some zeros: every tile has another scale, and every format meets its subnormals.
+    private static void Spread(Tensor tensor, Random random)
+    {
+        for (long r = 0; r < tensor.Rows; r++)
+        {
+            foreach (ref float value in tensor.Row<float>(r))
+                value = random.Next(20) == 0 ? 0 : OperatorCase.Normal(random) * MathF.ScaleB(1, random.Next(-6, 6) + (int)(r % 28) - 14);
+        }
+    }
+
+    private static void Broken(Tensor tensor, Random random)
+    {
+        Spread(tensor, random);
+        for (int i = 0; i < 6; i++)
+        {
+            Span<float> row = tensor.Row<float>(random.Next((int)tensor.Rows));
+            row[random.Next(row.Length)] = (i % 3) switch { 0 => float.NaN, 1 => float.PositiveInfinity, _ => float.NegativeInfinity };
+        }
+    }
+
+    private static OperatorCase Quantize(int m, int n, int pad, DType format, ScaleLayout layout, DType scales, Action<Tensor, Random> fill) => new()
+    {
+        Name = "quantization.quantize",
+        Label = $"{m} x {n}{(pad > 0 ? $" pad={pad}" : "")} {format} {layout} {scales}{(fill == Broken ? " not finite" : "")}",
+        Operands =
+        [
+            new("x", new Shape(m, n), Fill.Custom, PadColumns: pad, Initialize: fill),
+            new("elements", ScaledTensor.ElementShape(new Shape(m, n), format), Fill.Poison, format, Compare: true, PadColumns: pad),
+            new("scales", ScaledTensor.ScaleShape(new Shape(m, n), layout), Fill.Poison, scales, Compare: true),
+            new("y", new Shape(m, n), Fill.Poison, Compare: true, PadColumns: pad),
+            Fault(),
+        ],
+        Run = (device, t) =>
+        {
+            var quantized = new ScaledTensor(t[1], t[2], layout);
+            device.Quantization.Quantize(t[0], quantized, t[4]);
+            device.Quantization.Dequantize(quantized, t[3]);
+        },
+        Bytes = 4.0 * m * n,
+        Tolerance = 0,
+    };
+
+    private static OperatorCase QuantizeGroups(int[] counts, int rows, int n, DType format) => new()
+    {
+        Name = "quantization.quantizeGroups",
+        Label = $"{counts.Length} groups, {rows} x {n} {format}",
+        Operands =
+        [
+            new("x", new Shape(rows, n), Fill.Custom, Initialize: Spread),
+            RowOffsets(counts),
+            new("elements", ScaledTensor.ElementShape(new Shape(rows, n), format), Fill.Poison, format, Compare: true),
+            new("scales", new Shape(ScaledTensor.GroupedTileRows(rows, counts.Length), n), Fill.Positive, Compare: true),
+            new("y", new Shape(rows, n), Fill.Normal, Compare: true),
+            Fault(),
+        ],
+        Run = static (device, t) =>
+        {
+            var quantized = new ScaledTensor(t[2], t[3], ScaleLayout.ColumnTile);
+            device.Quantization.Quantize(t[0], quantized, t[5], t[1], leastAmax: 1e-30f);
+            device.Quantization.Dequantize(quantized, t[4], t[1]);
+        },
+        Bytes = 4.0 * rows * n,
+        Tolerance = 0,
+    };
+
+    private static OperatorCase ToBFloat16(int m, int n, int pad) => new()
+    {
+        Name = "quantization.toBFloat16",
+        Label = $"{m} x {n}",
+        Operands =
+        [
+            new("x", new Shape(m, n), Fill.Custom, PadColumns: pad, Initialize: Spread),
+            new("elements", new Shape(m, n), Fill.Poison, DType.BF16, Compare: true, PadColumns: pad),
+            new("y", new Shape(m, n), Fill.Poison, Compare: true, PadColumns: pad),
+        ],
+        Run = static (device, t) =>
+        {
+            device.Quantization.Quantize(t[0], t[1]);
+            device.Quantization.Dequantize(t[1], t[2]);
+        },
+        Tolerance = 0,
+    };
+
+    private static OperatorCase RoundToBFloat16(int m, int n, int pad) => new()
+    {
+        Name = "quantization.roundToBFloat16",
+        Label = $"{m} x {n}",
+        Operands = [new("x", new Shape(m, n), Fill.Custom, Compare: true, PadColumns: pad, Initialize: Broken)],
+        Run = static (device, t) => device.Quantization.RoundToBFloat16(t[0]),
+        Tolerance = 0,
+    };
+
+    private static OperatorCase QuantizedForward(int m, int n, int k, DType format) => new()
+    {
+        Name = "linear.forwardQuantized",
+        Label = $"M={m} N={n} K={k} {format}",
+        Operands =
+        [
+            new("x", new Shape(m, k), Fill.Normal), new("w", new Shape(n, k), Fill.Weight),
+            new("y", new Shape(m, n), Fill.Poison, Compare: true),
+        ],
+        Run = (device, t) => device.Linear.Forward(
+            Quantized(device, t[0], format, ScaleLayout.RowTile), Quantized(device, t[1], format, ScaleLayout.Block), t[2]),
+        Flops = 2.0 * m * n * k,
+    };
+
+    private static OperatorCase QuantizedInputGradient(int m, int n, int k, DType format) => new()
+    {
+        Name = "linear.inputGradientQuantized",
+        Label = $"M={m} N={n} K={k} {format}",
+        Operands =
+        [
+            new("dy", new Shape(m, n), Fill.Normal), new("w", new Shape(n, k), Fill.Weight),
+            new("dx", new Shape(m, k), Fill.Normal, Compare: true),
+        ],
+        Run = (device, t) => device.Linear.InputGradient(
+            Quantized(device, t[0], format, ScaleLayout.RowTile), Quantized(device, t[1], format, ScaleLayout.Block), t[2], accumulate: true),
+        Flops = 2.0 * m * n * k,
+    };
+
+    private static OperatorCase QuantizedWeightGradient(int m, int n, int k, DType format) => new()
+    {
+        Name = "linear.weightGradientQuantized",
+        Label = $"M={m} N={n} K={k} {format}",
+        Operands =
+        [
+            new("dy", new Shape(m, n), Fill.Normal), new("x", new Shape(m, k), Fill.Normal),
+            new("dw", new Shape(n, k), Fill.Normal, Compare: true),
+        ],
+        Run = (device, t) => device.Linear.WeightGradient(
+            Quantized(device, t[0], format, ScaleLayout.ColumnTile), Quantized(device, t[1], format, ScaleLayout.ColumnTile), t[2]),
+        Flops = 2.0 * m * n * k,
+    };
+
+    private static OperatorCase QuantizedGroupedForward(int[] counts, int n, int k) => new()
+    {
+        Name = "linear.groupedForwardQuantized",
+        Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}",
+        Operands =
+        [
+            new("x", new Shape(counts.Sum(), k), Fill.Normal), RowOffsets(counts), new("w", new Shape(counts.Length, n, k), Fill.Weight),
+            new("y", new Shape(counts.Sum(), n), Fill.Poison, Compare: true),
+        ],
+        Run = static (device, t) =>
+        {
+            var experts = new ExpertWeights([.. Enumerable.Range(0, (int)t[2].Shape[0]).Select(e => Quantized(device, t[2].At(e), DType.F8E4M3, ScaleLayout.Block))]);
+            device.Linear.GroupedForward(Quantized(device, t[0], DType.F8E4M3, ScaleLayout.RowTile), t[1], experts, t[3]);
+        },
+        Flops = 2.0 * counts.Sum() * n * k,
+    };
+
+    private static OperatorCase QuantizedGroupedWeightGradient(int[] counts, int n, int k) => new()
+    {
+        Name = "linear.groupedWeightGradientQuantized",
+        Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}",
+        Operands =
+        [
+            new("dy", new Shape(counts.Sum(), n), Fill.Normal), new("x", new Shape(counts.Sum(), k), Fill.Normal), RowOffsets(counts),
+            new("dw", new Shape(counts.Length, n, k), Fill.Normal, Compare: true),
+        ],
+        Run = static (device, t) => device.Linear.GroupedWeightGradient(
+            Quantized(device, t[0], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), Quantized(device, t[1], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), t[2], t[3]),
+        Flops = 2.0 * counts.Sum() * n * k,
+    };
+
+    private static ScaledTensor Quantized(Device device, Tensor x, DType format, ScaleLayout layout, Tensor rowOffsets = default)
+    {
+        Shape shape = new(x.Rows, x.Columns), scales = ScaledTensor.ScaleShape(shape, layout);
+        if (!rowOffsets.IsEmpty) scales = new Shape(ScaledTensor.GroupedTileRows(x.Rows, (int)rowOffsets.Elements - 1), x.Columns);
+        var quantized = new ScaledTensor(
+            device.Allocate(ScaledTensor.ElementShape(shape, format), format, MemoryKind.Workspace), device.Allocate(scales, DType.F32, MemoryKind.Workspace), layout);
+        device.Quantization.Quantize(x, quantized, rowOffsets: rowOffsets);
+        return quantized;
+    }
+
+    private static Operand Fault() => new("fault", new Shape(1), Fill.Custom, DType.I64, Compare: true, Initialize: static (tensor, _) => tensor.AsSpan<long>()[0] = -1);
+}
