@@ -50,16 +50,13 @@ internal static class Lanes
         nuint i = 0;
         if (Vector512.IsHardwareAccelerated)
         {
-            if (TStorage.StoresFour)
+            for (; i + 64 <= count; i += 64)
             {
-                for (; i + 64 <= count; i += 64)
-                {
-                    Vector512<uint> a = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i), i), saturate);
-                    Vector512<uint> b = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 16), i + 16), saturate);
-                    Vector512<uint> c = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 32), i + 32), saturate);
-                    Vector512<uint> d = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 48), i + 48), saturate);
-                    TStorage.Store(a, b, c, d, ref codes, first + i);
-                }
+                Vector512<uint> a = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i), i), saturate);
+                Vector512<uint> b = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 16), i + 16), saturate);
+                Vector512<uint> c = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 32), i + 32), saturate);
+                Vector512<uint> d = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 48), i + 48), saturate);
+                TStorage.Store(a, b, c, d, ref codes, first + i);
             }
 
             for (; i + 16 <= count; i += 16)
