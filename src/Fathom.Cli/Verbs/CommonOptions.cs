@@ -2,7 +2,6 @@
 using System.CommandLine;
 using System.Text.Json;
 using Fathom.Compute.Cpu;
-using Fathom.Inference;
 using Fathom.Model;
 using Fathom.Numerics;
 
@@ -63,7 +62,11 @@ internal static class CommonOptions
 
     /// <summary>The processor as a device.</summary>
     /// <exception cref="FathomException">The number of threads is negative or absurd.</exception>
-    public static CpuDevice Device(int threads) => threads is >= 0 and <= 1024
-        ? new CpuDevice(threads)
+    public static CpuDevice Device(int threads) => new(CheckThreads(threads));
+
+    /// <summary>A number of threads that is one.</summary>
+    /// <exception cref="FathomException">It is negative or absurd.</exception>
+    public static int CheckThreads(int threads) => threads is >= 0 and <= 1024
+        ? threads
         : throw new FathomException($"--threads is {threads}; give 1 to 1024, or 0 for one a processor");
 }
