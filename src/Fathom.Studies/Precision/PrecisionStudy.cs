@@ -15,7 +15,7 @@ public static class PrecisionStudy
     public const string DefaultPreset = "quickstart";
 
     /// <summary>Steps, unless told otherwise.</summary>
-    public const long DefaultSteps = 1200;
+    public const long DefaultSteps = 600;
 
     /// <summary>Coefficient of the exponential average that curves are compared under ([P] figure 10).</summary>
     public const double PaperSmoothing = 0.9;
