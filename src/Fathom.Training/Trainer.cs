@@ -131,6 +131,9 @@ public sealed class Trainer : IDisposable
     /// <summary>Whether the run has reached its end.</summary>
     public bool IsFinished => config.Steps is 0 || Progress >= 1;
 
+    /// <summary>What the layers were given with the last micro-batch; its counters say what a step takes.</summary>
+    internal LayerContext Context => micro.Context;
+
     /// <summary>Called when a step's gradients and loads are complete and nothing has been changed yet; tests look at them.</summary>
     internal Action? BeforeUpdate { get; set; }
 

@@ -19,7 +19,7 @@ internal static class RunAnnouncements
         string experts = model.NRoutedExperts > 0 ? Invariant($", {model.NRoutedExperts} experts and {model.NSharedExperts} shared, {model.NumExpertsPerTok} a token") : "";
         string mtp = run.Trainer.Model.MtpModules.Count is > 0 and var count ? Invariant($", {count} MTP module{(count == 1 ? "" : "s")}") : "";
         yield return Invariant($"{"model",-10} {Short(size.MainParameters)} parameters, {Short(size.ActiveParameters)} active; {model.NumHiddenLayers} layers, width {model.HiddenSize}{experts}{mtp}");
-        yield return Invariant($"{"training",-10} {End(run.Config)}, sequences of {run.Config.SequenceLength} tokens, on {run.Trainer.Model.Device.Name}");
+        yield return Invariant($"{"training",-10} {End(run.Config)}, sequences of {run.Config.SequenceLength} tokens, recipe {run.Config.Recipe}, on {run.Trainer.Model.Device.Name}");
         yield return Invariant($"{"run",-10} {CommandName.Argument(run.Directory.Path)}");
         if (restoredFrom is not null) yield return Invariant($"{"resumed",-10} step {run.Trainer.State.Step} from {CommandName.Argument(restoredFrom)}");
     }

@@ -1,5 +1,6 @@
 // Options that several verbs have, so that they are spelt and explained the same everywhere.
 using System.CommandLine;
+using System.Text.Json;
 using Fathom.Compute.Cpu;
 using Fathom.Model;
 using Fathom.Numerics;
@@ -30,6 +31,33 @@ internal static class CommonOptions
         var option = new Option<WeightSet>("--weights") { Description = "Weights of the last step, or the moving average in a run's newest checkpoint.", HelpName = "last|ema" };
         option.AcceptOnlyFromAmong("last", "ema");
         return option;
+    }
+
+    /// <summary>--recipe.</summary>
+    public static Option<string?> Recipe() => new("--recipe")
+    {
+        Description = $"Precision: {string.Join(", ", Fathom.Model.Recipe.All.Select(r => r.Name))}, or a JSON file with an object as the field recipe of a configuration has it.",
+        HelpName = "NAME|FILE",
+    };
+
+    /// <summary>The recipe of that name, or of a JSON file.</summary>
+    /// <exception cref="FathomException">There is no such name and no such file, or the file holds no recipe.</exception>
+    public static Recipe ReadRecipe(string nameOrFile)
+    {
+        if (!File.Exists(nameOrFile)) return Fathom.Model.Recipe.Named(nameOrFile);
+        try
+        {
+            using JsonDocument json = JsonDocument.Parse(File.ReadAllText(nameOrFile));
+            return Fathom.Model.Recipe.Read(json.RootElement);
+        }
+        catch (JsonException error)
+        {
+            throw new FathomException($"{nameOrFile} is not valid JSON: {error.Message}", error);
+        }
+        catch (FathomException error)
+        {
+            throw new FathomException($"{nameOrFile}: {error.Message}", error);
+        }
     }
 
     /// <summary>The processor as a device.</summary>

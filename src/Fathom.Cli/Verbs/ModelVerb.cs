@@ -22,12 +22,27 @@ internal static class ModelVerb
             Description = $"A preset ({string.Join(", ", ModelPresets.Names)}), a model folder, a run directory or a config.json.",
         };
         var json = new Option<bool>("--json") { Description = "Print JSON." };
-        var command = new Command("model", "Show a model's parameters by part, FLOPs and cache bytes per token.") { model, json };
+        var memory = new Option<bool>("--memory") { Description = "Show instead the memory that a training step takes, by formula." };
+        var recipe = CommonOptions.Recipe();
+        var batch = new Option<int>("--batch") { Description = "Sequences of a micro-batch, for --memory.", HelpName = "N", DefaultValueFactory = _ => 1 };
+        var tokens = new Option<int?>("--tokens") { Description = "Tokens of a sequence, for --memory; 4096 or the most that the model takes if not given.", HelpName = "N" };
+        var command = new Command("model", "Show a model's parameters by part, FLOPs and cache bytes per token, or the memory of a training step.") { model, json, memory, recipe, batch, tokens };
+        command.Validators.Add(result =>
+        {
+            if (result.GetResult(memory) is null && new Option[] { recipe, batch, tokens }.Any(o => result.GetResult(o) is { Implicit: false }))
+                result.AddError("--recipe, --batch and --tokens go with --memory");
+        });
         command.SetAction(arguments =>
         {
             string name = arguments.GetRequiredValue(model);
             ModelConfig config = Resolve(name);
-            if (arguments.GetValue(json)) Console.WriteLine(Json(name, config).ToJsonString(Indented));
+            if (arguments.GetValue(memory))
+            {
+                Recipe precision = CommonOptions.ReadRecipe(arguments.GetValue(recipe) ?? Recipe.Fp8.Name);
+                int length = arguments.GetValue(tokens) ?? Math.Min(PublishedLength, config.MaxPositionEmbeddings);
+                ShowMemory(name, config, precision, arguments.GetValue(batch), length, arguments.GetValue(json));
+            }
+            else if (arguments.GetValue(json)) Console.WriteLine(Json(name, config).ToJsonString(Indented));
             else Print(name, config);
             return ExitCode.Success;
         });
@@ -66,6 +81,38 @@ internal static class ModelVerb
         Line("KV cache, BF16", Invariant($"{size.CacheBytesPerToken():N0} bytes per token"));
 
         static void Line(string what, string value) => Console.WriteLine($"{what,-58} {value}");
+    }
+
+    private static void ShowMemory(string name, ModelConfig config, Recipe recipe, int batch, int tokens, bool json)
+    {
+        MemoryEstimate estimate = MemoryEstimate.For(config, recipe, batch, tokens, recipe.OptimizerMoments);
+        var rows = new List<(string Kind, long Bytes)>
+        {
+            ("weights", estimate.Weights), ("weight copies", estimate.WeightCopies), ("gradients", estimate.Gradients), ($"moments, {recipe.OptimizerMoments}", estimate.Moments),
+        };
+        foreach (DType type in Enum.GetValues<DType>())
+        {
+            if (estimate.SavedBytes[(int)type] > 0) rows.Add(($"saved {type}", estimate.SavedBytes[(int)type]));
+        }
+
+        rows.AddRange([("workspace", estimate.Workspace), ("saved activations", estimate.Saved), ("in all", estimate.Total)]);
+        if (json)
+        {
+            var report = new JsonObject
+            {
+                ["name"] = name,
+                ["recipe"] = recipe.ToString(),
+                ["micro_batch"] = batch,
+                ["sequence_length"] = tokens,
+                ["bytes"] = new JsonObject(rows.Select(row => KeyValuePair.Create<string, JsonNode?>(row.Kind, row.Bytes))),
+            };
+            Console.WriteLine(report.ToJsonString(Indented));
+            return;
+        }
+
+        Console.WriteLine(Invariant($"{name}, recipe {recipe}, a micro-batch of {batch} x {tokens} tokens: bytes of a training step on one device"));
+        Console.WriteLine();
+        foreach ((string kind, long bytes) in rows) Console.WriteLine(Invariant($"{kind,-24} {bytes,22:N0}"));
     }
 
     private static JsonObject Json(string name, ModelConfig config)

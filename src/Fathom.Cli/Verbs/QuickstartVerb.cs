@@ -24,11 +24,13 @@ internal static class QuickstartVerb
         var seconds = new Option<double>("--seconds") { Description = "Seconds of training; reading, evaluation and samples come on top.", HelpName = "N", DefaultValueFactory = _ => DefaultSeconds };
         var output = new Option<string?>("--out") { Description = "Directory of the run; runs/quickstart-<time> if not given.", HelpName = "DIR" };
         var seed = new Option<ulong>("--seed") { Description = "Seed of initial weights, data order and samples.", HelpName = "N", DefaultValueFactory = _ => 1UL };
+        var recipe = CommonOptions.Recipe();
         var threads = CommonOptions.Threads();
-        var command = new Command("quickstart", "Train a small DeepSeek-V3 on real text in about three minutes, and show what it has learnt.") { data, seconds, output, seed, threads };
+        var command = new Command("quickstart", "Train a small DeepSeek-V3 on real text in about three minutes, and show what it has learnt.") { data, seconds, recipe, output, seed, threads };
         command.SetAction(arguments =>
         {
             TrainingConfig config = Configure(arguments.GetValue(data), arguments.GetValue(seconds), arguments.GetValue(seed));
+            if (arguments.GetValue(recipe) is { } name) config = config with { Recipe = CommonOptions.ReadRecipe(name) };
             string path = arguments.GetValue(output) ?? RunControl.DefaultDirectory("quickstart");
             using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
             using var interruption = new Interruption();

@@ -1,5 +1,4 @@
 // What `train` and `quickstart` have in common: train with the view up until the end or Ctrl-C, export, and say what happened.
-using System.Text.Json.Nodes;
 using Fathom.Cli.Terminal;
 using Fathom.Compute.Cpu;
 using Fathom.Model;
@@ -16,21 +15,21 @@ internal static class RunControl
     /// <exception cref="FathomException">The model is unknown, wrong or too large.</exception>
     public static void RequireMemory(TrainingConfig config)
     {
-        // Weight and gradient in F32, two moments, and the moving average.
-        int bytesPerParameter = 8 + 2 * config.MomentType.SizeInBytes() + (config.Ema is null ? 0 : 4);
-        ModelConfig model = config.Model switch
+        ModelConfig model = TrainingRun.ResolveModel(config);
+        var estimate = MemoryEstimate.For(model, config.Recipe, config.MicroBatch, config.SequenceLength, config.MomentType);
+        double needed = estimate.State + (config.Ema is null ? 0 : estimate.Weights), available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        string parts = $"weights, {(estimate.WeightCopies > 0 ? "copies, " : "")}gradients, moments{(config.Ema is null ? "" : ", average")}";
+        // Ready batches bring their own shape; of text it is known what a micro-batch keeps.
+        if (config.Data.Type != DataType.Batches)
         {
-            null => ModelConfig.Load(config.InitFrom ?? throw new FathomException("training configuration: model give a preset's name or a config.json object, or init_from")),
-            JsonValue name when name.TryGetValue(out string? preset) => ModelPresets.Get(preset),
-            JsonNode node => ModelConfig.Parse(node.ToJsonString(), "training configuration, model"),
-        };
-        var size = new ModelSize(model);
-        double parameters = size.MainParameters + size.MtpParameters, needed = parameters * bytesPerParameter;
-        double available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+            needed += estimate.Saved + estimate.Workspace;
+            parts += ", activations";
+        }
+
         if (needed > available)
         {
             throw new FathomException(
-                Invariant($"training {Short(parameters)} parameters takes {needed / 1e9:N0} GB for weights, gradients, moments{(config.Ema is null ? "" : ", average")}; this machine has {available / 1e9:N0} GB; choose a smaller model"));
+                Invariant($"training {Short(estimate.Weights / 4.0)} parameters in {config.Recipe} takes {needed / 1e9:N0} GB for {parts}; this machine has {available / 1e9:N0} GB; choose a smaller model"));
         }
     }
 

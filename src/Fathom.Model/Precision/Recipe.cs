@@ -159,6 +159,14 @@ public sealed record Recipe
         return changed;
     }
 
+    /// <summary>"fp8", or "fp8 with weight bf16": the name, and the fields that differ from the recipe of that name.</summary>
+    public override string ToString()
+    {
+        Recipe origin = Named(Name);
+        string changes = string.Join(", ", RecipeField.All.Where(f => f.Get(this) != f.Get(origin)).Select(f => $"{f.Name} {f.Get(this)}"));
+        return changes.Length == 0 ? Name : $"{Name} with {changes}";
+    }
+
     /// <summary>Checks that the fields fit each other and the operators.</summary>
     /// <exception cref="FathomException">Names the field, what it is and what it may be.</exception>
     public void Validate()

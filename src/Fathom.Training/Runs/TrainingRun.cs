@@ -210,7 +210,9 @@ public sealed class TrainingRun : IDisposable
         observer.Saved(last, checkpoints.Save(Trainer));
     }
 
-    private static ModelConfig ResolveModel(TrainingConfig config)
+    /// <summary>The model that a configuration names, holds, or starts from; its vocabulary may still become that of the run's tokenizer.</summary>
+    /// <exception cref="FathomException">The model is unknown or wrong.</exception>
+    public static ModelConfig ResolveModel(TrainingConfig config)
     {
         if (config.Model is null) return ModelConfig.Load(config.InitFrom!);
         return config.Model.GetValueKind() == System.Text.Json.JsonValueKind.String

@@ -1,0 +1,223 @@
+// The backward pass: gradients between the two halves of a layer's pass, what is recalled or computed again, and operands.
+
+namespace Fathom.Model;
+
+public sealed partial class MemoryEstimate
+{
+    private sealed partial class WorkspaceTrace
+    {
+        private const long LossRowsAtATime = 512;
+
+        private void Backward(long[] rows)
+        {
+            Temporary(rows[0], width); // gradient of the final norm's output
+            Temporary(rows[0], width); // gradient of its input
+            Recall(recipe.Plain, rows[0], width);
+            Loss(rows[0]);
+            for (int k = rows.Length - 1; k > 0; k--)
+            {
+                Temporary(rows[k], width); // gradient of what the head took
+                Loss(rows[k]);
+                if (k > 1) Temporary(rows[k - 1], width); // gradient for the depth before
+                MtpModuleBackward(rows[k], config.NumHiddenLayers + k - 1, last: k == rows.Length - 1);
+            }
+
+            Temporary(rows[0], width); // gradient between attention and feed-forward layer
+            for (int layer = config.NumHiddenLayers - 1; layer >= 0; layer--) BlockBackward(rows[0], layer);
+        }
+
+        private void Loss(long rows)
+        {
+            var mark = stack.Position;
+            Temporary(Math.Min(LossRowsAtATime, rows), config.VocabSize);
+            stack.Release(mark);
+        }
+
+        private void MtpModuleBackward(long rows, int layer, bool last)
+        {
+            var mark = stack.Position;
+            if (last) Temporary(rows, width); // gradient of the block's output; other depths are handed theirs
+            Temporary(rows, width);           // between attention and feed-forward layer
+            Temporary(rows, width);           // of the block's input
+            Recall(recipe.Plain, rows, width);
+            BlockBackward(rows, layer);
+            Temporary(rows, 2 * width); // gradient of both inputs
+            Recall(recipe.Plain, rows, width);
+            Recall(recipe.Plain, rows, width);
+            if (kept.Normed is null) Temporary(rows, 2 * width);
+            Temporary(rows, width); // gradient of the embedding
+            Temporary(rows, width); // gradient of the hidden state of the depth before
+            stack.Release(mark);
+        }
+
+        /// <summary>Both halves: what the first takes, the second still reads.</summary>
+        private void BlockBackward(long rows, int layer)
+        {
+            var mark = stack.Position;
+            bool experts = config.IsMoeLayer(layer);
+            Temporary(rows, width); // gradient of the second norm's output
+            Temporary(rows, width); // gradient of the first norm's output
+            Recall(recipe.Plain, rows, width);
+            Recall(recipe.Plain, rows, width);
+            if ((experts ? kept.Normed : kept.LinearInput) is null) Temporary(rows, width); // the second norm's output
+            if (experts) ExpertsBackward(rows);
+            else MlpBackward(rows, config.IntermediateSize);
+            if (kept.LinearInput is null) Temporary(rows, width); // the first norm's output
+            AttentionBackward(rows);
+
+            if (experts) ExpertWeights(rows);
+            else MlpWeights(rows, config.IntermediateSize, kept.LinearInput);
+            AttentionWeights(rows);
+            stack.Release(mark);
+        }
+
+        private void AttentionBackward(long rows)
+        {
+            Temporary(rows, queries);
+            Temporary(rows, keyValues);
+            Temporary(rows, config.KeyValueCacheWidth);
+            Temporary(rows, config.KvLoraRank);
+            Recall(recipe.Plain, rows, config.KeyValueCacheWidth);
+            if (config.QLoraRank > 0)
+            {
+                Temporary(rows, config.QLoraRank); // gradient of the latent
+                Temporary(rows, config.QLoraRank); // gradient of what is normalised to it
+                Recall(recipe.Plain, rows, config.QLoraRank);
+            }
+
+            if (kept.LinearInput is null)
+            {
+                Temporary(rows, config.KvLoraRank);
+                if (config.QLoraRank > 0) Temporary(rows, config.QLoraRank);
+            }
+
+            var mark = stack.Position;
+            Temporary(rows, values); // gradient of the attention core's output
+            InputGradient(rows, width);
+            Expand(rows);
+            Recall(recipe.SavedAttentionOutput, rows, values);
+            stack.Release(mark);
+            InputGradient(rows, keyValues);
+            InputGradient(rows, config.KeyValueCacheWidth);
+            InputGradient(rows, queries);
+            if (config.QLoraRank > 0) InputGradient(rows, config.QLoraRank);
+        }
+
+        /// <summary>Queries, keys and values: recalled, or computed again from what the up-projections took.</summary>
+        private void Expand(long rows)
+        {
+            if (!recipe.RecomputeUpProjections)
+            {
+                Recall(recipe.Plain, rows, queries);
+                Recall(recipe.Plain, rows, keyValues);
+                return;
+            }
+
+            Temporary(rows, queries);
+            Temporary(rows, keyValues);
+            OperandFormat latent = kept.LinearInput ?? F32;
+            Operand(latent, recipe.Activation, rows, config.QLoraRank > 0 ? config.QLoraRank : width);
+            Operand(latent, recipe.Activation, rows, config.KvLoraRank);
+        }
+
+        private void AttentionWeights(long rows)
+        {
+            var mark = stack.Position;
+            OperandFormat input = kept.LinearInput ?? F32;
+            WeightGradient(rows, width, recipe.SavedAttentionOutput, values);
+            WeightGradient(rows, keyValues, input, config.KvLoraRank);
+            Recall(recipe.Plain, rows, config.KeyValueCacheWidth);
+            WeightGradient(rows, config.KeyValueCacheWidth, input, width);
+            WeightGradient(rows, queries, input, config.QLoraRank > 0 ? config.QLoraRank : width);
+            if (config.QLoraRank > 0)
+            {
+                Recall(recipe.Plain, rows, config.QLoraRank);
+                WeightGradient(rows, config.QLoraRank, input, width);
+            }
+
+            stack.Release(mark);
+        }
+
+        private void MlpBackward(long rows, long inner)
+        {
+            Temporary(rows, inner);
+            Temporary(rows, inner);
+            if (kept.Hidden is null) Temporary(rows, inner);
+            InputGradient(rows, width);
+            var mark = stack.Position;
+            Recall(recipe.SavedSwiGluInput, rows, inner);
+            Recall(recipe.SavedSwiGluInput, rows, inner);
+            stack.Release(mark);
+            InputGradient(rows, inner);
+        }
+
+        private void MlpWeights(long rows, long inner, OperandFormat? input)
+        {
+            WeightGradient(rows, width, kept.Hidden ?? F32, inner);
+            WeightGradient(rows, inner, input ?? F32, width);
+        }
+
+        private void ExpertsBackward(long tokens)
+        {
+            long rows = tokens * config.NumExpertsPerTok, inner = config.MoeIntermediateSize;
+            Temporary(rows, inner);
+            Temporary(rows, inner);
+            Temporary(tokens, config.NRoutedExperts);
+            if (kept.ExpertHidden is null) Temporary(rows, inner);
+            Operand(F32, recipe.DispatchGradient, tokens, width);
+            OperandFormat dispatched = Dispatch(recipe.DispatchGradient, rows);
+
+            var mark = stack.Position;
+            Operand(dispatched, recipe.ActivationGradient, rows, width);
+            stack.Take(rows); // gradients of the gates, by row
+            stack.Take(rows); // and by slot
+            Recall(recipe.SavedSwiGluInput, rows, inner);
+            Recall(recipe.SavedSwiGluInput, rows, inner);
+            Temporary(rows, width); // gradient of the dispatched inputs
+            Operand(F32, recipe.ActivationGradient, rows, inner);
+            Operand(F32, recipe.ActivationGradient, rows, inner);
+            stack.Release(mark);
+            if (config.NSharedExperts > 0) MlpBackward(tokens, config.NSharedExperts * inner);
+        }
+
+        private void ExpertWeights(long tokens)
+        {
+            long rows = tokens * config.NumExpertsPerTok, inner = config.MoeIntermediateSize;
+            int experts = config.NRoutedExperts;
+            OperandFormat input = kept.Normed ?? F32, output = recipe.DispatchGradient.IsPlain ? F32 : recipe.DispatchGradient;
+            var mark = stack.Position;
+            Operand(kept.ExpertHidden ?? F32, recipe.WeightGradient, rows, inner, experts);
+            OutputGradient(output, width);
+            if (recipe.Dispatch.IsPlain) Recall(input, tokens, width);
+            Operand(Dispatch(recipe.Dispatch, rows), recipe.WeightGradient, rows, width, experts);
+            OutputGradient(F32, inner);
+            Recall(input, tokens, width); // for the router
+            stack.Release(mark);
+            if (config.NSharedExperts > 0) MlpWeights(tokens, config.NSharedExperts * inner, kept.SharedInput);
+
+            void OutputGradient(OperandFormat from, long columns)
+            {
+                var mark = stack.Position;
+                Operand(from, recipe.WeightGradient, rows, columns, experts);
+                stack.Release(mark);
+            }
+        }
+
+        /// <summary>Operands of the gradient of a linear layer's input, given that of its outputs.</summary>
+        private void InputGradient(long rows, long outputs)
+        {
+            var mark = stack.Position;
+            Operand(F32, recipe.ActivationGradient, rows, outputs);
+            stack.Release(mark);
+        }
+
+        /// <summary>Operands of the gradient of a linear layer's weight.</summary>
+        private void WeightGradient(long rows, long outputs, OperandFormat input, long inputs)
+        {
+            var mark = stack.Position;
+            Operand(F32, recipe.WeightGradient, rows, outputs);
+            Operand(input, recipe.WeightGradient, rows, inputs);
+            stack.Release(mark);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+// The peak of scratch memory depends on which temporaries live together: a forward and a backward pass are followed layer by layer,
+// with sizes in the place of tensors. This file has the forward pass, which decides what lies in scratch memory and what is kept.
+
+namespace Fathom.Model;
+
+public sealed partial class MemoryEstimate
+{
+    /// <summary>Follows the temporaries of one micro-batch. M tokens, D hidden, S = M·K sorted rows.</summary>
+    private sealed partial class WorkspaceTrace
+    {
+        private static readonly OperandFormat F32 = OperandFormat.F32;
+        private readonly ModelConfig config;
+        private readonly Recipe recipe;
+        private readonly KeptFormats kept;
+        private readonly Stack stack = new();
+        private readonly long width, queries, keyValues, values;
+
+        public WorkspaceTrace(ModelConfig config, Recipe recipe, int batch, int tokens)
+        {
+            (this.config, this.recipe) = (config, recipe);
+            kept = new KeptFormats(recipe);
+            long heads = config.NumAttentionHeads;
+            width = config.HiddenSize;
+            (queries, keyValues, values) = (heads * config.QkHeadDim, heads * (config.QkNopeHeadDim + config.VHeadDim), heads * config.VHeadDim);
+            long[] rows = [.. Enumerable.Range(0, 1 + config.NumNextnPredictLayers).Select(k => (long)batch * (tokens - k))];
+            Forward(rows);
+            Backward(rows);
+        }
+
+        /// <summary>The most bytes in use at one time.</summary>
+        public long Peak => stack.Peak;
+
+        private bool ComputesInF32 => recipe.Plain == F32;
+
+        private void Forward(long[] rows)
+        {
+            Result(rows[0], width, recipe.Plain); // the embedded tokens,
+            Result(rows[0], width, recipe.Plain); // and the other of two buffers that layers write in turn
+            for (int layer = 0; layer < config.NumHiddenLayers; layer++) Block(rows[0], layer);
+            if (!ComputesInF32) Temporary(rows[0], width); // the final norm's output
+            for (int k = 1; k < rows.Length; k++) MtpModule(rows[k], config.NumHiddenLayers + k - 1);
+        }
+
+        private void MtpModule(long rows, int layer)
+        {
+            Result(rows, width, recipe.Plain);            // the block's output
+            if (!ComputesInF32) Temporary(rows, width); // the same, normalised
+            var mark = stack.Position;
+            Result(rows, width, recipe.Plain);      // embedding
+            Result(rows, width, recipe.Plain);      // hidden state of the depth before
+            Result(rows, 2 * width, kept.Normed);   // both, normalised and joined
+            Result(rows, width, recipe.Plain);      // the block's input
+            Block(rows, layer);
+            stack.Release(mark);
+        }
+
+        private void Block(long rows, int layer)
+        {
+            var mark = stack.Position;
+            bool experts = config.IsMoeLayer(layer), quantizes = kept.Quantizes && (!experts || config.NSharedExperts > 0);
+            Result(rows, width, recipe.Plain); // the sum that attention is added to
+            Result(rows, width, kept.Quantizes ? null : kept.Normed);
+            OperandBesideCopy(rows, width);
+            Attention(rows);
+            Result(rows, width, experts || !kept.Quantizes ? kept.Normed : null);
+            if (quantizes) OperandBesideCopy(rows, width);
+            if (experts) Experts(rows);
+            else Mlp(rows, config.IntermediateSize);
+            stack.Release(mark);
+        }
+
+        private void Attention(long rows)
+        {
+            OperandFormat? expanded = recipe.RecomputeUpProjections ? null : recipe.Plain;
+            if (config.QLoraRank > 0)
+            {
+                Result(rows, config.QLoraRank, recipe.Plain);
+                Result(rows, config.QLoraRank, kept.Normed);
+                OperandBesideCopy(rows, config.QLoraRank);
+            }
+
+            Result(rows, queries, expanded);
+            Result(rows, config.KeyValueCacheWidth, recipe.Plain);
+            Result(rows, config.KvLoraRank, kept.Normed);
+            OperandBesideCopy(rows, config.KvLoraRank);
+            Result(rows, keyValues, expanded);
+            Result(rows, values, recipe.SavedAttentionOutput);
+            Operand(F32, recipe.Activation, rows, values);
+        }
+
+        private void Mlp(long rows, long inner)
+        {
+            Result(rows, inner, recipe.SavedSwiGluInput);
+            Result(rows, inner, recipe.SavedSwiGluInput);
+            Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
+            if (recipe.RecomputeSwiGlu) Operand(F32, recipe.Activation, rows, inner);
+            else OperandBesideCopy(rows, inner);
+        }
+
+        private void Experts(long tokens)
+        {
+            long rows = tokens * config.NumExpertsPerTok, inner = config.MoeIntermediateSize;
+            var mark = stack.Position;
+            Temporary(tokens, config.NRoutedExperts); // logits
+            stack.Release(mark);
+            Result(rows, inner, recipe.SavedSwiGluInput);
+            Result(rows, inner, recipe.SavedSwiGluInput);
+            Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
+            mark = stack.Position;
+            Operand(Dispatch(recipe.Dispatch, rows), recipe.Activation, rows, width);
+            Temporary(rows, width); // the experts' outputs
+            Operand(F32, recipe.Activation, rows, inner);
+            stack.Release(mark);
+            if (config.NSharedExperts > 0) Mlp(tokens, (long)config.NSharedExperts * inner);
+        }
+
+        private void Temporary(long rows, long columns) => stack.Take(rows * columns);
+
+        /// <summary>A result in F32: in scratch memory unless it is kept as it is.</summary>
+        private void Result(long rows, long columns, OperandFormat? format)
+        {
+            if (format != F32) Temporary(rows, columns);
+        }
+
+        /// <summary>What was kept, in F32.</summary>
+        private void Recall(OperandFormat format, long rows, long columns)
+        {
+            if (format != F32) Temporary(rows, columns);
+        }
+
+        /// <summary>A matrix in the format that a product takes, by way of F32 where it has another.</summary>
+        private void Operand(OperandFormat from, OperandFormat to, long rows, long columns, int groups = 0)
+        {
+            if (to.IsPlain || from.Layout == to.Layout && from.Elements == to.Elements) return;
+            stack.Take(to, rows, columns, groups);
+            Recall(from, rows, columns);
+        }
+
+        /// <summary>The operand of a forward product, where what is kept of it is something else.</summary>
+        private void OperandBesideCopy(long rows, long columns)
+        {
+            if (kept.Quantizes && !kept.KeepsOperand) Operand(F32, recipe.Activation, rows, columns);
+        }
+
+        /// <summary>Rows in the order of the experts.</summary>
+        private OperandFormat Dispatch(OperandFormat format, long rows)
+        {
+            // What is not quantised is dispatched in the F32 that it was computed in.
+            OperandFormat moved = format.IsPlain ? F32 : format;
+            stack.Take(moved, rows, width);
+            return moved;
+        }
+    }
+}
