@@ -16,6 +16,12 @@ public abstract class Device : IDisposable
     /// <summary>Products with weight matrices.</summary>
     public abstract ILinearOperators Linear { get; }
 
+    /// <summary>Products with weight matrices, those of two quantised operands summed in another accumulator. Repeated calls give the same object.</summary>
+    /// <param name="accumulation">FP32 for <see cref="Linear"/> itself.</param>
+    /// <exception cref="NotSupportedException">The device emulates no other accumulator.</exception>
+    public virtual ILinearOperators LinearWith(Accumulation accumulation) =>
+        accumulation == Accumulation.Fp32 ? Linear : throw new NotSupportedException($"{Name} cannot sum in another accumulator: {accumulation}");
+
     /// <summary>Narrow formats with scales.</summary>
     public abstract IQuantizationOperators Quantization { get; }
 

@@ -46,7 +46,7 @@ internal static class ByteTable<TCodec> where TCodec : struct, ICodec
 
     /// <summary>Widens to scaled singles as far as whole vectors go.</summary>
     /// <returns>How many were widened.</returns>
-    public static nuint ToSingle<TScaling>(ref byte codes, ref float values, nuint count, TScaling scaling) where TScaling : struct, IScaling
+    public static nuint ToSingle<TScaling>(ref byte codes, ref float values, nuint count, TScaling scaling) where TScaling : struct, IScaling, allows ref struct
     {
         // Dword 4·lane + d of the reordered codes is dword lane + 4·d: vector d of the four takes dword d of each lane.
         Vector512<uint> order = Vector512.Create(0u, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -57,10 +57,10 @@ internal static class ByteTable<TCodec> where TCodec : struct, ICodec
             Vector512<byte> code = Avx512F.PermuteVar16x32(Vector512.LoadUnsafe(ref codes, i).AsUInt32(), order).AsByte();
             var (low, high) = Look(code, low0, low1, high0, high1);
             Vector512<ushort> first = Avx512BW.UnpackLow(low, high).AsUInt16(), second = Avx512BW.UnpackHigh(low, high).AsUInt16();
-            scaling.Apply(Avx512BW.UnpackLow(Vector512<ushort>.Zero, first).AsSingle()).StoreUnsafe(ref values, i);
-            scaling.Apply(Avx512BW.UnpackHigh(Vector512<ushort>.Zero, first).AsSingle()).StoreUnsafe(ref values, i + 16);
-            scaling.Apply(Avx512BW.UnpackLow(Vector512<ushort>.Zero, second).AsSingle()).StoreUnsafe(ref values, i + 32);
-            scaling.Apply(Avx512BW.UnpackHigh(Vector512<ushort>.Zero, second).AsSingle()).StoreUnsafe(ref values, i + 48);
+            scaling.Apply(Avx512BW.UnpackLow(Vector512<ushort>.Zero, first).AsSingle(), i).StoreUnsafe(ref values, i);
+            scaling.Apply(Avx512BW.UnpackHigh(Vector512<ushort>.Zero, first).AsSingle(), i + 16).StoreUnsafe(ref values, i + 16);
+            scaling.Apply(Avx512BW.UnpackLow(Vector512<ushort>.Zero, second).AsSingle(), i + 32).StoreUnsafe(ref values, i + 32);
+            scaling.Apply(Avx512BW.UnpackHigh(Vector512<ushort>.Zero, second).AsSingle(), i + 48).StoreUnsafe(ref values, i + 48);
         }
 
         return i;

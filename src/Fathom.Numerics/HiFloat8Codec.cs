@@ -27,6 +27,11 @@ internal readonly struct HiFloat8Codec : ICodec
     private static readonly Vector512<ushort> Table0 = Vector512.Create(UpperHalves, 0), Table1 = Vector512.Create(UpperHalves, 32);
     private static readonly Vector512<ushort> Table2 = Vector512.Create(UpperHalves, 64), Table3 = Vector512.Create(UpperHalves, 96);
 
+    // By the lower six bits of the biased exponent: the upper half of what rounding adds; and the first code of the binade with, in
+    // the upper byte, how far its mantissa is shifted.
+    private static readonly Vector512<ushort> Halves0 = ByExponent(0, e => (ushort)(1 << (3 + Narrower(e)))), Halves1 = ByExponent(32, e => (ushort)(1 << (3 + Narrower(e))));
+    private static readonly Vector512<ushort> Starts0 = ByExponent(0, Start), Starts1 = ByExponent(32, Start);
+
     public static uint Encode(float value, bool saturate)
     {
         uint bits = BitConverter.SingleToUInt32Bits(value), magnitude = bits & 0x7FFFFFFF;
@@ -82,28 +87,15 @@ internal readonly struct HiFloat8Codec : ICodec
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<uint> Encode(Vector512<float> value, bool saturate)
     {
+        if (!Avx512BW.IsSupported) return Vector512.Create(Encode(value.GetLower(), saturate), Encode(value.GetUpper(), saturate));
         Vector512<uint> bits = value.AsUInt32(), magnitude = bits & Vector512.Create(0x7FFFFFFFu);
         Vector512<uint> clamped = Vector512.Min(Vector512.Max(magnitude, Vector512.Create(Smallest)), Vector512.Create(saturate ? Largest : Beyond));
-        Vector512<int> size = Vector512.Abs((clamped >>> 23).AsInt32() - Vector512.Create(127));
-        Vector512<uint> to4 = Vector512.GreaterThan(size, Vector512.Create(3)).AsUInt32();
-        Vector512<uint> to8 = Vector512.GreaterThan(size, Vector512.Create(7)).AsUInt32();
-        Vector512<uint> to16 = Vector512.GreaterThan(size, Vector512.Create(15)).AsUInt32();
-        Vector512<uint> half = Vector512.Create(1u << 19) + (to4 & Vector512.Create(1u << 19)) + (to8 & Vector512.Create(1u << 20)) + (to16 & Vector512.Create(1u << 21));
+        // Words are looked up by the lower six bits of the biased exponent, which differ for all exponents that are left.
+        Vector512<uint> half = Avx512BW.PermuteVar32x16x2(Halves0, (clamped >>> 7).AsUInt16(), Halves1).AsUInt32() & Vector512.Create(0xFFFF0000u);
         Vector512<uint> rounded = clamped + half;
-        Vector512<int> exponent = (rounded >>> 23).AsInt32() - Vector512.Create(127);
-        Vector512<uint> negative = Vector512.LessThan(exponent, Vector512<int>.Zero).AsUInt32(), minus = negative & Vector512.Create(0x10u);
-        Vector512<int> e = Vector512.Abs(exponent);
-        Vector512<uint> ue = e.AsUInt32(), three = rounded >>> 20 & Vector512.Create(7u);
-        Vector512<uint> code = Vector512.Create(0x08u) | three;
-        code = Vector512.ConditionalSelect(Vector512.Equals(e, Vector512<int>.One).AsUInt32(), Vector512.Create(0x10u) | minus >>> 1 | three, code);
-        code = Vector512.ConditionalSelect(
-            Vector512.GreaterThan(e, Vector512<int>.One).AsUInt32(), (Vector512.Create(0x10u) + minus + (ue << 3)) | three, code);
-        code = Vector512.ConditionalSelect(
-            Vector512.GreaterThan(e, Vector512.Create(3)).AsUInt32(), (Vector512.Create(0x30u) + minus + (ue << 2)) | (three >>> 1), code);
-        code = Vector512.ConditionalSelect(
-            Vector512.GreaterThan(e, Vector512.Create(7)).AsUInt32(), (Vector512.Create(0x50u) + minus + (ue << 1)) | (three >>> 2), code);
-        code = Vector512.ConditionalSelect(Vector512.GreaterThan(e, Vector512.Create(15)).AsUInt32(), Vector512.Create(23u) - ue, code);
-        code |= bits >>> 31 << 7;
+        Vector512<uint> start = Avx512BW.PermuteVar32x16x2(Starts0, (rounded >>> 23).AsUInt16(), Starts1).AsUInt32();
+        Vector512<uint> mantissa = Avx512F.ShiftRightLogicalVariable(rounded & Vector512.Create(0x7FFFFFu), start >>> 8 & Vector512.Create(0xFFu));
+        Vector512<uint> code = (start & Vector512.Create(0xFFu)) + mantissa | bits >>> 31 << 7;
         code = Vector512.ConditionalSelect(Vector512.LessThan(magnitude, Vector512.Create(SmallestHalf)), Vector512<uint>.Zero, code);
         return Vector512.ConditionalSelect(Vector512.GreaterThan(magnitude, Vector512.Create(SingleInfinity)), Vector512.Create(NaN), code);
     }
@@ -126,6 +118,27 @@ internal readonly struct HiFloat8Codec : ICodec
         Vector512<uint> bits = Vector512.ConditionalSelect(Vector512.Equals(code & Vector512.Create(0x40u), Vector512<uint>.Zero), low, high);
         bits |= code >>> 7 << 31;
         return Vector512.ConditionalSelect(Vector512.Equals(code, Vector512.Create(NaN)), Vector512.Create(float.NaN).AsUInt32(), bits).AsSingle();
+    }
+
+    // Mantissa bits fewer than three.
+    private static int Narrower(int exponent) => Math.Abs(exponent) < 4 ? 0 : Math.Abs(exponent) < 8 ? 1 : Math.Abs(exponent) < 16 ? 2 : 3;
+
+    private static ushort Start(int exponent)
+    {
+        float value = MathF.ScaleB(1, exponent);
+        return exponent is < -22 or > 15 ? (ushort)0 : (ushort)(Encode(value, saturate: true) | (uint)(20 + Narrower(exponent)) << 8);
+    }
+
+    private static Vector512<ushort> ByExponent(int first, Func<int, ushort> entry)
+    {
+        var table = new ushort[32];
+        for (int i = 0; i < table.Length; i++)
+        {
+            int biased = first + i < 32 ? first + i + 128 : first + i + 64; // 128..159 and 96..127
+            table[i] = entry(biased - 127);
+        }
+
+        return Vector512.Create(table);
     }
 
     private static float Magnitude(uint code)

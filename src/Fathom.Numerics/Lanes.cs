@@ -9,23 +9,23 @@ namespace Fathom.Numerics;
 /// <summary>Drivers over codes of one format in one storage.</summary>
 internal static class Lanes
 {
-    /// <summary>value[i] = scaling(decode(code[first + i])).</summary>
-    public static void Decode<TCodec, TStorage, TScaling>(ref byte codes, nuint first, ref float values, nuint count, TScaling scaling)
+    /// <summary>value[i] = scaling(decode(code[first + i])) for i from <paramref name="done"/>.</summary>
+    public static void Decode<TCodec, TStorage, TScaling>(ref byte codes, nuint first, ref float values, nuint count, TScaling scaling, nuint done = 0)
         where TCodec : struct, ICodec
         where TStorage : struct, ICodeStorage
-        where TScaling : struct, IScaling
+        where TScaling : struct, IScaling, allows ref struct
     {
-        nuint i = 0;
+        nuint i = done;
         if (Vector512.IsHardwareAccelerated)
         {
-            for (; i + 16 <= count; i += 16) scaling.Apply(TCodec.Decode(TStorage.Load512(ref codes, first + i))).StoreUnsafe(ref values, i);
+            for (; i + 16 <= count; i += 16) scaling.Apply(TCodec.Decode(TStorage.Load512(ref codes, first + i)), i).StoreUnsafe(ref values, i);
         }
         else if (Vector256.IsHardwareAccelerated)
         {
-            for (; i + 8 <= count; i += 8) scaling.Apply(TCodec.Decode(TStorage.Load256(ref codes, first + i))).StoreUnsafe(ref values, i);
+            for (; i + 8 <= count; i += 8) scaling.Apply(TCodec.Decode(TStorage.Load256(ref codes, first + i)), i).StoreUnsafe(ref values, i);
         }
 
-        for (; i < count; i++) Unsafe.Add(ref values, i) = scaling.Apply(TCodec.Decode(TStorage.Load(ref codes, first + i)));
+        for (; i < count; i++) Unsafe.Add(ref values, i) = scaling.Apply(TCodec.Decode(TStorage.Load(ref codes, first + i)), i);
     }
 
     /// <summary>code[first + i] = encode(scaling(value[i])).</summary>
@@ -33,30 +33,54 @@ internal static class Lanes
         ref float values, ref byte codes, nuint first, nuint count, TScaling scaling, bool saturate)
         where TCodec : struct, ICodec
         where TStorage : struct, ICodeStorage
-        where TScaling : struct, IScaling
+        where TScaling : struct, IScaling, allows ref struct
+    {
+        // Two loops, each with a constant, instead of a choice for every vector.
+        if (saturate) EncodeAll<TCodec, TStorage, TScaling>(ref values, ref codes, first, count, scaling, true);
+        else EncodeAll<TCodec, TStorage, TScaling>(ref values, ref codes, first, count, scaling, false);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void EncodeAll<TCodec, TStorage, TScaling>(
+        ref float values, ref byte codes, nuint first, nuint count, TScaling scaling, bool saturate)
+        where TCodec : struct, ICodec
+        where TStorage : struct, ICodeStorage
+        where TScaling : struct, IScaling, allows ref struct
     {
         nuint i = 0;
         if (Vector512.IsHardwareAccelerated)
         {
+            if (TStorage.StoresFour)
+            {
+                for (; i + 64 <= count; i += 64)
+                {
+                    Vector512<uint> a = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i), i), saturate);
+                    Vector512<uint> b = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 16), i + 16), saturate);
+                    Vector512<uint> c = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 32), i + 32), saturate);
+                    Vector512<uint> d = TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i + 48), i + 48), saturate);
+                    TStorage.Store(a, b, c, d, ref codes, first + i);
+                }
+            }
+
             for (; i + 16 <= count; i += 16)
-                TStorage.Store(TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i)), saturate), ref codes, first + i);
+                TStorage.Store(TCodec.Encode(scaling.Apply(Vector512.LoadUnsafe(ref values, i), i), saturate), ref codes, first + i);
         }
         else if (Vector256.IsHardwareAccelerated)
         {
             for (; i + 8 <= count; i += 8)
-                TStorage.Store(TCodec.Encode(scaling.Apply(Vector256.LoadUnsafe(ref values, i)), saturate), ref codes, first + i);
+                TStorage.Store(TCodec.Encode(scaling.Apply(Vector256.LoadUnsafe(ref values, i), i), saturate), ref codes, first + i);
         }
 
-        for (; i < count; i++) TStorage.Store(TCodec.Encode(scaling.Apply(Unsafe.Add(ref values, i)), saturate), ref codes, first + i);
+        for (; i < count; i++) TStorage.Store(TCodec.Encode(scaling.Apply(Unsafe.Add(ref values, i), i), saturate), ref codes, first + i);
     }
 
     /// <summary>Decodes bytes, by table where the processor has the instructions.</summary>
     public static void DecodeBytes<TCodec, TScaling>(ref byte codes, ref float values, nuint count, TScaling scaling)
         where TCodec : struct, ICodec
-        where TScaling : struct, IScaling
+        where TScaling : struct, IScaling, allows ref struct
     {
         nuint done = ByteTable<TCodec>.IsSupported ? ByteTable<TCodec>.ToSingle(ref codes, ref values, count, scaling) : 0;
-        Decode<TCodec, ByteCodes, TScaling>(ref codes, done, ref Unsafe.Add(ref values, done), count - done, scaling);
+        Decode<TCodec, ByteCodes, TScaling>(ref codes, 0, ref values, count, scaling, done);
     }
 
     /// <summary>Decodes bytes to BF16 (all their values are): the upper half of the single.</summary>

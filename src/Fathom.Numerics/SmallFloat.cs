@@ -1,7 +1,8 @@
 // Conversion between singles and any narrower IEEE-like format, written once over the format's numbers.
-//   narrowing  a normal result is the single's bits with the exponent rebiased, rounded by adding half of the last kept bit
-//              (less one if that bit is even) and shifted down; a subnormal result is rounded by the hardware, adding a power
-//              of two whose last mantissa bit weighs as much as the format's smallest value
+//   narrowing  the hardware rounds: a power of two whose last mantissa bit weighs as much as the format's last bit in the value's
+//              binade (the lowest binade for subnormal results) is added, and the sum's lower bits count the steps. The single
+//              value takes another way, so that each checks the other: rebiased bits, plus half of the last kept bit (less one
+//              if that bit is even), shifted down
 //   widening   the code shifted into place is a single that is too small by the difference of the biases; one product with a
 //              power of two repairs that, subnormals included. It needs subnormal singles: flush-to-zero must be off
 using System.Runtime.CompilerServices;
@@ -122,6 +123,13 @@ internal static class SmallFloat<TLayout> where TLayout : struct, ISmallFloatLay
         get => Rebias + (1u << 23);
     }
 
+    // The single that is the largest finite value, as bits.
+    private static uint Largest
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => (TLayout.MaxCode << Shift) + Rebias;
+    }
+
     private static uint SubnormalMagic
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -151,23 +159,36 @@ internal static class SmallFloat<TLayout> where TLayout : struct, ISmallFloatLay
         return code | bits >> 31 << (TLayout.Bits - 1);
     }
 
+    /// <summary>
+    /// One of the two codes beside a value, the upper one with the probability of the distance from the lower one, in steps of
+    /// 2^-<see cref="Shift"/>: what a subnormal result has below that is cut off.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static uint Encode(float value, uint random, bool saturate)
+    {
+        uint bits = BitConverter.SingleToUInt32Bits(value), magnitude = bits & 0x7FFFFFFF;
+        if (magnitude >= SingleInfinity) return Encode(value, saturate);
+        // The code with Shift more bits: the rebiased single, or for a subnormal result the value in units of its smallest step.
+        uint precise = magnitude < SmallestNormal
+            ? (uint)(BitConverter.UInt32BitsToSingle(magnitude) * BitConverter.UInt32BitsToSingle((uint)(127 + 22 + TLayout.Bias) << 23))
+            : magnitude - Rebias;
+        uint code = (precise + (random & ((1u << Shift) - 1))) >> Shift;
+        return Math.Min(code, saturate ? TLayout.MaxCode : TLayout.MaxCode + 1) | bits >> 31 << (TLayout.Bits - 1);
+    }
+
     /// <inheritdoc cref="Encode(float, bool)"/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<uint> Encode(Vector256<float> value, bool saturate)
     {
         Vector256<uint> bits = value.AsUInt32();
         Vector256<uint> magnitude = bits & Vector256.Create(0x7FFFFFFFu);
-        Vector256<uint> magic = Vector256.Create(SubnormalMagic);
-        Vector256<uint> subnormal = (magnitude.AsSingle() + magic.AsSingle()).AsUInt32() - magic;
-        Vector256<uint> rebiased = magnitude - Vector256.Create(Rebias);
-        Vector256<uint> odd = rebiased >>> Shift & Vector256<uint>.One;
-        Vector256<uint> normal = (rebiased + Vector256.Create((1u << (Shift - 1)) - 1) + odd) >>> Shift;
-        Vector256<uint> code = Vector256.ConditionalSelect(
-            Vector256.LessThan(magnitude, Vector256.Create(SmallestNormal)), subnormal, normal);
-        code = Vector256.Min(code, Vector256.Create(saturate ? TLayout.MaxCode : TLayout.MaxCode + 1));
-        code = Vector256.ConditionalSelect(
-            Vector256.GreaterThan(magnitude, Vector256.Create(SingleInfinity)), Vector256.Create(TLayout.NaNCode), code);
-        return code | bits >>> 31 << (TLayout.Bits - 1);
+        Vector256<uint> bounded = Vector256.Min(magnitude, Vector256.Create(saturate ? Largest : Largest + (1u << Shift)));
+        Vector256<uint> binade = Vector256.Max(bounded & Vector256.Create(SingleInfinity), Vector256.Create(SmallestNormal));
+        Vector256<uint> magic = binade + Vector256.Create((uint)Shift << 23);
+        Vector256<uint> steps = (bounded.AsSingle() + magic.AsSingle()).AsUInt32() - magic;
+        Vector256<uint> code = steps + ((binade >>> Shift) - Vector256.Create(SmallestNormal >> Shift));
+        code = Vector256.ConditionalSelect(Vector256.GreaterThan(magnitude, Vector256.Create(SingleInfinity)), Vector256.Create(TLayout.NaNCode), code);
+        return code | (bits >>> (32 - TLayout.Bits) & Vector256.Create(1u << (TLayout.Bits - 1)));
     }
 
     /// <inheritdoc cref="Encode(float, bool)"/>
@@ -176,17 +197,13 @@ internal static class SmallFloat<TLayout> where TLayout : struct, ISmallFloatLay
     {
         Vector512<uint> bits = value.AsUInt32();
         Vector512<uint> magnitude = bits & Vector512.Create(0x7FFFFFFFu);
-        Vector512<uint> magic = Vector512.Create(SubnormalMagic);
-        Vector512<uint> subnormal = (magnitude.AsSingle() + magic.AsSingle()).AsUInt32() - magic;
-        Vector512<uint> rebiased = magnitude - Vector512.Create(Rebias);
-        Vector512<uint> odd = rebiased >>> Shift & Vector512<uint>.One;
-        Vector512<uint> normal = (rebiased + Vector512.Create((1u << (Shift - 1)) - 1) + odd) >>> Shift;
-        Vector512<uint> code = Vector512.ConditionalSelect(
-            Vector512.LessThan(magnitude, Vector512.Create(SmallestNormal)), subnormal, normal);
-        code = Vector512.Min(code, Vector512.Create(saturate ? TLayout.MaxCode : TLayout.MaxCode + 1));
-        code = Vector512.ConditionalSelect(
-            Vector512.GreaterThan(magnitude, Vector512.Create(SingleInfinity)), Vector512.Create(TLayout.NaNCode), code);
-        return code | bits >>> 31 << (TLayout.Bits - 1);
+        Vector512<uint> bounded = Vector512.Min(magnitude, Vector512.Create(saturate ? Largest : Largest + (1u << Shift)));
+        Vector512<uint> binade = Vector512.Max(bounded & Vector512.Create(SingleInfinity), Vector512.Create(SmallestNormal));
+        Vector512<uint> magic = binade + Vector512.Create((uint)Shift << 23);
+        Vector512<uint> steps = (bounded.AsSingle() + magic.AsSingle()).AsUInt32() - magic;
+        Vector512<uint> code = steps + ((binade >>> Shift) - Vector512.Create(SmallestNormal >> Shift));
+        code = Vector512.ConditionalSelect(Vector512.GreaterThan(magnitude, Vector512.Create(SingleInfinity)), Vector512.Create(TLayout.NaNCode), code);
+        return code | (bits >>> (32 - TLayout.Bits) & Vector512.Create(1u << (TLayout.Bits - 1)));
     }
 
     /// <summary>The value of a code; exact.</summary>

@@ -28,6 +28,13 @@ public sealed class BadInputTests(ITestOutputHelper output)
     [InlineData("holds no model", "chat", "--model", "{temporary}")]
     [InlineData("give one of --jsonl FILE, --text TEXT and a file", "tokenize", "--tokenizer", "t")]
     [InlineData("no/such", "tokenize", "--tokenizer", "/no/such", "--text", "a")]
+    [InlineData("expected NAME=VALUE", "study", "fp8", "--data", "{temporary}", "--vary", "scales")]
+    [InlineData("unknown field 'colour'", "study", "fp8", "--data", "{temporary}", "--vary", "colour=red")]
+    [InlineData("--steps is 0; give at least 1", "study", "fp8", "--steps", "0")]
+    [InlineData("--smoothing is 1; it must be in [0, 1)", "study", "fp8", "--smoothing", "1")]
+    [InlineData("there is no model preset \"nope\"", "study", "fp8", "--data", "{temporary}", "--preset", "nope")]
+    [InlineData("there is no such file or folder", "study", "fp8", "--data", "/no/such/text", "--out", "{temporary}/study")]
+    [InlineData("--k 0", "study", "accumulation", "--k", "0", "--out", "{temporary}/study")]
     [InlineData("Option '--tensor' is required", "forward", "--model", "m", "--ids", "f", "--out", "o")]
     public void A_mistake_is_one_line_and_exit_code_2(string message, params string[] arguments)
     {

@@ -23,6 +23,7 @@ public sealed class FathomProcess : IDisposable
     private static readonly TimeSpan Limit = TimeSpan.FromMinutes(4);
     private readonly Process process;
     private readonly StringBuilder output = new(), error = new();
+    private long peakMemory;
 
     private FathomProcess(string? input, string[] arguments)
     {
@@ -46,6 +47,23 @@ public sealed class FathomProcess : IDisposable
 
     /// <summary>Whether the process has ended.</summary>
     public bool HasExited => process.HasExited;
+
+    /// <summary>The most memory that the process has held so far, in bytes; what it was last where it has ended.</summary>
+    public long PeakMemory
+    {
+        get
+        {
+            process.Refresh();
+            try
+            {
+                return peakMemory = Math.Max(peakMemory, process.HasExited ? 0 : process.PeakWorkingSet64);
+            }
+            catch (InvalidOperationException)
+            {
+                return peakMemory; // ended meanwhile
+            }
+        }
+    }
 
     /// <summary>Runs a command to its end.</summary>
     public static Outcome Run(params string[] arguments) => RunWithInput(null, arguments);

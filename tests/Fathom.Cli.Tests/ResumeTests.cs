@@ -61,6 +61,28 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
     }
 
     [Fact]
+    public void Killed_in_fp8_it_resumes_bit_identically()
+    {
+        using var folder = new TemporaryFolder();
+        string config = SmallRun.WriteConfig(folder.Path, "fp8"), whole = folder.File("whole"), broken = folder.File("broken");
+        const int Steps = 3 * SmallRun.SaveEvery;
+        FathomProcess.Run("train", "--config", config, "--out", whole, "--steps", $"{Steps}", "--threads", "1").Expect(0);
+        using (FathomProcess process = FathomProcess.Start("train", "--config", config, "--out", broken, "--steps", $"{Steps}", "--threads", "2"))
+        {
+            SmallRun.WaitForLines(process, broken, SmallRun.SaveEvery + 9);
+            process.Kill();
+        }
+
+        FathomProcess.Run("train", "--resume", broken, "--threads", "2").Expect(0);
+        Assert.Equal(Metrics.Computed(whole), Metrics.Computed(broken));
+        foreach (string file in (string[])["model.safetensors", "optimizer.safetensors", "ema.safetensors"])
+        {
+            byte[] expected = File.ReadAllBytes(Path.Combine(whole, "checkpoints", $"step-{Steps:D8}", file));
+            Assert.True(expected.AsSpan().SequenceEqual(File.ReadAllBytes(Path.Combine(broken, "checkpoints", $"step-{Steps:D8}", file))), file);
+        }
+    }
+
+    [Fact]
     public void Interrupted_it_saves_says_how_to_go_on_and_does()
     {
         string run = unbroken.File("interrupted");

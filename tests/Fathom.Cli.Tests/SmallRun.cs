@@ -30,7 +30,7 @@ internal static class SmallRun
     }
 
     /// <summary>Writes the configuration and its text into a folder.</summary>
-    public static string WriteConfig(string folder)
+    public static string WriteConfig(string folder, string recipe = "fp32")
     {
         WriteText(Path.Combine(folder, "text.txt"), 60_000);
         string path = Path.Combine(folder, "small.json");
@@ -39,7 +39,7 @@ internal static class SmallRun
               "model": "nano", "data": { "path": "text.txt", "held_out": 0.2 }, "tokenizer": { "vocab_size": 400 },
               "sequence_length": 48, "micro_batch": 2, "batch_size": { "segments": [{ "from": 4 }] }, "steps": {{Steps}},
               "learning_rate": { "segments": [{ "from": 0.002 }] }, "validate_every": 100, "validation_sequences": 4, "save_every": {{SaveEvery}},
-              "optimizer": { "moments": "bf16" }, "ema": { "decay": 0.98 }
+              "optimizer": { "moments": "bf16" }, "ema": { "decay": 0.98 }, "recipe": "{{recipe}}"
             }
             """);
         return path;

@@ -3,6 +3,7 @@
 // and bad arguments are named.
 using System.Runtime.CompilerServices;
 using Fathom.Compute.Cpu;
+using Fathom.Compute.Cpu.Attention;
 using Fathom.Compute.Reference;
 using Fathom.Compute.Table;
 using Fathom.Numerics;
@@ -123,6 +124,22 @@ public sealed class AttentionTests(ITestOutputHelper output)
         Tensor together = setup.Decode(cpu, 0, lengths.Length);
         for (int b = 0; b < lengths.Length; b++) AssertSameBits($"sequence {b}", setup.Decode(cpu, b, 1), together.Slice(b, 1));
         AssertSameBits("sequences 2 to 5", setup.Decode(cpu, 2, 4), together.Slice(2, 4));
+    }
+
+    [Fact]
+    public void Heads_decode_to_the_same_bits_however_they_are_grouped()
+    {
+        // One split of one sequence: the more threads, the fewer heads a task has.
+        const int Heads = 22;
+        var shape = new DecodeShape(1, Heads, 32, 16, 32, 64, 16);
+        Assert.Equal([22, 11, 8], ((int[])[1, 2, 3]).Select(threads => shape.HeadBlock(1, threads)));
+        using var one = new CpuDevice(1);
+        Tensor expected = new DecodeSetup(one, Heads, 32, 16, 32, 64, 16, [65], DType.BF16).Decode(one, 0, 1);
+        foreach (int threads in (int[])[2, 3, 8])
+        {
+            using var many = new CpuDevice(threads);
+            AssertSameBits($"{threads} threads", expected, new DecodeSetup(many, Heads, 32, 16, 32, 64, 16, [65], DType.BF16).Decode(many, 0, 1));
+        }
     }
 
     [Fact]

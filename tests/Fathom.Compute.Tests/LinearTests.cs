@@ -1,5 +1,6 @@
 // What the operator table cannot show about linear products: independence of threads and batch, silence of the allocator,
 // clear errors, and the pure functions that cut the work.
+using System.Runtime.Intrinsics;
 using Fathom.Compute.Cpu;
 using Fathom.Compute.Cpu.Gemm;
 using Fathom.Numerics;
@@ -64,24 +65,91 @@ public sealed class LinearTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void Reading_in_place_gives_the_bits_of_packing()
+    public void Groups_have_the_bits_that_they_have_alone()
     {
-        // 2100 rows are more than one stretch of the depth; rows 1024 floats apart share cache sets, so they are packed.
-        const int Columns = 96, Stride = 1024;
-        Assert.True(GemmPlan.ReadsInPlace(170, 2100, Columns, Columns, 32));
-        Assert.False(GemmPlan.ReadsInPlace(170, 2100, Columns, Stride, 32));
+        // One step more than a block makes two shorter blocks, beside one whole block; an empty group lies between.
+        const int Block = GemmPlan.LargestDepthBlock;
+        int[] ends = [0, Block + 1, Block + 1, 2 * Block + 1, 2 * Block + 6, 4 * Block];
+        const int N = 40, K = 330;
         using var device = new CpuDevice(2);
-        foreach (int outputs in (int[])[21, 28, 170])
+        int experts = ends.Length - 1, rows = ends[^1];
+        Tensor x = Random(device, rows, K), dy = Random(device, rows, N), weights = Random(device, experts * N, K), y = Random(device, rows, N), dx = Random(device, rows, K);
+        Tensor gradients = Random(device, experts * N, K), offsets = device.Allocate(new Shape(ends.Length), DType.I32, MemoryKind.Workspace);
+        ends.CopyTo(offsets.AsSpan<int>());
+        gradients.AsSpan<float>().Clear();
+        var groups = new ExpertWeights(weights.Reshape(new Shape(experts, N, K)));
+        device.Linear.GroupedForward(x, offsets, groups, y);
+        device.Linear.GroupedInputGradient(dy, offsets, groups, dx);
+        device.Linear.GroupedWeightGradient(dy, x, offsets, gradients.Reshape(new Shape(experts, N, K)));
+        for (int e = 0; e < experts; e++)
         {
-            Tensor near = Random(device, 2100, Columns), dy = Random(device, 2100, outputs);
-            Tensor apart = Random(device, 2100, Stride).ColumnRange(Columns, Columns);
-            for (int row = 0; row < 2100; row++) near.Row<float>(row).CopyTo(apart.Row<float>(row));
-            Tensor inPlace = Random(device, outputs, Columns), packed = Random(device, outputs, Columns);
-            device.Linear.WeightGradient(dy, near, inPlace, accumulate: true);
-            device.Linear.WeightGradient(dy, apart, packed, accumulate: true);
-            Assert.True(SameBits(inPlace.AsSpan<float>(), packed.AsSpan<float>()), $"{outputs} outputs");
-            output.WriteLine($"{outputs} x {Columns} sums of 2100 products have the same bits in place and packed");
+            (int first, int count) = (ends[e], ends[e + 1] - ends[e]);
+            if (count == 0) continue;
+            Tensor ownY = Random(device, count, N), ownDx = Random(device, count, K), ownGradient = Random(device, N, K);
+            device.Linear.Forward(x.Slice(first, count), weights.Slice(e * N, N), ownY);
+            device.Linear.InputGradient(dy.Slice(first, count), weights.Slice(e * N, N), ownDx);
+            ownGradient.AsSpan<float>().Clear();
+            device.Linear.WeightGradient(dy.Slice(first, count), x.Slice(first, count), ownGradient, accumulate: true);
+            Assert.True(SameBits(y.Slice(first, count).AsSpan<float>(), ownY.AsSpan<float>()), $"forward of group {e}");
+            Assert.True(SameBits(dx.Slice(first, count).AsSpan<float>(), ownDx.AsSpan<float>()), $"input gradient of group {e}");
+            Assert.True(SameBits(gradients.Slice(e * N, N).AsSpan<float>(), ownGradient.AsSpan<float>()), $"weight gradient of group {e}");
         }
+
+        Assert.True(gradients.Slice(N, N).AsSpan<float>().IndexOfAnyExcept(0f) < 0, "the empty group got a gradient");
+        output.WriteLine($"{experts} groups of {string.Join(", ", ends.Skip(1).Zip(ends, (end, start) => end - start))} rows have the bits that they have alone");
+    }
+
+    [Fact]
+    public void Packed_weights_are_not_kept_from_call_to_call()
+    {
+        using var device = new CpuDevice(2);
+        Tensor x = Random(device, 300, 100), w = Random(device, 90, 100), y = Random(device, 300, 90), doubled = Random(device, 300, 90);
+        device.Linear.Forward(x, w, y);
+        foreach (ref float value in w.AsSpan<float>()) value *= 2;
+        device.Linear.Forward(x, w, doubled);
+        foreach (ref float value in y.AsSpan<float>()) value *= 2;
+        Assert.True(SameBits(y.AsSpan<float>(), doubled.AsSpan<float>()), "the second call used weights of the first");
+        output.WriteLine($"{y.Elements} sums doubled with their weights");
+    }
+
+    [Theory]
+    [InlineData(12, 16)]
+    [InlineData(23, 37)]
+    [InlineData(96, 200)]
+    public unsafe void Panels_hold_every_element_in_its_place(int lines, int depth)
+    {
+        using var device = new CpuDevice(1);
+        foreach (int width in (int[])[6, 8, 12, 32])
+        {
+            int panels = (lines + width - 1) / width;
+            // Lines that are contiguous over the depth, then the same lines step by step; nothing may be written past the panels.
+            Tensor across = Random(device, lines, depth), along = Random(device, depth, lines), zeros = device.Allocate(new Shape(depth), DType.F32, MemoryKind.Workspace);
+            for (int line = 0; line < lines; line++)
+            {
+                for (int step = 0; step < depth; step++) along.Row<float>(step)[line] = across.Row<float>(line)[step];
+            }
+
+            Tensor panel = device.Allocate(new Shape(panels * depth * width + 1), DType.F32, MemoryKind.Workspace);
+            foreach (string how in (string[])["transposed", "copied"])
+            {
+                panel.AsSpan<float>().Fill(float.NaN);
+                if (how == "transposed") Packing.Transpose<SingleFormat>((byte*)across.Address, depth, lines, width, depth, (byte*)zeros.Address, panel.Pointer<float>());
+                else if (width <= 12) Packing.CopyRows(along.Pointer<float>(), lines, lines, width, depth, panel.Pointer<float>());
+                else Packing.CopyColumns<SingleFormat, Vector512<float>, Width512>((byte*)along.Address, lines, lines, depth, panel.Pointer<float>());
+                for (int line = 0; line < panels * width; line++)
+                {
+                    for (int step = 0; step < depth; step++)
+                    {
+                        float expected = line < lines ? across.Row<float>(line)[step] : 0, actual = panel.AsSpan<float>()[(line / width * depth + step) * width + line % width];
+                        Assert.True(expected == actual, $"{how}, width {width}: line {line} of {lines}, step {step} of {depth} is {actual}, expected {expected}");
+                    }
+                }
+
+                Assert.True(float.IsNaN(panel.AsSpan<float>()[^1]), $"{how}, width {width}: an element was written past the panels");
+            }
+        }
+
+        output.WriteLine($"{lines} lines of {depth}: all elements in their places at widths 6, 8, 12 and 32");
     }
 
     [Fact]
@@ -136,29 +204,35 @@ public sealed class LinearTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void Depth_blocks_and_column_chunks_respect_their_limits()
+    public void Depth_blocks_and_tiles_respect_their_limits()
     {
         for (long depth = 1; depth < 10_000; depth += 7)
         {
             int block = GemmPlan.DepthBlock(depth);
             Assert.InRange(block, 1, GemmPlan.LargestDepthBlock);
             Assert.True((depth + block - 1) / block == (depth + GemmPlan.LargestDepthBlock - 1) / GemmPlan.LargestDepthBlock, $"depth {depth} in blocks of {block}");
-            long stretch = Math.Min(depth, GemmPlan.LargestDepthChunk);
-            foreach (long rows in (long[])[20, 5000])
+        }
+
+        int checkedTiles = 0;
+        foreach (int threads in (int[])[1, 2, 3, 16, 128])
+        {
+            foreach (long rows in (long[])[17, 128, 500, 4096, 100_000])
             {
-                long elements = GemmPlan.PackElements(rows), chunk = GemmPlan.ColumnChunk(8 * depth, stretch, elements, 32);
-                Assert.True(chunk > 0 && chunk % 32 == 0 && chunk * stretch <= elements, $"depth {depth}, {rows} rows: chunks of {chunk} columns");
+                foreach (long columns in (long[])[1, 32, 192, 1000, 8192])
+                {
+                    foreach (long depth in (long[])[1, 384, 2048, 100_000])
+                    {
+                        TileSize tile = GemmPlan.Tile(rows, columns, depth, GemmPlan.DepthBlock(depth), 1, threads, 12, 32);
+                        string what = $"{rows} x {columns}, depth {depth}, {threads} threads: {tile}";
+                        Assert.True(tile.Rows >= 12 && tile.Columns % 32 == 0 && tile.Columns is >= 32 && tile.Columns < columns + 32, what);
+                        Assert.True((long)tile.Columns * GemmPlan.DepthBlock(depth) <= GemmPlan.SecondLevelElements, what);
+                        checkedTiles++;
+                    }
+                }
             }
         }
 
-        for (int threads = 1; threads <= 128; threads *= 2)
-        {
-            for (long panels = 1; panels < 400; panels += 3)
-            {
-                (int rows, int parts) = GemmPlan.TeamTile(panels, 64, threads);
-                Assert.True(rows is >= 1 and <= 16 && parts is >= 1 and <= 16, $"{panels} panels, {threads} threads: {rows} panels, {parts} parts");
-            }
-        }
+        output.WriteLine($"{checkedTiles} tiles");
     }
 
     [Fact]

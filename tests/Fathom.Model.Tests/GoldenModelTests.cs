@@ -37,6 +37,28 @@ public sealed class GoldenModelTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void Fp8_activations_give_the_reference_logits()
+    {
+        string folder = Golden.Shared("golden", "nano-v3-fp8");
+        using Device on = Create("cpu");
+        using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
+        DeepSeekModel model = Open(on, folder);
+        MicroBatch micro = Batch(model, reference, "ids", training: false, Recipe.Fp8Activations);
+        ReadOnlySpan<float> logits = model.Logits(micro, 0).AsSpan<float>();
+        float[] expected = reference.ReadF32("logits_w8a8"), unquantised = reference.ReadF32("logits_w8");
+        double difference = 0, size = 0, effect = 0;
+        for (int i = 0; i < expected.Length; i++)
+        {
+            difference += Math.Pow(logits[i] - expected[i], 2);
+            effect += Math.Pow(unquantised[i] - expected[i], 2);
+            size += (double)expected[i] * expected[i];
+        }
+
+        output.WriteLine($"relative norm of the difference {Math.Sqrt(difference / size):E2} (bound 2E-03); that of quantising at all {Math.Sqrt(effect / size):E2}");
+        Assert.InRange(Math.Sqrt(difference / size), 0, 2e-3);
+    }
+
+    [Fact]
     public void Gradients_are_those_of_transformers()
     {
         string folder = Golden.Shared("golden", "tiny-v3");
@@ -88,12 +110,12 @@ public sealed class GoldenModelTests(ITestOutputHelper output)
         return new DeepSeekModel(device, config, new CheckpointSource(device, Checkpoint.Open(folder), config));
     }
 
-    private static MicroBatch Batch(DeepSeekModel model, SafetensorsFile reference, string tensor, bool training)
+    private static MicroBatch Batch(DeepSeekModel model, SafetensorsFile reference, string tensor, bool training, Recipe? recipe = null)
     {
         long[] shape = reference.TryGet(tensor, out SafetensorsEntry? entry) ? entry.Shape : throw new InvalidOperationException(tensor);
         long[] ids = reference.ReadI64(tensor);
         int batch = (int)shape[0], tokens = (int)shape[1];
-        var micro = new MicroBatch(model, batch, tokens, training);
+        var micro = new MicroBatch(model, batch, tokens, training, recipe);
         var padded = new int[batch * (tokens + 1)]; // The last target of a sequence is not known and not used.
         for (int b = 0; b < batch; b++)
         {

@@ -1,5 +1,7 @@
 // How the user started this program, so that the commands that are suggested can be copied as they are: from a clone that is
 // `dotnet run -c Release --project …`, elsewhere `fathom`.
+using System.CommandLine;
+
 namespace Fathom.Cli.Terminal;
 
 /// <summary>The command's own name in suggestions.</summary>
@@ -15,8 +17,13 @@ internal static class CommandName
     {
         string relative = Path.GetRelativePath(Environment.CurrentDirectory, path);
         string shorter = relative.Length < path.Length ? relative : path;
-        return shorter.Contains(' ') ? $"\"{shorter}\"" : shorter;
+        return Quote(shorter);
     }
+
+    /// <summary>The command that is running, for reports.</summary>
+    public static string Of(ParseResult arguments) => string.Join(' ', ["fathom", .. arguments.Tokens.Select(token => Quote(token.Value))]);
+
+    private static string Quote(string argument) => argument.Contains(' ') ? $"\"{argument}\"" : argument;
 
     private static string Find()
     {

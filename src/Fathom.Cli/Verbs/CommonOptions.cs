@@ -1,7 +1,7 @@
 // Options that several verbs have, so that they are spelt and explained the same everywhere.
 using System.CommandLine;
 using Fathom.Compute.Cpu;
-using Fathom.Inference;
+using Fathom.Model;
 using Fathom.Numerics;
 
 namespace Fathom.Cli.Verbs;
@@ -34,7 +34,11 @@ internal static class CommonOptions
 
     /// <summary>The processor as a device.</summary>
     /// <exception cref="FathomException">The number of threads is negative or absurd.</exception>
-    public static CpuDevice Device(int threads) => threads is >= 0 and <= 1024
-        ? new CpuDevice(threads)
+    public static CpuDevice Device(int threads) => new(CheckThreads(threads));
+
+    /// <summary>A number of threads that is one.</summary>
+    /// <exception cref="FathomException">It is negative or absurd.</exception>
+    public static int CheckThreads(int threads) => threads is >= 0 and <= 1024
+        ? threads
         : throw new FathomException($"--threads is {threads}; give 1 to 1024, or 0 for one a processor");
 }

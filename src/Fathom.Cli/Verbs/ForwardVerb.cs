@@ -19,14 +19,17 @@ internal static class ForwardVerb
         var ids = new Option<string>("--ids") { Description = "Safetensors file with token ids.", HelpName = "FILE", Required = true };
         var tensor = new Option<string>("--tensor") { Description = "Name of the ids in it: [sequences, tokens], I64 or I32.", HelpName = "NAME", Required = true };
         var output = new Option<string>("--out") { Description = "Safetensors file to write: logits [B, T, V] F32 and, with an MTP module, mtp_logits [B, T - 1, V].", HelpName = "FILE", Required = true };
+        var activations = new Option<string>("--activations") { Description = "f32, or fp8: inputs of linear layers quantised to E4M3 in 1x128 tiles.", DefaultValueFactory = _ => "f32" };
+        activations.AcceptOnlyFromAmong("f32", "fp8");
         var threads = CommonOptions.Threads();
-        var command = new Command("forward", "Compute the logits of given ids.") { model, ids, tensor, output, threads };
+        var command = new Command("forward", "Compute the logits of given ids.") { model, ids, tensor, output, activations, threads };
         command.SetAction(arguments =>
         {
             using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
             LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model));
             int[][] sequences = ReadIds(arguments.GetRequiredValue(ids), arguments.GetRequiredValue(tensor), loaded.Model.Config.VocabSize);
-            Write(loaded.Model, sequences, arguments.GetRequiredValue(output));
+            Recipe recipe = arguments.GetValue(activations) == "fp8" ? Recipe.Fp8Activations : Recipe.Fp32;
+            Write(loaded.Model, recipe, sequences, arguments.GetRequiredValue(output));
             return ExitCode.Success;
         });
         return command;
@@ -45,13 +48,13 @@ internal static class ForwardVerb
         return [.. all.Select(id => (int)id).Chunk((int)entry.Shape[1])];
     }
 
-    private static void Write(DeepSeekModel model, int[][] sequences, string path)
+    private static void Write(DeepSeekModel model, Recipe recipe, int[][] sequences, string path)
     {
         int length = sequences[0].Length, vocabulary = model.Config.VocabSize;
         bool mtp = model.MtpModules.Count > 0;
         List<TensorDeclaration> declarations = [new("logits", DType.F32, [sequences.Length, length, vocabulary])];
         if (mtp) declarations.Add(new("mtp_logits", DType.F32, [sequences.Length, length - 1, vocabulary]));
-        var micro = new MicroBatch(model, 1, length, training: false);
+        var micro = new MicroBatch(model, 1, length, training: false, recipe);
         using var writer = new SafetensorsWriter(path, declarations);
         foreach (int[] sequence in sequences)
         {

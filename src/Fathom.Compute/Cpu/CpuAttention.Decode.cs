@@ -31,6 +31,7 @@ internal sealed unsafe partial class CpuAttention
                 Scale = scale,
                 Output = new RowView(output),
                 Splits = splits,
+                HeadBlock = shape.HeadBlock(splits, team.Size),
                 Shared = scratch.Shared,
             };
             team.For(shape.Heads, new AbsorbJob(kernels, scratch, task));

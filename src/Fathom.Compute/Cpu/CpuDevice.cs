@@ -1,4 +1,5 @@
 // The processor as a device: operators on a worker team, vectorised for what the processor has.
+using Fathom.Compute.Cpu.Gemm;
 using Fathom.Compute.Operators;
 using Fathom.Compute.Reference;
 using Fathom.Numerics;
@@ -8,6 +9,8 @@ namespace Fathom.Compute.Cpu;
 /// <summary>Operators on the host's processor cores.</summary>
 public sealed class CpuDevice : Device
 {
+    private readonly Dictionary<Accumulation, ILinearOperators> emulated = [];
+
     /// <summary>A device with a team of its own.</summary>
     /// <param name="threads">Number of threads; 0 for one a processor.</param>
     /// <param name="pin">Whether to bind the threads to processors.</param>
@@ -36,6 +39,18 @@ public sealed class CpuDevice : Device
 
     /// <inheritdoc/>
     public override ILinearOperators Linear { get; }
+
+    /// <inheritdoc/>
+    public override ILinearOperators LinearWith(Accumulation accumulation)
+    {
+        if (accumulation == Accumulation.Fp32) return Linear;
+        lock (emulated)
+        {
+            if (!emulated.TryGetValue(accumulation, out ILinearOperators? linear))
+                emulated[accumulation] = linear = new EmulatedLinear(new EmulatedGemm(Team, accumulation), Linear);
+            return linear;
+        }
+    }
 
     /// <inheritdoc/>
     public override IQuantizationOperators Quantization { get; }

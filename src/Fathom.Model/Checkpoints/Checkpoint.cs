@@ -71,6 +71,20 @@ public sealed class Checkpoint : IDisposable
         return Shard(shardOf[name]).Get(name);
     }
 
+    /// <summary>The file that holds a tensor.</summary>
+    /// <exception cref="FathomException">There is none of that name.</exception>
+    internal string FileOf(string name) => shardOf.TryGetValue(name, out string? shard)
+        ? System.IO.Path.Combine(folder, shard)
+        : throw new FathomException($"{Path}: there is no tensor '{name}'");
+
+    /// <summary>Copies bytes of a tensor.</summary>
+    /// <exception cref="FathomException">There is none of that name, or the range is not inside it.</exception>
+    public void CopyBytes(string name, long start, Span<byte> destination)
+    {
+        Entry(name);
+        Shard(shardOf[name]).CopyBytes(name, start, destination);
+    }
+
     /// <summary>Gives up all files. Tensors that were taken from them stay valid.</summary>
     public void Dispose()
     {

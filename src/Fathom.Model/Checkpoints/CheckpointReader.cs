@@ -1,9 +1,6 @@
-// Weights as singles, whatever the checkpoint stores. FP8 weights are multiplied with their block's scale:
-//   w[i, j] = code[i, j] · scale_inv[i / rows, j / columns]
-// The traps: `scale_inv` is the multiplier, not its inverse; and the last blocks may be partial, so the scale's shape is
-// rounded up. Experts that are stored stacked ([E, ...], as transformers 5 holds them in memory) are read as single experts.
+// Weights as singles, whatever the checkpoint stores. Quantised weights are multiplied with their block's scale. Experts that
+// are stored stacked ([E, ...], as transformers 5 holds them in memory) are read as single experts.
 using System.Diagnostics.CodeAnalysis;
-using System.Numerics;
 using Fathom.Compute;
 using Fathom.Numerics;
 
@@ -11,12 +8,9 @@ namespace Fathom.Model;
 
 /// <summary>Reads tensors of a checkpoint into FP32. Safe on any thread.</summary>
 /// <param name="checkpoint">Where the weights are.</param>
-/// <param name="quantization">The block size of FP8 weights; 128 × 128 where null.</param>
+/// <param name="quantization">How weights are quantised; where null, reading quantised weights is an error.</param>
 public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? quantization = null)
 {
-    private const string ScaleSuffix = "_scale_inv";
-    private readonly QuantizationConfig blocks = quantization ?? new QuantizationConfig();
-
     /// <summary>Whether a tensor can be read under this name, be it as such or out of stacked experts.</summary>
     public bool Contains(string name) => checkpoint.Contains(name) || TryFindStacked(name, out _);
 
@@ -39,12 +33,8 @@ public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? 
         if (source.Shape != destination.Shape)
             throw new FathomException($"{checkpoint.Path}: tensor '{name}' has shape {source.Shape}, {destination.Shape} is expected; does config.json belong to these weights?");
         CheckFloat(name, source.DType);
-        if (source.DType is DType.F8E4M3 or DType.F8E5M2 && checkpoint.Contains(stored + ScaleSuffix))
-            ReadScaled(stored, source, firstRow, destination);
-        else if (source.DType == DType.F8E4M3)
-            throw new FathomException($"{checkpoint.Path}: '{name}' is F8_E4M3 but there is no '{stored + ScaleSuffix}' to scale it with");
-        else
-            ReadPlain(source, destination);
+        if (IsScaled(stored, source.DType)) ReadScaled(stored, source, firstRow, destination);
+        else ReadPlain(source, destination);
         GC.KeepAlive(source.Owner);
         GC.KeepAlive(destination.Owner);
     }
@@ -92,6 +82,54 @@ public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? 
         if (failures.FirstOrDefault(e => e is not null) is FathomException first) throw new FathomException(first.Message, first);
     }
 
+    /// <summary>A read-only view of a tensor as it is stored, with its scales; nothing is copied, every scale is checked.</summary>
+    /// <param name="name">The tensor.</param>
+    /// <param name="view">The view.</param>
+    /// <returns>
+    /// False where no kernel reads it in place: F16, F64, E5M2, blocks that are not 128 × 128, stacked experts that begin within a block.
+    /// </returns>
+    /// <exception cref="FathomException">There is no such tensor, or its scales do not fit.</exception>
+    internal bool TryView(string name, out ScaledTensor view)
+    {
+        Tensor elements = Find(name, out string stored, out long firstRow);
+        view = elements;
+        if (elements.DType is DType.F32 or DType.BF16) return true;
+        view = default;
+        if (elements.DType is not (DType.F8E4M3 or DType.HiF8) || elements.Shape.Rank != 2) return false;
+        SafetensorsEntry entry = BlockScales.Find(checkpoint, stored, quantization);
+        if (quantization is not { BlockRows: ScaledTensor.TileSize, BlockColumns: ScaledTensor.TileSize }) return false;
+        (long matrix, long row) = Math.DivRem(firstRow, checkpoint.Entry(stored).Shape[^2]);
+        if (entry.DType is not (DType.F32 or DType.F8E8M0) || row % ScaledTensor.TileSize != 0) return false;
+        BlockScales.Read(checkpoint, stored, firstRow, elements.Rows, quantization, checkpoint.CopyBytes);
+        Tensor scales = checkpoint.Get(entry.Name);
+        if (scales.Shape.Rank == 3) scales = scales.At(matrix);
+        scales = scales.Slice(row / ScaledTensor.TileSize, ScaledTensor.Tiles(elements.Rows));
+        view = new ScaledTensor(elements, scales, ScaleLayout.Block);
+        return true;
+    }
+
+    /// <summary>Where a tensor lies; for reading it in pieces.</summary>
+    /// <exception cref="FathomException">There is no such tensor, it is no matrix or vector of floats, or its scales do not fit.</exception>
+    internal StoredTensor Locate(string name)
+    {
+        Tensor view = Find(name, out string stored, out long firstRow);
+        CheckFloat(name, view.DType);
+        bool scaled = IsScaled(stored, view.DType);
+        if (scaled) BlockScales.Find(checkpoint, stored, quantization);
+        long[] shape = checkpoint.Entry(stored).Shape;
+        long matrixRow = shape.Length < 2 ? 0 : firstRow % Math.Max(1, shape[^2]);
+        return new StoredTensor(stored, firstRow, matrixRow, view.DType, view.Rows, view.Columns, scaled);
+    }
+
+    /// <summary>The scales of a located tensor.</summary>
+    /// <exception cref="FathomException">One is not a finite number above 0.</exception>
+    internal BlockScales ReadScales(StoredTensor tensor, ByteSource bytes) =>
+        BlockScales.Read(checkpoint, tensor.Name, tensor.FirstRow, tensor.Rows, quantization, bytes);
+
+    // E4M3 and HiF8 are always scaled; E5M2 is also met as a plain format.
+    private bool IsScaled(string stored, DType type) =>
+        type is DType.F8E4M3 or DType.HiF8 || type == DType.F8E5M2 && checkpoint.Contains(stored + TensorLayout.ScaleSuffix);
+
     private static void ReadPlain(in Tensor source, in Tensor destination)
     {
         const int Piece = 1 << 22;
@@ -106,45 +144,12 @@ public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? 
 
     private void ReadScaled(string stored, in Tensor source, long firstRow, in Tensor destination)
     {
-        SafetensorsEntry weight = checkpoint.Entry(stored), scale = checkpoint.Entry(stored + ScaleSuffix);
-        if (source.Shape.Rank != 2) throw new FathomException($"{checkpoint.Path}: '{stored}' is {weight}; block scales belong to matrices");
-        CheckFloat(scale.Name, scale.DType);
-        long[] stack = weight.Shape[..^2];
-        long rowBlocks = Blocks(weight.Shape[^2], blocks.BlockRows), columnBlocks = Blocks(weight.Shape[^1], blocks.BlockColumns);
-        long[] expected = [.. stack, rowBlocks, columnBlocks];
-        if (!scale.Shape.AsSpan().SequenceEqual(expected) || scale.DType is DType.F8E4M3 or DType.F8E5M2)
+        const int Piece = 1 << 14;
+        BlockScales scales = BlockScales.Read(checkpoint, stored, firstRow, source.Rows, quantization, checkpoint.CopyBytes);
+        for (long row = 0; row < source.Rows; row++)
         {
-            throw new FathomException(
-                $"{checkpoint.Path}: '{scale.Name}' is {scale}, expected F32 {SafetensorsEntry.FormatShape(expected)} for weights {SafetensorsEntry.FormatShape(weight.Shape)} in blocks of {blocks.BlockRows} x {blocks.BlockColumns}");
-        }
-
-        if (columnBlocks == 0) return;
-        Tensor scales = checkpoint.Get(scale.Name).Reshape(new Shape(scale.Elements / columnBlocks, columnBlocks));
-        var row = new float[columnBlocks];
-        long current = -1;
-        long height = weight.Shape[^2];
-        for (long i = 0; i < source.Rows; i++)
-        {
-            // Rows of the stack's matrices count on; each matrix has blocks of its own.
-            long block = (firstRow + i) / height * rowBlocks + (firstRow + i) % height / blocks.BlockRows;
-            if (block != current) ConvertRow(scales, block, row);
-            current = block;
-            ScaleRow(source, destination, i, row, blocks.BlockColumns);
-        }
-
-        GC.KeepAlive(scales.Owner);
-    }
-
-    private static void ScaleRow(in Tensor source, in Tensor destination, long row, float[] scales, int width)
-    {
-        for (long start = 0, block = 0; start < source.Columns; start += width, block++)
-        {
-            Span<float> part = Convert(source, destination, row, start, (int)Math.Min(width, source.Columns - start));
-            float scale = scales[block];
-            int i = 0;
-            for (var vector = new Vector<float>(scale); i + Vector<float>.Count <= part.Length; i += Vector<float>.Count)
-                (new Vector<float>(part[i..]) * vector).CopyTo(part[i..]);
-            for (; i < part.Length; i++) part[i] *= scale;
+            for (long column = 0; column < source.Columns; column += Piece)
+                scales.Multiply(row, column, Convert(source, destination, row, column, (int)Math.Min(Piece, source.Columns - column)));
         }
     }
 
@@ -156,15 +161,6 @@ public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? 
         NumberFormats.ConvertToSingle(source.DType, from, to);
         return to;
     }
-
-    private static unsafe void ConvertRow(in Tensor source, long row, Span<float> destination)
-    {
-        int size = source.DType.SizeInBytes();
-        var from = new ReadOnlySpan<byte>((byte*)source.Address + row * source.RowStride * size, destination.Length * size);
-        NumberFormats.ConvertToSingle(source.DType, from, destination);
-    }
-
-    private static long Blocks(long size, int block) => size / block + (size % block > 0 ? 1 : 0);
 
     private Tensor Find(string name, out string stored, out long firstRow)
     {
@@ -204,7 +200,7 @@ public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? 
 
     private void CheckFloat(string name, DType type)
     {
-        if (type is not (DType.F32 or DType.F64 or DType.F16 or DType.BF16 or DType.F8E4M3 or DType.F8E5M2 or DType.F8E8M0))
+        if (type is not (DType.F32 or DType.F64 or DType.F16 or DType.BF16 or DType.F8E4M3 or DType.F8E5M2 or DType.F8E8M0 or DType.HiF8))
             throw new FathomException($"{checkpoint.Path}: tensor '{name}' is {type.SafetensorsName()}, a float type is expected");
     }
 

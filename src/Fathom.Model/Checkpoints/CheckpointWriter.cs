@@ -74,7 +74,8 @@ public static class CheckpointWriter
         }
     }
 
-    private static List<List<TensorDeclaration>> Split(IEnumerable<TensorDeclaration> tensors, long shardBytes)
+    /// <summary>Fills shards in the order of the declarations.</summary>
+    internal static List<List<TensorDeclaration>> Split(IEnumerable<TensorDeclaration> tensors, long shardBytes)
     {
         var shards = new List<List<TensorDeclaration>> { new() };
         var names = new HashSet<string>(StringComparer.Ordinal);
@@ -96,10 +97,12 @@ public static class CheckpointWriter
         return shards;
     }
 
-    private static string ShardName(int index, int count) =>
+    /// <summary>A shard's file name.</summary>
+    internal static string ShardName(int index, int count) =>
         count == 1 ? Checkpoint.SingleFile : $"model-{index + 1:D5}-of-{count:D5}.safetensors";
 
-    private static byte[] BuildIndex(List<List<TensorDeclaration>> shards)
+    /// <summary>The content of model.safetensors.index.json.</summary>
+    internal static byte[] BuildIndex(List<List<TensorDeclaration>> shards)
     {
         using var stream = new MemoryStream();
         using (var writer = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true, NewLine = "\n" }))

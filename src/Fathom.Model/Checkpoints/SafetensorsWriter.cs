@@ -51,6 +51,17 @@ public sealed class SafetensorsWriter : IDisposable
         tensor.Written += bytes.Length;
     }
 
+    /// <summary>Writes bytes of a tensor at a place of it; every byte exactly once, from any thread, in any order.</summary>
+    /// <exception cref="FathomException">No such tensor, bytes beyond its end, or the disk failed.</exception>
+    internal void WriteAt(string name, long start, ReadOnlySpan<byte> bytes)
+    {
+        Pending tensor = Find(name);
+        if (start < 0 || bytes.Length > tensor.Declaration.Bytes - start)
+            throw new FathomException($"writing {file.Path}: tensor '{name}' has {tensor.Declaration.Bytes} bytes, {bytes.Length} were given for byte {start}");
+        file.Write(bytes, tensor.Offset + start);
+        tensor.AddWritten(bytes.Length);
+    }
+
     /// <summary>Appends elements to a tensor.</summary>
     /// <exception cref="FathomException">No such tensor, an element of another size, more than it has, or the disk failed.</exception>
     public void Write<T>(string name, ReadOnlySpan<T> elements) where T : unmanaged
@@ -178,10 +189,14 @@ public sealed class SafetensorsWriter : IDisposable
 
     private sealed class Pending(TensorDeclaration declaration, long offset)
     {
+        private long written;
+
         public TensorDeclaration Declaration { get; } = declaration;
 
         public long Offset { get; } = offset;
 
-        public long Written { get; set; }
+        public long Written { get => written; set => written = value; }
+
+        public void AddWritten(long bytes) => Interlocked.Add(ref written, bytes);
     }
 }

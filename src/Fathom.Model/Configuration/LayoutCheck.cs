@@ -9,8 +9,6 @@ namespace Fathom.Model;
 /// <summary>Compares checkpoints with configurations.</summary>
 public static class LayoutCheck
 {
-    private const string ScaleSuffix = "_scale_inv";
-
     /// <summary>Checks names and shapes of all tensors. Opens every shard, reads no data.</summary>
     /// <param name="config">A valid configuration.</param>
     /// <param name="checkpoint">The weights.</param>
@@ -57,10 +55,10 @@ public static class LayoutCheck
     {
         if (LayerOf(name) >= config.NumHiddenLayers + modules) return true;
         if (name.EndsWith(".rotary_emb.inv_freq", StringComparison.Ordinal)) return true;
-        if (name.EndsWith(ScaleSuffix, StringComparison.Ordinal))
+        if (name.EndsWith(TensorLayout.ScaleSuffix, StringComparison.Ordinal))
         {
-            return checkpoint.TryGet(name[..^ScaleSuffix.Length], out SafetensorsEntry? weight)
-                && weight.DType is DType.F8E4M3 or DType.F8E5M2;
+            return checkpoint.TryGet(name[..^TensorLayout.ScaleSuffix.Length], out SafetensorsEntry? weight)
+                && weight.DType is DType.F8E4M3 or DType.F8E5M2 or DType.HiF8;
         }
 
         return config.IsMoeLayer(LayerOf(name))

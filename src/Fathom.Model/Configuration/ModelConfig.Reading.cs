@@ -193,15 +193,9 @@ public sealed partial record ModelConfig
     {
         JsonFields? section = fields.Object("quantization_config");
         if (section is null) return null;
-        if (!section.Remaining.ContainsKey("quant_method")) throw section.Error("quant_method", "is missing, expected \"fp8\"");
-        section.Choice("quant_method", "fp8", ("fp8", "fp8"));
-        section.Choice("fmt", "e4m3", ("e4m3", "e4m3"));
-        section.Choice("activation_scheme", "dynamic", ("dynamic", "dynamic"));
-        string? scale = section.Choice<string?>("scale_fmt", null, ("ue8m0", "ue8m0"), ("float", null));
-        int[] block = section.Integers("weight_block_size");
-        if (block.Length != 2) throw section.Error("weight_block_size", $"has {block.Length} entries, expected two, such as [128, 128]");
+        QuantizationConfig result = QuantizationConfig.Read(section);
         KeepRemaining(extra, "quantization_config", section);
-        return new QuantizationConfig(block[0], block[1], scale);
+        return result;
     }
 
     private static void KeepRemaining(Dictionary<string, JsonElement> extra, string name, JsonFields section)

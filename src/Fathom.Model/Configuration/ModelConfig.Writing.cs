@@ -84,7 +84,7 @@ public sealed partial record ModelConfig
             ["vocab_size"] = VocabSize,
         };
         if (MtpHiddenBeforeNorm) fields["mtp_hidden_before_norm"] = true;
-        if (QuantizationConfig is not null) fields["quantization_config"] = QuantizationFields(QuantizationConfig);
+        if (QuantizationConfig is not null) fields["quantization_config"] = QuantizationConfig.Fields();
         return fields;
     }
 
@@ -98,19 +98,6 @@ public sealed partial record ModelConfig
         ["original_max_position_embeddings"] = RopeScaling.OriginalMaxPositionEmbeddings,
         ["type"] = "yarn",
     };
-
-    private static Dictionary<string, object?> QuantizationFields(QuantizationConfig quantization)
-    {
-        var fields = new Dictionary<string, object?>
-        {
-            ["activation_scheme"] = "dynamic",
-            ["fmt"] = "e4m3",
-            ["quant_method"] = "fp8",
-            ["weight_block_size"] = new[] { quantization.BlockRows, quantization.BlockColumns },
-        };
-        if (quantization.ScaleFormat is not null) fields["scale_fmt"] = quantization.ScaleFormat;
-        return fields;
-    }
 
     private static string NameOf<T>((string Name, T Value)[] table, T value) =>
         table.First(row => EqualityComparer<T>.Default.Equals(row.Value, value)).Name;

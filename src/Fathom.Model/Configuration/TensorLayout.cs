@@ -68,6 +68,21 @@ public sealed record LayoutTensor(
     /// <summary>The declaration for writing without quantisation.</summary>
     /// <param name="dtype">Type of everything that is not always FP32.</param>
     public TensorDeclaration Declare(DType dtype) => new(Name, Precision == TensorPrecision.Single ? DType.F32 : dtype, Shape);
+
+    /// <summary>The declarations for writing: one, or codes and scales where the tensor is quantised.</summary>
+    /// <param name="dtype">Type of everything that is neither quantised nor always FP32.</param>
+    /// <param name="quantization">How Linear weights are quantised; null for not at all.</param>
+    public IEnumerable<TensorDeclaration> Declare(DType dtype, QuantizationConfig? quantization)
+    {
+        if (quantization is null || Precision != TensorPrecision.Linear)
+        {
+            yield return Declare(dtype);
+            yield break;
+        }
+
+        yield return new TensorDeclaration(Name, quantization.WeightType, Shape);
+        yield return new TensorDeclaration(Name + TensorLayout.ScaleSuffix, DType.F32, quantization.ScaleShape(Shape[0], Shape[1]));
+    }
 }
 
 /// <summary>The tensors of a configuration.</summary>
@@ -81,6 +96,12 @@ public static class TensorLayout
 
     /// <summary>Name of the final norm.</summary>
     public const string FinalNorm = "model.norm.weight";
+
+    /// <summary>What a quantised weight's name gets for the name of its scales. Historic: they are multipliers, not inverses.</summary>
+    public const string ScaleSuffix = "_scale_inv";
+
+    /// <summary>End of the name of attention's up-projection of the latent to keys and values.</summary>
+    public const string KeyValueUp = ".kv_b_proj.weight";
 
     /// <summary>Start of the names in a layer: "model.layers.3.".</summary>
     public static string LayerPrefix(int layer) => $"model.layers.{layer}.";

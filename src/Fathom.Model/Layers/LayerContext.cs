@@ -2,6 +2,7 @@
 // lies in that micro-batch's context, so several can be in flight. The context also applies the precision recipe: what is rounded,
 // what is quantised, and in which format something waits for the backward pass.
 using Fathom.Compute;
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Model;
@@ -21,10 +22,14 @@ public sealed class LayerContext
         Saved = new Arena(device, training ? MemoryKind.Activations : MemoryKind.Workspace);
         Scratch = new Arena(device, MemoryKind.Workspace);
         Faults = new FaultLog(device);
+        Linear = device.LinearWith(recipe.Promotion);
     }
 
     /// <summary>Where the layers run.</summary>
     public Device Device { get; }
+
+    /// <summary>Products with weight matrices, summed as the recipe says.</summary>
+    public ILinearOperators Linear { get; }
 
     /// <summary>Whether a backward pass follows.</summary>
     public bool Training { get; }

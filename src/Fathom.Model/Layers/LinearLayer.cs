@@ -31,7 +31,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     /// <param name="accumulate">Whether to add to what y holds.</param>
     public void Forward(LayerContext context, in ScaledTensor x, Tensor y, bool accumulate = false)
     {
-        context.Device.Linear.Forward(x, weight.Operand, y, accumulate);
+        context.Linear.Forward(x, weight.Operand, y, accumulate);
         if (rounds) context.Round(y);
     }
 
@@ -44,7 +44,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     {
         Arena.Mark mark = context.Scratch.Position;
         ScaledTensor operand = Quantized ? context.Operand(dy, context.Recipe.ActivationGradient, new("output gradient", weight.Name, Gradient: true)) : dy;
-        context.Device.Linear.InputGradient(operand, weight.Operand, dx, accumulate);
+        context.Linear.InputGradient(operand, weight.Operand, dx, accumulate);
         context.Round(dx);
         context.Scratch.Release(mark);
     }
@@ -64,7 +64,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
             right = context.Operand(x, format, new("input over tokens", weight.Name));
         }
 
-        context.Device.Linear.WeightGradient(left, right, weight.Gradient);
+        context.Linear.WeightGradient(left, right, weight.Gradient);
         context.Scratch.Release(mark);
     }
 }

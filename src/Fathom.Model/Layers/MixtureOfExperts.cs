@@ -90,13 +90,13 @@ public sealed class MixtureOfExperts
         Arena.Mark mark = context.Scratch.Position;
         ScaledTensor dispatched = Dispatch(context, a.Dispatched.IsEmpty ? plain : a.Dispatched, a);
         dispatched = context.Operand(dispatched, recipe.Activation, new("input", gate.Name));
-        device.Linear.GroupedForward(dispatched, a.RowOffsets, gate.Experts, gated);
-        device.Linear.GroupedForward(dispatched, a.RowOffsets, up.Experts!, upped);
+        context.Linear.GroupedForward(dispatched, a.RowOffsets, gate.Experts, gated);
+        context.Linear.GroupedForward(dispatched, a.RowOffsets, up.Experts!, upped);
         context.Round(gated);
         context.Round(upped);
         Multiply(context, gated, upped, a, hidden);
         Tensor expertOutput = context.Temporary(rows, plain.Columns);
-        device.Linear.GroupedForward(context.Operand(hidden, recipe.Activation, new("input", down.Name)), a.RowOffsets, down.Experts!, expertOutput);
+        context.Linear.GroupedForward(context.Operand(hidden, recipe.Activation, new("input", down.Name)), a.RowOffsets, down.Experts!, expertOutput);
         context.Round(expertOutput);
         device.Routing.Combine(expertOutput, a.RowOfSlot, output, accumulate: true);
         context.Round(output);
@@ -129,7 +129,7 @@ public sealed class MixtureOfExperts
 
         Arena.Mark mark = context.Scratch.Position;
         ScaledTensor operand = context.Operand(a.DExpertOutput, recipe.ActivationGradient, new("output gradient", down.Name, Gradient: true));
-        device.Linear.GroupedInputGradient(operand, a.RowOffsets, down.Experts!, a.DGate);
+        context.Linear.GroupedInputGradient(operand, a.RowOffsets, down.Experts!, a.DGate);
         context.Round(a.DGate);
         Tensor drowGates = context.Scratch.Take(new Shape(rows)), dgates = context.Temporary(tokens, options.TopK);
         Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
@@ -140,9 +140,9 @@ public sealed class MixtureOfExperts
 
         Tensor ddispatched = context.Temporary(rows, dy.Columns);
         operand = context.Operand(a.DGate, recipe.ActivationGradient, new("output gradient", gate.Name, Gradient: true));
-        device.Linear.GroupedInputGradient(operand, a.RowOffsets, gate.Experts, ddispatched);
+        context.Linear.GroupedInputGradient(operand, a.RowOffsets, gate.Experts, ddispatched);
         operand = context.Operand(a.DUp, recipe.ActivationGradient, new("output gradient", up.Name, Gradient: true));
-        device.Linear.GroupedInputGradient(operand, a.RowOffsets, up.Experts!, ddispatched, accumulate: true);
+        context.Linear.GroupedInputGradient(operand, a.RowOffsets, up.Experts!, ddispatched, accumulate: true);
         context.Round(ddispatched);
         device.Routing.Combine(ddispatched, a.RowOfSlot, dx);
 
@@ -174,7 +174,7 @@ public sealed class MixtureOfExperts
     {
         Arena.Mark mark = context.Scratch.Position;
         ScaledTensor operand = context.Operand(dy, context.Recipe.WeightGradient, new("output gradient over tokens", weight.Name, Gradient: true), a.RowOffsets);
-        context.Device.Linear.GroupedWeightGradient(operand, x, a.RowOffsets, weight.Gradient);
+        context.Linear.GroupedWeightGradient(operand, x, a.RowOffsets, weight.Gradient);
         context.Scratch.Release(mark);
     }
 

@@ -1,5 +1,7 @@
-// The weights of a model for inference: views of the mapped files, so that opening takes milliseconds and memory holds what is
-// read. Only what kernels cannot read in place (F16, FP8 with block scales, stacked experts) is expanded to F32.
+// The weights of a model for inference: views of the mapped files, FP8 and HiF8 with their block scales among them, so that opening
+// takes milliseconds and memory holds what is read. Expanded to F32 is only what no kernel reads in place: F16, blocks that are not
+// 128 x 128, codes outside linear layers, and kv_b_proj of a quantised model, whose halves absorbed attention multiplies with
+// one by one as plain matrices (0.15 % of DeepSeek-V3's weights).
 using Fathom.Compute;
 using Fathom.Numerics;
 
@@ -22,22 +24,33 @@ public sealed class CheckpointSource(Device device, Checkpoint checkpoint, Model
     }
 
     /// <inheritdoc/>
-    public Parameter Get(string name, Shape shape, ParameterRole role) => new(name, (ScaledTensor)View(name, shape), role);
+    public Parameter Get(string name, Shape shape, ParameterRole role)
+    {
+        bool plain = role != ParameterRole.Linear || name.EndsWith(TensorLayout.KeyValueUp, StringComparison.Ordinal);
+        return new Parameter(name, View(name, shape, plain), role);
+    }
 
     /// <inheritdoc/>
     public Parameter GetExperts(string pattern, int experts, Shape shape)
     {
         var views = new ScaledTensor[experts];
-        for (int e = 0; e < experts; e++) views[e] = View(Parameter.ExpertName(pattern, e), shape);
+        for (int e = 0; e < experts; e++) views[e] = View(Parameter.ExpertName(pattern, e), shape, plain: false);
+        if (views.Any(v => v.DType != views[0].DType || v.Layout != views[0].Layout))
+        {
+            for (int e = 0; e < experts; e++) views[e] = Expand(Parameter.ExpertName(pattern, e), shape);
+        }
+
         return new Parameter(pattern, new ExpertWeights(views));
     }
 
     /// <inheritdoc/>
     public bool HasMtpModule(int layer) => layer - config.NumHiddenLayers < mtpModules;
 
-    private Tensor View(string name, Shape shape)
+    private ScaledTensor View(string name, Shape shape, bool plain) =>
+        reader.TryView(name, out ScaledTensor view) && !(plain && view.Layout != ScaleLayout.None) ? view : Expand(name, shape);
+
+    private Tensor Expand(string name, Shape shape)
     {
-        if (checkpoint.TryGet(name, out SafetensorsEntry? entry) && entry.DType is DType.F32 or DType.BF16) return checkpoint.Get(name);
         Tensor expanded = device.Allocate(shape, DType.F32, MemoryKind.Weights);
         reader.ReadF32(name, expanded);
         return expanded;

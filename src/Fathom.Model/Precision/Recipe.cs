@@ -38,6 +38,11 @@ public sealed record Recipe
     /// <summary>As <see cref="Fp8"/>, with Ascend HiFloat8 in the place of E4M3.</summary>
     public static Recipe HiF8 { get; } = Quantized("hif8", DType.HiF8);
 
+    /// <summary>
+    /// Inference over FP8 weights as the published model runs: inputs of linear layers quantised in 1x128 tiles, everything else in F32.
+    /// </summary>
+    public static Recipe Fp8Activations { get; } = Fp32 with { Activation = new(DType.F8E4M3, Row) };
+
     /// <summary>The named recipes.</summary>
     public static IReadOnlyList<Recipe> All { get; } = [Fp32, Bf16, Fp8, HiF8];
 
@@ -85,6 +90,9 @@ public sealed record Recipe
 
     /// <summary>F32 or BF16: AdamW's moments.</summary>
     public DType OptimizerMoments { get; init; } = DType.F32;
+
+    /// <summary>Where products of two quantised operands are summed: in FP32, or in an emulation of Hopper's accumulator ([P] §3.3.2).</summary>
+    public Accumulation Promotion { get; init; }
 
     /// <summary>Plain format of what a recipe does not quantise: residual stream, latents before their norms, embedding, head.</summary>
     [JsonIgnore]

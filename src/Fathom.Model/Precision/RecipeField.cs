@@ -1,4 +1,6 @@
 // The fields of a recipe by name, for configuration files and for studies that change one.
+using System.Globalization;
+using Fathom.Compute;
 using Fathom.Numerics;
 
 namespace Fathom.Model;
@@ -23,6 +25,7 @@ internal sealed record RecipeField(string Name, Func<Recipe, string> Get, Func<R
         Switch("recompute_up_projections", r => r.RecomputeUpProjections, (r, v) => r with { RecomputeUpProjections = v }),
         Switch("recompute_swiglu", r => r.RecomputeSwiGlu, (r, v) => r with { RecomputeSwiGlu = v }),
         Type("optimizer_moments", r => r.OptimizerMoments, (r, v) => r with { OptimizerMoments = v }),
+        new("promotion", r => PromotionText(r.Promotion), (r, text) => r with { Promotion = ParsePromotion(text) }),
     ];
 
     private static RecipeField Format(string name, Func<Recipe, OperandFormat> get, Func<Recipe, OperandFormat, Recipe> set) => new(
@@ -45,6 +48,18 @@ internal sealed record RecipeField(string Name, Func<Recipe, string> Get, Func<R
             "bf16" => set(r, DType.BF16),
             _ => throw new FathomException($"recipe: {name} is '{text}', expected f32 or bf16"),
         });
+
+    private static string PromotionText(Accumulation accumulation) => !accumulation.IsHopper
+        ? "fp32"
+        : accumulation.PromotionInterval?.ToString(CultureInfo.InvariantCulture) ?? "none";
+
+    private static Accumulation ParsePromotion(string text) => text switch
+    {
+        "fp32" => Accumulation.Fp32,
+        "none" => Accumulation.HopperWithoutPromotion,
+        _ when int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int interval) && interval > 0 && interval % 32 == 0 => Accumulation.Hopper(interval),
+        _ => throw new FathomException($"recipe: promotion is '{text}', expected fp32 (sums in FP32), none (Hopper's accumulator, never promoted) or a multiple of 32 (promoted at that distance)"),
+    };
 
     private static RecipeField Switch(string name, Func<Recipe, bool> get, Func<Recipe, bool, Recipe> set) => new(
         name, r => get(r) ? "true" : "false", (r, text) => text switch

@@ -31,6 +31,7 @@ internal static class StripTranspose
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)] // also so that it is not called in its unoptimised tier
     private static void Square(ref float from, ref float to, int stride)
     {
         // Four rows at a time: each 128-bit lane becomes a 4x4 square whose lines are columns 4·lane + 0..3.

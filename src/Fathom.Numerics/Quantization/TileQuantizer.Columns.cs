@@ -34,7 +34,7 @@ public static partial class TileQuantizer
     /// <param name="order">The order of the codes.</param>
     /// <param name="format">The codes' format.</param>
     /// <param name="kind">The scales' kind.</param>
-    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least.</param>
+    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least; not below 1e-30, so that no scale is subnormal.</param>
     /// <returns><see cref="AllFinite"/>, or the first column with a value that is not finite; what is written then is meaningless.</returns>
     /// <exception cref="ArgumentException">The spans do not hold such a matrix, or it has more than 128 rows.</exception>
     public static int QuantizeColumns(
@@ -66,7 +66,7 @@ public static partial class TileQuantizer
     /// <param name="order">The order of the codes.</param>
     /// <param name="columnFormat">The format of the column tiles.</param>
     /// <param name="kind">The kind of the column tiles' scales.</param>
-    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least.</param>
+    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least; not below 1e-30, so that no scale is subnormal.</param>
     /// <returns><see cref="AllFinite"/>, or the first column with a value that is not finite; what is written then is meaningless.</returns>
     /// <exception cref="ArgumentException">The spans do not hold such a matrix, or it has more than 128 rows.</exception>
     public static int Requantize(
@@ -107,26 +107,10 @@ public static partial class TileQuantizer
         RequireMatrix(x.Length, rowStride, rows, columns);
         RequireColumnTiles(rows, columns, codes.Length, codeStride, scales.Length, CodeOrder.RowMajor, format);
         ref byte from = ref MemoryMarshal.GetReference(codes);
+        ref float values = ref MemoryMarshal.GetReference(x);
+        var products = new ElementProducts(ref MemoryMarshal.GetReference(scales));
         for (int row = 0; row < rows; row++)
-        {
-            Span<float> values = x.Slice(row * rowStride, columns);
-            DecodeTile(ref Unsafe.Add(ref from, (nint)row * codeStride), 0, ref MemoryMarshal.GetReference(values), (nuint)columns, 1, format);
-            Multiply(values, scales);
-        }
-    }
-
-    private static void Multiply(Span<float> values, ReadOnlySpan<float> factors)
-    {
-        ref float value = ref MemoryMarshal.GetReference(values);
-        ref float factor = ref MemoryMarshal.GetReference(factors);
-        nuint i = 0, count = (nuint)values.Length, width = (nuint)System.Numerics.Vector<float>.Count;
-        for (; i + width <= count; i += width)
-        {
-            System.Numerics.Vector<float> product = System.Numerics.Vector.LoadUnsafe(ref value, i) * System.Numerics.Vector.LoadUnsafe(ref factor, i);
-            System.Numerics.Vector.StoreUnsafe(product, ref value, i);
-        }
-
-        for (; i < count; i++) Unsafe.Add(ref value, i) *= Unsafe.Add(ref factor, i);
+            Decode(ref Unsafe.Add(ref from, (nint)row * codeStride), ref Unsafe.Add(ref values, (nint)row * rowStride), (nuint)columns, products, format);
     }
 
     private static int Columns<TSource>(
@@ -149,90 +133,63 @@ public static partial class TileQuantizer
     {
         Span<float> strip = stackalloc float[TileLength * StripWidth]; // [row, column]
         Span<float> transposed = stackalloc float[StripWidth * TileLength]; // [column, row]
+        Span<uint> maxima = stackalloc uint[StripWidth];
+        Span<float> divisors = stackalloc float[StripWidth];
         ref float values = ref MemoryMarshal.GetReference(strip);
+        float target = format.ScaleTarget();
         for (int column = 0; column < columns; column += StripWidth)
         {
             int width = Math.Min(StripWidth, columns - column);
-            for (int row = 0; row < rows; row++) source.Load(row, column, width, ref Unsafe.Add(ref values, row * StripWidth));
-            int bad;
-            if (order == CodeOrder.Transposed)
+            source.Load(rows, column, width, ref values);
+            ColumnMaxima(ref values, rows, maxima);
+            for (int j = 0; j < width; j++)
             {
-                StripTranspose.Run(ref values, rows, ref MemoryMarshal.GetReference(transposed), TileLength);
-                bad = AllFinite;
-                for (int j = 0; j < width && bad == AllFinite; j++)
-                {
-                    ref float line = ref Unsafe.Add(ref MemoryMarshal.GetReference(transposed), j * TileLength);
-                    ref byte to = ref Unsafe.Add(ref codes, (nint)(column + j) * codeStride);
-                    if (Row<TCodec, TStorage>(ref line, rows, ref to, ref Unsafe.Add(ref scales, column + j), format, kind, smallestAmax) != AllFinite) bad = j;
-                }
-            }
-            else
-            {
-                bad = Strip<TCodec, TStorage>(ref values, rows, column, width, ref codes, codeStride, ref Unsafe.Add(ref scales, column), format, kind, smallestAmax);
+                if (maxima[j] >= Infinity) return column + j;
+                divisors[j] = Unsafe.Add(ref scales, column + j) = Scale(BitConverter.UInt32BitsToSingle(maxima[j]), target, kind, smallestAmax);
             }
 
-            if (bad != AllFinite) return column + bad;
+            ref float divisor = ref MemoryMarshal.GetReference(divisors);
+            if (order == CodeOrder.RowMajor)
+            {
+                EncodeRows<TCodec, TStorage>(ref values, rows, column, width, ref divisor, ref codes, codeStride);
+                continue;
+            }
+
+            ref float line = ref MemoryMarshal.GetReference(transposed);
+            StripTranspose.Run(ref values, rows, ref line, TileLength);
+            for (int j = 0; j < width; j++)
+            {
+                Lanes.Encode<TCodec, TStorage, Quotient>(
+                    ref Unsafe.Add(ref line, j * TileLength), ref Unsafe.Add(ref codes, (nint)(column + j) * codeStride), 0, (nuint)rows,
+                    new Quotient(divisors[j]), saturate: true);
+            }
         }
 
         return AllFinite;
     }
 
-    // Quantises a strip in the source's order. Lanes past the width hold zeros.
-    [SkipLocalsInit]
-    private static int Strip<TCodec, TStorage>(
-        ref float strip, int rows, int column, int width, ref byte codes, int codeStride, ref float scales, QuantizedFormat format, ScaleKind kind, float smallestAmax)
+    private static void EncodeRows<TCodec, TStorage>(ref float strip, int rows, int column, int width, ref float divisors, ref byte codes, int codeStride)
         where TCodec : struct, ICodec
         where TStorage : struct, ICodeStorage
     {
-        Span<uint> maxima = stackalloc uint[StripWidth];
-        Span<float> divisors = stackalloc float[StripWidth];
-        Span<byte> line = stackalloc byte[2 * StripWidth];
-        ColumnMaxima(ref strip, rows, maxima);
-        float target = format.ScaleTarget();
-        for (int j = 0; j < StripWidth; j++)
+        ref byte to = ref Unsafe.Add(ref codes, TStorage.Bytes((nuint)column)); // strips start at even columns
+        if (width == StripWidth && Vector512.IsHardwareAccelerated)
         {
-            if (maxima[j] >= Infinity) return j;
-            divisors[j] = Scale(BitConverter.UInt32BitsToSingle(maxima[j]), target, kind, smallestAmax);
-            if (j < width) Unsafe.Add(ref scales, j) = divisors[j];
+            Vector512<float> divisor = Vector512.LoadUnsafe(ref divisors);
+            for (int row = 0; row < rows; row++)
+            {
+                Vector512<float> quotient = Vector512.LoadUnsafe(ref strip, (nuint)(row * StripWidth)) / divisor;
+                TStorage.Store(TCodec.Encode(quotient, true), ref Unsafe.Add(ref to, (nint)row * codeStride), 0);
+            }
+
+            return;
         }
 
+        var quotients = new ElementQuotients(ref divisors);
         for (int row = 0; row < rows; row++)
         {
-            ref float values = ref Unsafe.Add(ref strip, row * StripWidth);
-            ref byte to = ref Unsafe.Add(ref codes, (nint)row * codeStride);
-            if (width == StripWidth)
-            {
-                EncodeLine<TCodec, TStorage>(ref values, divisors, ref to, (nuint)column);
-            }
-            else
-            {
-                EncodeLine<TCodec, TStorage>(ref values, divisors, ref MemoryMarshal.GetReference(line), 0);
-                int bytes = (int)TStorage.Bytes((nuint)width);
-                line[..bytes].CopyTo(MemoryMarshal.CreateSpan(ref Unsafe.Add(ref to, TStorage.Bytes((nuint)column)), bytes));
-            }
-        }
-
-        return AllFinite;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void EncodeLine<TCodec, TStorage>(ref float values, ReadOnlySpan<float> divisors, ref byte codes, nuint first)
-        where TCodec : struct, ICodec
-        where TStorage : struct, ICodeStorage
-    {
-        ref float divisor = ref MemoryMarshal.GetReference(divisors);
-        if (Vector512.IsHardwareAccelerated)
-        {
-            TStorage.Store(TCodec.Encode(Vector512.LoadUnsafe(ref values) / Vector512.LoadUnsafe(ref divisor), true), ref codes, first);
-        }
-        else if (Vector256.IsHardwareAccelerated)
-        {
-            TStorage.Store(TCodec.Encode(Vector256.LoadUnsafe(ref values) / Vector256.LoadUnsafe(ref divisor), true), ref codes, first);
-            TStorage.Store(TCodec.Encode(Vector256.LoadUnsafe(ref values, 8) / Vector256.LoadUnsafe(ref divisor, 8), true), ref codes, first + 8);
-        }
-        else
-        {
-            for (nuint j = 0; j < StripWidth; j++) TStorage.Store(TCodec.Encode(Unsafe.Add(ref values, j) / Unsafe.Add(ref divisor, j), true), ref codes, first + j);
+            Lanes.Encode<TCodec, TStorage, ElementQuotients>(
+                ref Unsafe.Add(ref strip, row * StripWidth), ref Unsafe.Add(ref to, (nint)row * codeStride), 0, (nuint)width, quotients, saturate: true);
         }
     }
 
@@ -266,29 +223,31 @@ public static partial class TileQuantizer
         RequireScales(scales, columns);
     }
 
-    // Where a strip's values come from: 16 of them, or fewer followed by zeros.
+    // Where a strip's values come from: 16 in each row, or fewer followed by zeros.
     private interface IStripSource
     {
-        void Load(int row, int column, int width, ref float values);
+        void Load(int rows, int column, int width, ref float strip);
     }
 
     private readonly ref struct SingleSource(ReadOnlySpan<float> x, int rowStride) : IStripSource
     {
-        private readonly ReadOnlySpan<float> x = x;
+        private readonly ref float x = ref MemoryMarshal.GetReference(x);
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public void Load(int row, int column, int width, ref float values)
+        public void Load(int rows, int column, int width, ref float strip)
         {
-            ref float from = ref Unsafe.Add(ref MemoryMarshal.GetReference(x), (nint)row * rowStride + column);
-            if (width == StripWidth)
+            for (int row = 0; row < rows; row++)
             {
-                Unsafe.WriteUnaligned(ref Unsafe.As<float, byte>(ref values), Unsafe.ReadUnaligned<Vector512<float>>(ref Unsafe.As<float, byte>(ref from)));
-                return;
-            }
+                ref float from = ref Unsafe.Add(ref x, (nint)row * rowStride + column);
+                Span<float> to = MemoryMarshal.CreateSpan(ref Unsafe.Add(ref strip, row * StripWidth), StripWidth);
+                if (width == StripWidth)
+                {
+                    MemoryMarshal.CreateReadOnlySpan(ref from, StripWidth).CopyTo(to);
+                    continue;
+                }
 
-            Span<float> line = MemoryMarshal.CreateSpan(ref values, StripWidth);
-            MemoryMarshal.CreateReadOnlySpan(ref from, width).CopyTo(line);
-            line[width..].Clear();
+                MemoryMarshal.CreateReadOnlySpan(ref from, width).CopyTo(to);
+                to[width..].Clear();
+            }
         }
     }
 
@@ -296,22 +255,29 @@ public static partial class TileQuantizer
         where TCodec : struct, ICodec
         where TStorage : struct, ICodeStorage
     {
-        private readonly ReadOnlySpan<byte> codes = codes;
-        private readonly ReadOnlySpan<float> scales = scales;
+        private readonly ref byte codes = ref MemoryMarshal.GetReference(codes);
+        private readonly ref float scales = ref MemoryMarshal.GetReference(scales);
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public void Load(int row, int column, int width, ref float values)
+        public void Load(int rows, int column, int width, ref float strip)
         {
-            float scale = scales[row * scaleStride + column / TileLength];
-            ref byte from = ref Unsafe.Add(ref MemoryMarshal.GetReference(codes), (nint)row * codeStride);
-            if (width == StripWidth && Vector512.IsHardwareAccelerated)
+            ref float scale = ref Unsafe.Add(ref scales, column / TileLength); // a strip lies in one tile
+            ref byte from = ref Unsafe.Add(ref codes, TStorage.Bytes((nuint)column));
+            for (int row = 0; row < rows; row++)
             {
-                (TCodec.Decode(TStorage.Load512(ref from, (nuint)column)) * scale).StoreUnsafe(ref values);
-                return;
-            }
+                ref float to = ref Unsafe.Add(ref strip, row * StripWidth);
+                if (width == StripWidth && Vector512.IsHardwareAccelerated)
+                {
+                    (TCodec.Decode(TStorage.Load512(ref from, 0)) * scale).StoreUnsafe(ref to);
+                }
+                else
+                {
+                    Lanes.Decode<TCodec, TStorage, Product>(ref from, 0, ref to, (nuint)width, new Product(scale));
+                    MemoryMarshal.CreateSpan(ref to, StripWidth)[width..].Clear();
+                }
 
-            Lanes.Decode<TCodec, TStorage, Product>(ref from, (nuint)column, ref values, (nuint)width, new Product(scale));
-            MemoryMarshal.CreateSpan(ref values, StripWidth)[width..].Clear();
+                from = ref Unsafe.Add(ref from, codeStride);
+                scale = ref Unsafe.Add(ref scale, scaleStride);
+            }
         }
     }
 }

@@ -49,7 +49,7 @@ public static partial class TileQuantizer
         RequireCodes(codes.Length, 0, 1, x.Length, format);
         ref float values = ref MemoryMarshal.GetReference(x);
         ref byte to = ref MemoryMarshal.GetReference(codes);
-        EncodeTile(ref values, ref to, 0, (nuint)x.Length, scale, format);
+        Encode(ref values, ref to, (nuint)x.Length, new Quotient(scale), format);
     }
 
     /// <summary>value = code · scale, for one scale.</summary>
@@ -61,7 +61,7 @@ public static partial class TileQuantizer
     public static void Dequantize(ReadOnlySpan<byte> codes, float scale, Span<float> x, QuantizedFormat format)
     {
         RequireCodes(codes.Length, 0, 1, x.Length, format);
-        DecodeTile(ref MemoryMarshal.GetReference(codes), 0, ref MemoryMarshal.GetReference(x), (nuint)x.Length, scale, format);
+        Decode(ref MemoryMarshal.GetReference(codes), ref MemoryMarshal.GetReference(x), (nuint)x.Length, new Product(scale), format);
     }
 
     /// <summary>Quantises one row in 1x128 tiles; the last tile may be short.</summary>
@@ -70,7 +70,7 @@ public static partial class TileQuantizer
     /// <param name="scales">Receives the scales; [<see cref="TileCount"/>(n)].</param>
     /// <param name="format">The codes' format.</param>
     /// <param name="kind">The scales' kind.</param>
-    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least.</param>
+    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least; not below 1e-30, so that no scale is subnormal.</param>
     /// <returns><see cref="AllFinite"/>, or the first tile with a value that is not finite; nothing is written from there on.</returns>
     /// <exception cref="ArgumentException">Codes or scales are too few.</exception>
     public static int QuantizeRow(ReadOnlySpan<float> x, Span<byte> codes, Span<float> scales, QuantizedFormat format, ScaleKind kind, float smallestAmax = SmallestAmax)
@@ -101,8 +101,8 @@ public static partial class TileQuantizer
         RequireScales(scales.Length, TileCount(x.Length));
         ref byte from = ref MemoryMarshal.GetReference(codes);
         ref float values = ref MemoryMarshal.GetReference(x);
-        for (int tile = 0, i = 0; i < x.Length; tile++, i += TileLength)
-            DecodeTile(ref from, (nuint)i, ref Unsafe.Add(ref values, i), (nuint)Math.Min(TileLength, x.Length - i), scales[tile], format);
+        var products = new TileProducts(ref MemoryMarshal.GetReference(scales));
+        Decode(ref from, ref values, (nuint)x.Length, products, format);
     }
 
     /// <summary>Quantises a block of up to 128x128 values, or of any shape, by one scale.</summary>
@@ -115,7 +115,7 @@ public static partial class TileQuantizer
     /// <param name="scale">The scale; meaningless unless <see cref="AllFinite"/> is returned.</param>
     /// <param name="format">The codes' format.</param>
     /// <param name="kind">The scale's kind.</param>
-    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least.</param>
+    /// <param name="smallestAmax">What a tile's largest magnitude is taken for at least; not below 1e-30, so that no scale is subnormal.</param>
     /// <returns><see cref="AllFinite"/>, or the first row with a value that is not finite; nothing is written then.</returns>
     /// <exception cref="ArgumentException">The spans do not hold such a block.</exception>
     public static int QuantizeBlock(
@@ -135,7 +135,7 @@ public static partial class TileQuantizer
 
         scale = Scale(BitConverter.UInt32BitsToSingle(max), format, kind, smallestAmax);
         for (int row = 0; row < rows; row++)
-            EncodeTile(ref Unsafe.Add(ref values, (nint)row * rowStride), ref Unsafe.Add(ref to, (nint)row * codeStride), 0, (nuint)columns, scale, format);
+            Encode(ref Unsafe.Add(ref values, (nint)row * rowStride), ref Unsafe.Add(ref to, (nint)row * codeStride), (nuint)columns, new Quotient(scale), format);
         return AllFinite;
     }
 
@@ -157,7 +157,7 @@ public static partial class TileQuantizer
         ref byte from = ref MemoryMarshal.GetReference(codes);
         ref float values = ref MemoryMarshal.GetReference(x);
         for (int row = 0; row < rows; row++)
-            DecodeTile(ref Unsafe.Add(ref from, (nint)row * codeStride), 0, ref Unsafe.Add(ref values, (nint)row * rowStride), (nuint)columns, scale, format);
+            Decode(ref Unsafe.Add(ref from, (nint)row * codeStride), ref Unsafe.Add(ref values, (nint)row * rowStride), (nuint)columns, new Product(scale), format);
     }
 
     private const uint Infinity = 0x7F800000;
@@ -169,49 +169,53 @@ public static partial class TileQuantizer
         return kind == ScaleKind.PowerOfTwo ? ScaleE8M0.RoundUp(scale) : scale;
     }
 
+    // Scales first and codes afterwards, some tiles at a time: the scales' long chains of dependent instructions then overlap, and
+    // the values are still in the first-level cache.
     private static int Row<TCodec, TStorage>(ref float x, int length, ref byte codes, ref float scales, QuantizedFormat format, ScaleKind kind, float smallestAmax)
         where TCodec : struct, ICodec
         where TStorage : struct, ICodeStorage
     {
+        const int Group = 16 * TileLength;
         float target = format.ScaleTarget();
-        for (int tile = 0, i = 0; i < length; tile++, i += TileLength)
+        for (int start = 0; start < length; start += Group)
         {
-            ref float values = ref Unsafe.Add(ref x, i);
-            var count = (nuint)Math.Min(TileLength, length - i);
-            uint max = Lanes.MaxMagnitude(ref values, count);
-            if (max >= Infinity) return tile;
-            float scale = Scale(BitConverter.UInt32BitsToSingle(max), target, kind, smallestAmax);
-            Unsafe.Add(ref scales, tile) = scale;
-            if (kind == ScaleKind.PowerOfTwo)
-                Lanes.Encode<TCodec, TStorage, Product>(ref values, ref codes, (nuint)i, count, new Product(1 / scale), saturate: true);
-            else
-                Lanes.Encode<TCodec, TStorage, Quotient>(ref values, ref codes, (nuint)i, count, new Quotient(scale), saturate: true);
+            int end = Math.Min(length, start + Group);
+            ref float scale = ref Unsafe.Add(ref scales, start / TileLength);
+            for (int i = start, tile = 0; i < end; i += TileLength, tile++)
+            {
+                uint max = Lanes.MaxMagnitude(ref Unsafe.Add(ref x, i), (nuint)Math.Min(TileLength, end - i));
+                if (max >= Infinity) return i / TileLength;
+                Unsafe.Add(ref scale, tile) = Scale(BitConverter.UInt32BitsToSingle(max), target, kind, smallestAmax);
+            }
+
+            Lanes.Encode<TCodec, TStorage, TileQuotients>(
+                ref Unsafe.Add(ref x, start), ref codes, (nuint)start, (nuint)(end - start), new TileQuotients(ref scale), saturate: true);
         }
 
         return AllFinite;
     }
 
-    private static void EncodeTile(ref float x, ref byte codes, nuint first, nuint count, float scale, QuantizedFormat format)
+    private static void Encode<TScaling>(ref float x, ref byte codes, nuint count, TScaling scaling, QuantizedFormat format)
+        where TScaling : struct, IScaling, allows ref struct
     {
-        var quotient = new Quotient(scale);
         switch (format)
         {
-            case QuantizedFormat.E4M3: Lanes.Encode<SmallFloatCodec<E4M3Layout>, ByteCodes, Quotient>(ref x, ref codes, first, count, quotient, saturate: true); break;
-            case QuantizedFormat.E5M2: Lanes.Encode<SmallFloatCodec<E5M2Layout>, ByteCodes, Quotient>(ref x, ref codes, first, count, quotient, saturate: true); break;
-            case QuantizedFormat.HiF8: Lanes.Encode<HiFloat8Codec, ByteCodes, Quotient>(ref x, ref codes, first, count, quotient, saturate: true); break;
-            default: Lanes.Encode<SmallFloatCodec<E5M6Layout>, PackedCodes, Quotient>(ref x, ref codes, first, count, quotient, saturate: true); break;
+            case QuantizedFormat.E4M3: Lanes.Encode<SmallFloatCodec<E4M3Layout>, ByteCodes, TScaling>(ref x, ref codes, 0, count, scaling, saturate: true); break;
+            case QuantizedFormat.E5M2: Lanes.Encode<SmallFloatCodec<E5M2Layout>, ByteCodes, TScaling>(ref x, ref codes, 0, count, scaling, saturate: true); break;
+            case QuantizedFormat.HiF8: Lanes.Encode<HiFloat8Codec, ByteCodes, TScaling>(ref x, ref codes, 0, count, scaling, saturate: true); break;
+            default: Lanes.Encode<SmallFloatCodec<E5M6Layout>, PackedCodes, TScaling>(ref x, ref codes, 0, count, scaling, saturate: true); break;
         }
     }
 
-    private static void DecodeTile(ref byte codes, nuint first, ref float x, nuint count, float scale, QuantizedFormat format)
+    private static void Decode<TScaling>(ref byte codes, ref float x, nuint count, TScaling scaling, QuantizedFormat format)
+        where TScaling : struct, IScaling, allows ref struct
     {
-        var product = new Product(scale);
         switch (format)
         {
-            case QuantizedFormat.E4M3: Lanes.DecodeBytes<SmallFloatCodec<E4M3Layout>, Product>(ref Unsafe.Add(ref codes, first), ref x, count, product); break;
-            case QuantizedFormat.E5M2: Lanes.DecodeBytes<SmallFloatCodec<E5M2Layout>, Product>(ref Unsafe.Add(ref codes, first), ref x, count, product); break;
-            case QuantizedFormat.HiF8: Lanes.DecodeBytes<HiFloat8Codec, Product>(ref Unsafe.Add(ref codes, first), ref x, count, product); break;
-            default: Lanes.Decode<SmallFloatCodec<E5M6Layout>, PackedCodes, Product>(ref codes, first, ref x, count, product); break;
+            case QuantizedFormat.E4M3: Lanes.DecodeBytes<SmallFloatCodec<E4M3Layout>, TScaling>(ref codes, ref x, count, scaling); break;
+            case QuantizedFormat.E5M2: Lanes.DecodeBytes<SmallFloatCodec<E5M2Layout>, TScaling>(ref codes, ref x, count, scaling); break;
+            case QuantizedFormat.HiF8: Lanes.DecodeBytes<HiFloat8Codec, TScaling>(ref codes, ref x, count, scaling); break;
+            default: Lanes.Decode<SmallFloatCodec<E5M6Layout>, PackedCodes, TScaling>(ref codes, 0, ref x, count, scaling); break;
         }
     }
 

@@ -84,7 +84,8 @@ public sealed class CheckpointStore(RunDirectory run, int keep)
         ? Directory.EnumerateDirectories(run.CheckpointFolder, "step-*").OrderDescending(StringComparer.Ordinal)
         : [];
 
-    private static string NameOf(long step) => string.Create(CultureInfo.InvariantCulture, $"step-{step:D8}");
+    /// <summary>The folder name of a step's checkpoint.</summary>
+    public static string NameOf(long step) => string.Create(CultureInfo.InvariantCulture, $"step-{step:D8}");
 
     private void WriteFiles(Trainer trainer, string folder)
     {

@@ -100,7 +100,7 @@ public sealed class AtomicFileTests(ITestOutputHelper output)
         }
     }
 
-    private static bool Run(string program, params string[] arguments)
+    internal static bool Run(string program, params string[] arguments)
     {
         try
         {

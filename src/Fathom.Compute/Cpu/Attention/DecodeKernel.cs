@@ -2,7 +2,8 @@
 // one task a head; attention over the cached latents, one task for some heads and a split of a sequence's tokens; splits joined
 // and taken out of the latent space, again a head a task. All heads share the cached tokens, so a tile of tokens is read once
 // for up to 64 heads and both products of attention are matrix products.
-// How a sequence is split follows from its own length alone: its result depends neither on the batch nor on the threads.
+// How a sequence is split follows from its own length alone, and a head's sums are its own however heads are grouped: a result
+// depends neither on the batch nor on the threads.
 
 namespace Fathom.Compute.Cpu.Attention;
 
@@ -19,7 +20,7 @@ internal readonly record struct DecodeShape(int Batch, int Heads, int Nope, int 
     /// <summary>Tokens that are read and multiplied at a time.</summary>
     public const int TokenTile = 64;
 
-    private const int SmallestSplit = 512, MostSplits = 16, MostHeads = 64;
+    private const int SmallestSplit = 512, MostSplits = 16, LeastHeads = 8, MostHeads = 64;
 
     /// <summary>R + dr.</summary>
     public int Key => Latent + Rope;
@@ -30,11 +31,14 @@ internal readonly record struct DecodeShape(int Batch, int Heads, int Nope, int 
     /// <summary>Row length of sums of latents.</summary>
     public int ContextLength => Scratch.RowLength(Latent);
 
-    /// <summary>Heads of a task are an equal share.</summary>
-    public int HeadBlocks => CausalShape.Blocks(Heads, MostHeads);
-
-    /// <summary>Heads of a task.</summary>
-    public int HeadBlock => CausalShape.Blocks(Heads, HeadBlocks);
+    /// <summary>Heads of a task: all that share a tile of tokens well, fewer where threads would find nothing to do.</summary>
+    /// <param name="splits">Splits of all sequences together.</param>
+    /// <param name="threads">Threads of the team.</param>
+    public int HeadBlock(int splits, int threads)
+    {
+        int blocks = Math.Max(CausalShape.Blocks(Heads, MostHeads), CausalShape.Blocks(threads, splits));
+        return Math.Max(Math.Min(Heads, LeastHeads), CausalShape.Blocks(Heads, blocks));
+    }
 
     /// <summary>Tokens of a split of a sequence.</summary>
     public static int Split(int length) => Math.Max(SmallestSplit, Scratch.RoundUp(CausalShape.Blocks(length, MostSplits), SmallestSplit));
@@ -78,10 +82,16 @@ internal readonly unsafe struct DecodeTask
     /// <summary>Splits of all sequences together.</summary>
     public required int Splits { get; init; }
 
+    /// <summary>Heads of a task of <see cref="AttentionKernels.Attend"/>.</summary>
+    public required int HeadBlock { get; init; }
+
     public required float* Shared { get; init; }
 
+    /// <summary>Tasks of a split.</summary>
+    public int HeadBlocks => CausalShape.Blocks(Shape.Heads, HeadBlock);
+
     /// <summary>Number of tasks of <see cref="AttentionKernels.Attend"/>.</summary>
-    public int AttendTiles => Splits * Shape.HeadBlocks;
+    public int AttendTiles => Splits * HeadBlocks;
 
     /// <summary>Floats of the shared block.</summary>
     public static long SharedFloats(in DecodeShape shape, int splits) =>
@@ -200,7 +210,7 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
     {
         DecodeShape shape = task.Shape;
         var buffers = new DecodeBuffers(scratch, shape);
-        int split = tile / shape.HeadBlocks, firstHead = tile % shape.HeadBlocks * shape.HeadBlock, heads = Math.Min(shape.HeadBlock, shape.Heads - firstHead);
+        int split = tile / task.HeadBlocks, firstHead = tile % task.HeadBlocks * task.HeadBlock, heads = Math.Min(task.HeadBlock, shape.Heads - firstHead);
         int sequence = 0, within = split;
         for (int splits; within >= (splits = DecodeShape.Splits(task.Lengths[sequence])); sequence++) within -= splits;
         int length = task.Lengths[sequence], first = within * DecodeShape.Split(length), end = Math.Min(first + DecodeShape.Split(length), length);

@@ -1,8 +1,9 @@
-// C = A B or C += A B for one product or many of the same width, over packed panels. Work goes in waves: the team packs as much of
-// B as the last-level cache keeps (part of one large matrix, or the matrices of several experts), then computes all tiles over
-// it, packing A as it goes. B is so packed once for all threads, and the products of many small groups fill them like a large one.
-// Where that copy would cost more than it saves (few rows, GemmPlan.ReadsInPlace), one wave reads B where it lies instead.
-// The order of every sum is fixed by its depth (GemmPlan), so threads and the rest of the batch do not change a bit.
+// C = A B or C += A B for one product or many of the same width, over packed panels. C is cut into tiles (GemmPlan), and the thread
+// that takes a tile packs all that it needs: a block of B that stays in its own second-level cache, then a few panels of A at a
+// time, which meet every panel of that block. Threads share nothing and never wait for one another. Tiles that share their
+// columns follow one another, so a thread mostly finds its B packed already. While a panel is computed, the memory that will be
+// packed next is asked for. The order of every sum is fixed by its depth, so threads and the rest of the batch do not change a bit.
+using System.Runtime.CompilerServices;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu.Gemm;
@@ -56,242 +57,236 @@ internal sealed unsafe class PackedGemm<TKernel, TVector, TWidth>(WorkerTeam tea
 {
     private readonly Lock oneCallAtATime = new();
     private readonly Tensor zeros = HostMemory.Allocate(new Shape(GemmPlan.LargestDepthBlock), DType.F32);
-    private Tensor packed = HostMemory.Allocate(new Shape(1), DType.F32);
-    private readonly Tensor[] scratch = new Tensor[team.Size];
-    private Slab[] slabs = new Slab[16];
-    private int slabCount;
-    private long packedElements;
-    private long rowPanels;
-    private bool inPlace; // B is read where it lies, nothing is packed but A.
+    private readonly Worker[] workers = new Worker[team.Size];
+    private Part[] parts = new Part[16];
+    private int partCount, tiles;
 
     public void Run(ReadOnlySpan<Product> products, in ProductLayout layout)
     {
         lock (oneCallAtATime)
         {
-            slabCount = 0;
-            packedElements = rowPanels = 0;
-            inPlace = ReadsInPlace(products, layout);
+            long rows = 0, depth = 0;
+            int depthBlock = 0;
             foreach (ref readonly Product product in products)
             {
-                if (product.Rows == 0 || layout.Columns == 0) continue;
-                if (inPlace)
-                {
-                    Add(product, layout, 0, product.Depth, 0, layout.Columns);
-                    continue;
-                }
-
-                long firstDepth = 0, elements = GemmPlan.PackElements(product.Rows);
-                do
-                {
-                    long depth = Math.Min(product.Depth - firstDepth, GemmPlan.LargestDepthChunk);
-                    long chunk = GemmPlan.ColumnChunk(layout.Columns, depth, elements, TKernel.Columns);
-                    for (long column = 0; column < layout.Columns; column += chunk)
-                        Add(product, layout, firstDepth, depth, column, Math.Min(chunk, layout.Columns - column));
-                    firstDepth += depth;
-                }
-                while (firstDepth < product.Depth);
+                rows += product.Rows;
+                depth = Math.Max(depth, product.Depth);
+                depthBlock = Math.Max(depthBlock, GemmPlan.DepthBlock(product.Depth)); // Not always that of the longest.
             }
 
-            RunWave(layout);
+            if (rows == 0 || layout.Columns == 0) return;
+            TileSize size = GemmPlan.Tile(rows, layout.Columns, depth, depthBlock, products.Length, team.Size, TKernel.Rows, TKernel.Columns);
+            int columnTiles = (int)((layout.Columns + size.Columns - 1) / size.Columns);
+            partCount = tiles = 0;
+            foreach (ref readonly Product product in products)
+            {
+                if (product.Rows == 0) continue;
+                if (partCount == parts.Length) Array.Resize(ref parts, 2 * parts.Length);
+                long panels = (product.Rows + TKernel.Rows - 1) / TKernel.Rows;
+                int rowTiles = checked((int)Math.Clamp((product.Rows + size.Rows / 2) / size.Rows, 1, panels));
+                parts[partCount++] = new Part { Product = product, FirstTile = tiles, RowTiles = rowTiles };
+                tiles = checked(tiles + rowTiles * columnTiles);
+            }
+
+            int group = GemmPlan.RowGroup(layout.DepthFirstA) * TKernel.Rows;
+            for (int w = 0; w < workers.Length; w++)
+                workers[w].Begin((long)depthBlock * size.Columns, (long)depthBlock * group, TKernel.Rows * TKernel.Columns);
+            team.For(tiles, new TileJob(this, layout, size.Columns));
         }
     }
 
-    private static bool ReadsInPlace(ReadOnlySpan<Product> products, in ProductLayout layout)
+    private Place Find(int tile, in ProductLayout layout, int tileColumns)
     {
-        long rows = 0, depth = 0;
-        foreach (ref readonly Product product in products) (rows, depth) = (Math.Max(rows, product.Rows), Math.Max(depth, product.Depth));
-        return !layout.DepthFirstB && layout.FormatB == DType.F32 && GemmPlan.ReadsInPlace(rows, depth, layout.Columns, layout.StrideB, TKernel.Columns);
-    }
-
-    private void Add(in Product product, in ProductLayout layout, long firstDepth, long depth, long column, long columns)
-    {
-        long panels = (columns + TKernel.Columns - 1) / TKernel.Columns;
-        long elements = inPlace ? 0 : panels * TKernel.Columns * depth;
-        // Slabs of one wave run in any order, so two stretches of one sum never share a wave.
-        bool continues = firstDepth > 0;
-        if (slabCount > 0 && ((continues && column == 0) || packedElements + elements > GemmPlan.PackElements(product.Rows))) RunWave(layout);
-        if (slabCount == slabs.Length) Array.Resize(ref slabs, 2 * slabs.Length);
-        int sizeB = layout.FormatB.SizeInBytes();
-        slabs[slabCount++] = new Slab
-        {
-            A = product.A + firstDepth * (layout.DepthFirstA ? 1 : layout.StrideA) * sizeof(float),
-            B = product.B + (firstDepth * (layout.DepthFirstB ? 1 : layout.StrideB) + column * (layout.DepthFirstB ? layout.StrideB : 1)) * sizeB,
-            C = product.C + column,
-            Packed = packedElements,
-            Rows = product.Rows,
-            Depth = depth,
-            Columns = columns,
-            Panels = (int)panels,
-            DepthBlock = GemmPlan.DepthBlock(Math.Min(depth, GemmPlan.LargestDepthChunk)),
-            Accumulate = layout.Accumulate || continues,
-        };
-        packedElements += elements;
-        rowPanels += (product.Rows + TKernel.Rows - 1) / TKernel.Rows;
-    }
-
-    private void RunWave(in ProductLayout layout)
-    {
-        if (slabCount == 0) return;
-        int widest = 0, packTiles = 0, tiles = 0;
-        for (int s = 0; s < slabCount; s++) widest = Math.Max(widest, slabs[s].Panels);
-        (int rowPanelsOfTile, int columnParts) = GemmPlan.TeamTile(rowPanels, widest, team.Size);
-        for (int s = 0; s < slabCount; s++)
-        {
-            ref Slab slab = ref slabs[s];
-            slab.FirstPackTile = packTiles;
-            slab.PanelsOfPackTile = layout.DepthFirstB ? 1 : GemmPlan.PackPanels(slab.Panels, team.Size);
-            slab.PackColumnTiles = (slab.Panels + slab.PanelsOfPackTile - 1) / slab.PanelsOfPackTile;
-            packTiles = checked(packTiles + slab.PackColumnTiles * (int)((slab.Depth + slab.DepthBlock - 1) / Math.Max(1, slab.DepthBlock)));
-            slab.FirstTile = tiles;
-            long panels = (slab.Rows + TKernel.Rows - 1) / TKernel.Rows, rowTiles = (panels + rowPanelsOfTile - 1) / rowPanelsOfTile;
-            slab.RowsOfTile = (int)((panels + rowTiles - 1) / rowTiles) * TKernel.Rows;
-            slab.PanelsOfTile = (slab.Panels + columnParts - 1) / columnParts;
-            slab.ColumnTiles = (slab.Panels + slab.PanelsOfTile - 1) / slab.PanelsOfTile;
-            tiles = checked(tiles + (int)((slab.Rows + slab.RowsOfTile - 1) / slab.RowsOfTile) * slab.ColumnTiles);
-        }
-
-        Grow(ref packed, packedElements);
-        // A block of packed rows, then a tile for the ragged edges.
-        long needed = (long)rowPanelsOfTile * TKernel.Rows * GemmPlan.LargestDepthBlock + TKernel.Rows * TKernel.Columns;
-        for (int worker = 0; worker < scratch.Length; worker++) Grow(ref scratch[worker], needed);
-        if (!inPlace) team.For(packTiles, new PackJob(this, layout));
-        team.For(tiles, new TileJob(this, layout, rowPanelsOfTile));
-        slabCount = 0;
-        packedElements = rowPanels = 0;
-    }
-
-    private static void Grow(ref Tensor memory, long elements)
-    {
-        if (memory.IsEmpty || memory.Elements < elements) memory = HostMemory.Allocate(new Shape(elements), DType.F32);
-    }
-
-    private int FindSlab(int tile, bool packing)
-    {
-        int low = 0, high = slabCount - 1;
+        int low = 0, high = partCount - 1;
         while (low < high)
         {
             int middle = (low + high + 1) / 2;
-            if ((packing ? slabs[middle].FirstPackTile : slabs[middle].FirstTile) <= tile) low = middle;
+            if (parts[middle].FirstTile <= tile) low = middle;
             else high = middle - 1;
         }
 
-        return low;
+        ref Part part = ref parts[low];
+        tile -= part.FirstTile;
+        // Row panels are dealt out evenly.
+        long panels = (part.Product.Rows + TKernel.Rows - 1) / TKernel.Rows, rowTile = tile % part.RowTiles;
+        long row = rowTile * panels / part.RowTiles * TKernel.Rows, endRow = (rowTile + 1) * panels / part.RowTiles * TKernel.Rows;
+        long column = (long)(tile / part.RowTiles) * tileColumns;
+        return new Place
+        {
+            Product = part.Product,
+            Row = row,
+            Column = column,
+            Rows = checked((int)(Math.Min(endRow, part.Product.Rows) - row)),
+            Columns = (int)Math.Min(tileColumns, layout.Columns - column),
+            DepthBlock = GemmPlan.DepthBlock(part.Product.Depth),
+        };
     }
 
-    /// <summary>A part of one product's B that a wave packs, and what is computed with it.</summary>
-    private struct Slab
+    /// <summary>A tile of C.</summary>
+    private struct Place
     {
-        public byte* A;
-        public byte* B;
-        public float* C;
-        public long Packed;
-        public long Rows;
-        public long Depth;
-        public long Columns;
-        public int Panels;
+        public Product Product;
+        public long Row;
+        public long Column;
+        public int Rows;
+        public int Columns;
         public int DepthBlock;
-        public int FirstPackTile;
-        public int PackColumnTiles;
-        public int PanelsOfPackTile;
+
+        /// <summary>Length of the block of the depth that begins at a place.</summary>
+        public readonly int Block(long depth) => (int)Math.Min(DepthBlock, Product.Depth - depth);
+    }
+
+    /// <summary>A product and its tiles: rows pass first, then columns.</summary>
+    private struct Part
+    {
+        public Product Product;
         public int FirstTile;
-        public int ColumnTiles;
-        public int PanelsOfTile;
-        public int RowsOfTile;
-        public bool Accumulate;
+        public int RowTiles;
     }
 
-    /// <summary>Packs a few panels of B over one block of the depth.</summary>
-    private readonly struct PackJob(PackedGemm<TKernel, TVector, TWidth> gemm, ProductLayout layout) : ITileJob
+    /// <summary>A thread's memory.</summary>
+    private struct Worker
+    {
+        private Tensor memory;
+
+        /// <summary>Panels of B, [panels, depth, columns of a panel].</summary>
+        public float* B;
+
+        /// <summary>Panels of A, [panels, depth, rows of a panel].</summary>
+        public float* A;
+
+        /// <summary>A tile that reaches over an edge of C.</summary>
+        public float* Edge;
+
+        /// <summary>Where the block came from that lies in <see cref="B"/>.</summary>
+        public byte* Packed;
+
+        public void Begin(long elementsB, long elementsA, long elementsEdge)
+        {
+            // A call may bring other values at the same address.
+            Packed = null;
+            elementsA = (elementsA + 15) / 16 * 16;
+            long elements = elementsB + elementsA + elementsEdge;
+            if (memory.IsEmpty || memory.Elements < elements) memory = HostMemory.Allocate(new Shape(elements), DType.F32);
+            B = memory.Pointer<float>();
+            A = B + elementsB;
+            Edge = A + elementsA;
+        }
+    }
+
+    /// <summary>Computes a tile of C.</summary>
+    private readonly struct TileJob(PackedGemm<TKernel, TVector, TWidth> gemm, ProductLayout layout, int tileColumns) : ITileJob
     {
         public void Run(int tile, int worker)
         {
-            ref Slab slab = ref gemm.slabs[gemm.FindSlab(tile, packing: true)];
-            tile -= slab.FirstPackTile;
-            long depth = (long)(tile / slab.PackColumnTiles) * slab.DepthBlock;
-            int panel = tile % slab.PackColumnTiles * slab.PanelsOfPackTile;
-            nint block = (nint)Math.Min(slab.DepthBlock, slab.Depth - depth);
-            int lines = (int)Math.Min((long)slab.PanelsOfPackTile * TKernel.Columns, slab.Columns - (long)panel * TKernel.Columns);
-            float* to = gemm.packed.Pointer<float>() + slab.Packed + (depth * slab.Panels + panel * block) * TKernel.Columns;
-            if (layout.FormatB == DType.F32) Pack<SingleFormat>(slab.B, (long)panel * TKernel.Columns, depth, lines, block, to);
-            else Pack<BFloat16Format>(slab.B, (long)panel * TKernel.Columns, depth, lines, block, to);
-        }
-
-        private void Pack<TFormat>(byte* b, long column, long depth, int lines, nint block, float* to) where TFormat : struct, IWeightFormat
-        {
-            nint stride = (nint)layout.StrideB;
-            if (layout.DepthFirstB) Packing.Transpose<TFormat>(b + (column * stride + depth) * TFormat.Size, stride, lines, TKernel.Columns, block, (byte*)gemm.zeros.Address, to);
-            else Packing.CopyColumns<TFormat, TVector, TWidth>(b + (depth * stride + column) * TFormat.Size, stride, lines, block, to);
-        }
-    }
-
-    /// <summary>Computes a block of rows over all or part of a slab's columns.</summary>
-    private readonly struct TileJob(PackedGemm<TKernel, TVector, TWidth> gemm, ProductLayout layout, int rowPanels) : ITileJob
-    {
-        public void Run(int tile, int worker)
-        {
-            ref Slab slab = ref gemm.slabs[gemm.FindSlab(tile, packing: false)];
-            tile -= slab.FirstTile;
-            long row = (long)(tile / slab.ColumnTiles) * slab.RowsOfTile;
-            int rows = (int)Math.Min(slab.RowsOfTile, slab.Rows - row);
-            int firstPanel = tile % slab.ColumnTiles * slab.PanelsOfTile;
-            int endPanel = Math.Min(firstPanel + slab.PanelsOfTile, slab.Panels);
-            float* a = gemm.scratch[worker].Pointer<float>();
-            bool accumulate = slab.Accumulate;
+            Place place = gemm.Find(tile, layout, tileColumns);
+            // Threads take tiles in turn, so this is probably the thread's next one.
+            int nextTile = Math.Min(tile + gemm.workers.Length, gemm.tiles - 1);
+            Place next = nextTile == tile ? default : gemm.Find(nextTile, layout, tileColumns);
+            ref Worker memory = ref gemm.workers[worker];
+            int group = GemmPlan.RowGroup(layout.DepthFirstA) * TKernel.Rows;
+            bool accumulate = layout.Accumulate;
             long depth = 0;
             do
             {
-                nint block = GemmPlan.DepthBlockAt(depth, slab.Depth);
-                PackRows(slab, row, rows, depth, block, a);
-                float* b = gemm.inPlace ? (float*)slab.B + depth * layout.StrideB : gemm.packed.Pointer<float>() + slab.Packed + depth * slab.Panels * TKernel.Columns;
-                int step = GemmPlan.SecondLevelPanels((int)block, TKernel.Columns);
-                for (int panel = firstPanel; panel < endPanel; panel += step)
-                    Compute(slab, row, rows, block, a, b, panel, Math.Min(panel + step, endPanel), accumulate, a + (long)rowPanels * TKernel.Rows * GemmPlan.LargestDepthBlock);
+                int block = place.Block(depth);
+                byte* b = FirstOfB(place, depth);
+                if (memory.Packed != b)
+                {
+                    PackColumns(b, place.Columns, block, memory.B);
+                    if (block > 0) memory.Packed = b;
+                }
+
+                bool last = depth + block >= place.Product.Depth;
+                Prefetcher fetchB = last ? FetchB(next, 0, b, Kernels(place.Rows, place.Columns)) : FetchB(place, depth + block, b, Kernels(place.Rows, place.Columns));
+                for (int row = 0; row < place.Rows; row += group)
+                {
+                    int rows = Math.Min(group, place.Rows - row), kernels = Kernels(rows, place.Columns);
+                    PackRows(FirstOfA(place, row, depth), rows, block, memory.A);
+                    Prefetcher fetchA = row + group < place.Rows ? FetchA(place, row + group, depth, group, kernels)
+                        : last ? FetchA(next, 0, 0, group, kernels) : FetchA(place, 0, depth + block, group, kernels);
+                    Compute(place.Product.C + (place.Row + row) * layout.StrideC + place.Column, rows, place.Columns, block, memory, accumulate, ref fetchA, ref fetchB);
+                }
+
                 accumulate = true;
                 depth += block;
             }
-            while (depth < slab.Depth);
+            while (depth < place.Product.Depth);
         }
 
-        private void PackRows(in Slab slab, long row, int rows, long depth, nint block, float* to)
+        private static int Kernels(int rows, int columns) => (rows + TKernel.Rows - 1) / TKernel.Rows * ((columns + TKernel.Columns - 1) / TKernel.Columns);
+
+        private byte* FirstOfA(in Place place, int row, long depth) => At(place.Product.A, layout.DepthFirstA, layout.StrideA, sizeof(float), place.Row + row, depth);
+
+        private byte* FirstOfB(in Place place, long depth) => At(place.Product.B, layout.DepthFirstB, layout.StrideB, layout.FormatB.SizeInBytes(), place.Column, depth);
+
+        private static byte* At(byte* first, bool depthFirst, long stride, int size, long line, long depth) =>
+            first + (depthFirst ? line * stride + depth : depth * stride + line) * size;
+
+        private Prefetcher FetchA(in Place place, int row, long depth, int group, int kernels) => new(
+            FirstOfA(place, row, depth), layout.DepthFirstA, layout.StrideA, sizeof(float), Math.Min(group, place.Rows - row), place.Block(depth), kernels);
+
+        private Prefetcher FetchB(in Place place, long depth, byte* packed, int kernels)
         {
-            float* from = (float*)slab.A + (layout.DepthFirstA ? row * layout.StrideA + depth : depth * layout.StrideA + row);
+            byte* first = FirstOfB(place, depth);
+            return first == packed ? default : new Prefetcher(
+                first, layout.DepthFirstB, layout.StrideB, layout.FormatB.SizeInBytes(), place.Columns, place.Block(depth), kernels);
+        }
+
+        private void PackColumns(byte* b, int columns, nint block, float* to)
+        {
+            if (layout.FormatB == DType.F32) PackColumns<SingleFormat>(b, columns, block, to);
+            else PackColumns<BFloat16Format>(b, columns, block, to);
+        }
+
+        private void PackColumns<TFormat>(byte* b, int columns, nint block, float* to) where TFormat : struct, IWeightFormat
+        {
+            nint stride = (nint)layout.StrideB;
+            if (layout.DepthFirstB) Packing.Transpose<TFormat>(b, stride, columns, TKernel.Columns, block, (byte*)gemm.zeros.Address, to);
+            else Packing.CopyColumns<TFormat, TVector, TWidth>(b, stride, columns, block, to);
+        }
+
+        private void PackRows(byte* a, int rows, nint block, float* to)
+        {
             nint stride = (nint)layout.StrideA;
-            if (!layout.DepthFirstA)
-            {
-                Packing.CopyRows(from, stride, rows, TKernel.Rows, block, to);
-                return;
-            }
-
-            for (; rows > 0; rows -= TKernel.Rows, from += TKernel.Rows * stride, to += block * TKernel.Rows)
-                Packing.Transpose<SingleFormat>((byte*)from, stride, Math.Min(TKernel.Rows, rows), TKernel.Rows, block, (byte*)gemm.zeros.Address, to);
+            if (layout.DepthFirstA) Packing.Transpose<SingleFormat>(a, stride, rows, TKernel.Rows, block, (byte*)gemm.zeros.Address, to);
+            else Packing.CopyRows((float*)a, stride, rows, TKernel.Rows, block, to);
         }
 
-        private void Compute(in Slab slab, long row, int rows, nint block, float* a, float* b, int panel, int endPanel, bool accumulate, float* edge)
+        [SkipLocalsInit]
+        private void Compute(float* c, int rows, int columns, nint block, in Worker memory, bool accumulate, ref Prefetcher fetchA, ref Prefetcher fetchB)
         {
-            nint strideB = gemm.inPlace ? (nint)layout.StrideB : TKernel.Columns;
-            nint nextPanel = gemm.inPlace ? TKernel.Columns : block * TKernel.Columns;
-            for (int r = 0; r < rows; r += TKernel.Rows, a += block * TKernel.Rows)
+            float* a = memory.A;
+            byte** lines = stackalloc byte*[GemmPlan.LargestDepthBlock];
+            for (int row = 0; row < rows; row += TKernel.Rows, a += block * TKernel.Rows, c += TKernel.Rows * layout.StrideC)
             {
-                float* c = slab.C + (row + r) * layout.StrideC;
-                for (int p = panel; p < endPanel; p++)
+                float* b = memory.B;
+                for (int column = 0; column < columns; column += TKernel.Columns, b += block * TKernel.Columns)
                 {
-                    long column = (long)p * TKernel.Columns;
-                    int columns = (int)Math.Min(TKernel.Columns, slab.Columns - column);
-                    for (int done = 0, left = Math.Min(TKernel.Rows, rows - r); left > 0;)
-                    {
-                        // The last rows go to tiles of four, where a whole tile would compute more rows that do not exist.
-                        bool four = (left + 3) / 4 * 4 < TKernel.Rows;
-                        int tileRows = four ? 4 : TKernel.Rows, count = Math.Min(tileRows, left);
-                        bool whole = count == tileRows && columns == TKernel.Columns;
-                        float* to = whole ? c + done * layout.StrideC + column : edge;
-                        nint stride = whole ? (nint)layout.StrideC : TKernel.Columns;
-                        if (four) TileOf4Rows<TVector, TWidth>.Run(block, a + done, TKernel.Rows, b + p * nextPanel, strideB, to, stride, whole && accumulate);
-                        else TKernel.Run(block, a, TKernel.Rows, b + p * nextPanel, strideB, to, stride, whole && accumulate);
-                        if (!whole) CopyEdge(edge, c + done * layout.StrideC + column, count, columns, accumulate);
-                        done += count;
-                        left -= count;
-                    }
+                    int lineCount = fetchA.Next(lines, (int)block);
+                    lineCount += fetchB.Next(lines + lineCount, (int)block - lineCount);
+                    ComputeTile(c + column, Math.Min(TKernel.Rows, rows - row), Math.Min(TKernel.Columns, columns - column), block, a, b, memory.Edge, accumulate, lines, lineCount);
                 }
+            }
+        }
+
+        private void ComputeTile(float* c, int rows, int columns, nint block, float* a, float* b, float* edge, bool accumulate, byte** lines, int lineCount)
+        {
+            while (rows > 0)
+            {
+                // The last rows go to tiles of four, where a whole tile would compute more rows that do not exist.
+                bool four = (rows + 3) / 4 * 4 < TKernel.Rows;
+                int tileRows = four ? 4 : TKernel.Rows, count = Math.Min(tileRows, rows);
+                bool whole = count == tileRows && columns == TKernel.Columns;
+                float* to = whole ? c : edge;
+                nint stride = whole ? (nint)layout.StrideC : TKernel.Columns;
+                if (four) TileOf4Rows<TVector, TWidth>.Run(block, a, TKernel.Rows, b, to, stride, whole && accumulate, lines, lineCount);
+                else TKernel.Run(block, a, TKernel.Rows, b, to, stride, whole && accumulate, lines, lineCount);
+                if (!whole) CopyEdge(edge, c, count, columns, accumulate);
+                a += count;
+                c += count * layout.StrideC;
+                rows -= count;
+                lineCount = 0;
             }
         }
 

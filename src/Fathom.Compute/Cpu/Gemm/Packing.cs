@@ -22,25 +22,30 @@ internal static unsafe class Packing
     /// <typeparam name="TFormat">Format of the source.</typeparam>
     /// <param name="source">First element of the first line.</param>
     /// <param name="stride">Elements from line to line.</param>
-    /// <param name="lines">Lines that exist, at most <paramref name="width"/>.</param>
+    /// <param name="lines">Lines that exist; the last panel may be ragged.</param>
     /// <param name="width">Lines of a panel, at least 4.</param>
     /// <param name="depth">Elements of a line.</param>
     /// <param name="zeros">At least depth zeros, which stand for missing lines.</param>
-    /// <param name="panel">[depth, width].</param>
+    /// <param name="panel">[panels, depth, width].</param>
     public static void Transpose<TFormat>(byte* source, nint stride, int lines, nint width, nint depth, byte* zeros, float* panel)
         where TFormat : struct, IWeightFormat
     {
         nint pitch = stride * TFormat.Size;
-        for (nint start = 0; start < depth; start += TransposeBlock)
+        for (; lines > 0; lines -= (int)width, source += width * pitch, panel += width * depth)
         {
-            nint count = Math.Min(TransposeBlock, depth - start);
-            for (nint line = 0; line < width; line += 4)
+            // What is left to the vectors of four: missing lines, and the last steps of the depth.
+            nint start = CpuFeatures.Avx512 && lines >= width ? PanelTransposition.Run<TFormat>(source, pitch, width, depth, panel) : 0;
+            for (; start < depth; start += TransposeBlock)
             {
-                // Where the width is no multiple of four the last group overlaps the one before and writes the same values again.
-                nint first = Math.Min(line, width - 4);
-                byte* s0 = source + first * pitch + start * TFormat.Size;
-                byte* s1 = first + 1 < lines ? s0 + pitch : zeros, s2 = first + 2 < lines ? s0 + 2 * pitch : zeros, s3 = first + 3 < lines ? s0 + 3 * pitch : zeros;
-                TransposeFour<TFormat>(first < lines ? s0 : zeros, s1, s2, s3, width, count, panel + start * width + first);
+                nint count = Math.Min(TransposeBlock, depth - start);
+                for (nint line = 0; line < width; line += 4)
+                {
+                    // Where the width is no multiple of four the last group overlaps the one before and writes the same values again.
+                    nint first = Math.Min(line, width - 4);
+                    byte* s0 = source + first * pitch + start * TFormat.Size;
+                    byte* s1 = first + 1 < lines ? s0 + pitch : zeros, s2 = first + 2 < lines ? s0 + 2 * pitch : zeros, s3 = first + 3 < lines ? s0 + 3 * pitch : zeros;
+                    TransposeFour<TFormat>(first < lines ? s0 : zeros, s1, s2, s3, width, count, panel + start * width + first);
+                }
             }
         }
     }
@@ -130,7 +135,22 @@ internal static unsafe class Packing
         // Three vectors of four cover any such width; where they overlap they write the same values.
         nint middle = Math.Min(4, width - 4), last = width - 4, next = depth * width, ahead = StepsAhead * stride;
         int whole = lines / width;
-        for (nint i = 0; i < depth; i++)
+        nint i = 0;
+        for (; CpuFeatures.Avx512 && width == 12 && i + 4 <= depth; i += 4)
+        {
+            float* from = source + i * stride;
+            float* to = panel + i * width;
+            for (int p = 0; p < whole; p++, from += width, to += next)
+            {
+                Prefetch(from + ahead);
+                Prefetch(from + ahead + stride);
+                Prefetch(from + ahead + 2 * stride);
+                Prefetch(from + ahead + 3 * stride);
+                PanelTransposition.FourStepsOfTwelve(from, stride, to);
+            }
+        }
+
+        for (; i < depth; i++)
         {
             float* from = source + i * stride;
             float* to = panel + i * width;

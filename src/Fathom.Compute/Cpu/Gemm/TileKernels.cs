@@ -20,11 +20,12 @@ internal unsafe interface ITileKernel
     /// <param name="a">A, [depth, Rows].</param>
     /// <param name="strideA">Elements from one step of the depth to the next in A.</param>
     /// <param name="b">B, [depth, Columns].</param>
-    /// <param name="strideB">Elements from one step of the depth to the next in B.</param>
     /// <param name="c">C, first element of the tile.</param>
     /// <param name="stride">Elements from one row of C to the next.</param>
     /// <param name="accumulate">Whether to add to C.</param>
-    static abstract void Run(nint depth, float* a, nint strideA, float* b, nint strideB, float* c, nint stride, bool accumulate);
+    /// <param name="lines">Addresses of cache lines to ask for on the way, one a step.</param>
+    /// <param name="lineCount">How many; those beyond the depth are left out.</param>
+    static abstract void Run(nint depth, float* a, nint strideA, float* b, float* c, nint stride, bool accumulate, byte** lines, int lineCount);
 }
 
 /// <summary>24 accumulators, for processors with 32 vector registers (12 x 32 with AVX-512).</summary>
@@ -38,10 +39,11 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void Run(nint depth, float* a, nint strideA, float* b, nint strideB, float* c, nint stride, bool accumulate)
+    public static void Run(nint depth, float* a, nint strideA, float* b, float* c, nint stride, bool accumulate, byte** lines, int lineCount)
     {
         for (nint row = 0; row < Rows; row++) Prefetch(c + row * stride);
-        nint ahead = GemmPlan.StepsAhead * strideB;
+        nint ahead = GemmPlan.StepsAhead * 2 * TWidth.Count;
+        byte** end = lines + lineCount;
         TVector b0, b1, scalar;
         TVector c0L = TWidth.Zero, c0R = TWidth.Zero;
         TVector c1L = TWidth.Zero, c1R = TWidth.Zero;
@@ -61,6 +63,7 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
             {
                 Sse.Prefetch0(b + ahead);
                 Sse.Prefetch0(b + ahead + TWidth.Count);
+                if (lines < end) Sse.Prefetch1(*lines++);
             }
 
             b0 = TWidth.Load(b);
@@ -102,7 +105,7 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
             c11L = TWidth.MultiplyAdd(scalar, b0, c11L);
             c11R = TWidth.MultiplyAdd(scalar, b1, c11R);
             a += strideA;
-            b += strideB;
+            b += 2 * TWidth.Count;
         }
 
         Store(c0L, c0R, c, accumulate);
@@ -119,8 +122,7 @@ internal readonly unsafe struct TileOf12Rows<TVector, TWidth> : ITileKernel
         Store(c11L, c11R, c + 11 * stride, accumulate);
     }
 
-    // C is asked for before the sums begin, so that it is there when they end, and B some steps before its turn: where it is read
-    // in place, steps are too far apart for the processor to guess the next.
+    // C is asked for before the sums begin, so that it is there when they end.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(float* c)
     {
@@ -155,10 +157,11 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void Run(nint depth, float* a, nint strideA, float* b, nint strideB, float* c, nint stride, bool accumulate)
+    public static void Run(nint depth, float* a, nint strideA, float* b, float* c, nint stride, bool accumulate, byte** lines, int lineCount)
     {
         for (nint row = 0; row < Rows; row++) Prefetch(c + row * stride);
-        nint ahead = GemmPlan.StepsAhead * strideB;
+        nint ahead = GemmPlan.StepsAhead * 2 * TWidth.Count;
+        byte** end = lines + lineCount;
         TVector b0, b1, scalar;
         TVector c0L = TWidth.Zero, c0R = TWidth.Zero;
         TVector c1L = TWidth.Zero, c1R = TWidth.Zero;
@@ -172,6 +175,7 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
             {
                 Sse.Prefetch0(b + ahead);
                 Sse.Prefetch0(b + ahead + TWidth.Count);
+                if (lines < end) Sse.Prefetch1(*lines++);
             }
 
             b0 = TWidth.Load(b);
@@ -195,7 +199,7 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
             c5L = TWidth.MultiplyAdd(scalar, b0, c5L);
             c5R = TWidth.MultiplyAdd(scalar, b1, c5R);
             a += strideA;
-            b += strideB;
+            b += 2 * TWidth.Count;
         }
 
         Store(c0L, c0R, c, accumulate);
@@ -206,8 +210,7 @@ internal readonly unsafe struct TileOf6Rows<TVector, TWidth> : ITileKernel
         Store(c5L, c5R, c + 5 * stride, accumulate);
     }
 
-    // C is asked for before the sums begin, so that it is there when they end, and B some steps before its turn: where it is read
-    // in place, steps are too far apart for the processor to guess the next.
+    // C is asked for before the sums begin, so that it is there when they end.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(float* c)
     {
@@ -242,10 +245,11 @@ internal readonly unsafe struct TileOf4Rows<TVector, TWidth> : ITileKernel
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void Run(nint depth, float* a, nint strideA, float* b, nint strideB, float* c, nint stride, bool accumulate)
+    public static void Run(nint depth, float* a, nint strideA, float* b, float* c, nint stride, bool accumulate, byte** lines, int lineCount)
     {
         for (nint row = 0; row < Rows; row++) Prefetch(c + row * stride);
-        nint ahead = GemmPlan.StepsAhead * strideB;
+        nint ahead = GemmPlan.StepsAhead * 2 * TWidth.Count;
+        byte** end = lines + lineCount;
         TVector b0, b1, scalar;
         TVector c0L = TWidth.Zero, c0R = TWidth.Zero;
         TVector c1L = TWidth.Zero, c1R = TWidth.Zero;
@@ -257,6 +261,7 @@ internal readonly unsafe struct TileOf4Rows<TVector, TWidth> : ITileKernel
             {
                 Sse.Prefetch0(b + ahead);
                 Sse.Prefetch0(b + ahead + TWidth.Count);
+                if (lines < end) Sse.Prefetch1(*lines++);
             }
 
             b0 = TWidth.Load(b);
@@ -274,7 +279,7 @@ internal readonly unsafe struct TileOf4Rows<TVector, TWidth> : ITileKernel
             c3L = TWidth.MultiplyAdd(scalar, b0, c3L);
             c3R = TWidth.MultiplyAdd(scalar, b1, c3R);
             a += strideA;
-            b += strideB;
+            b += 2 * TWidth.Count;
         }
 
         Store(c0L, c0R, c, accumulate);
@@ -283,8 +288,7 @@ internal readonly unsafe struct TileOf4Rows<TVector, TWidth> : ITileKernel
         Store(c3L, c3R, c + 3 * stride, accumulate);
     }
 
-    // C is asked for before the sums begin, so that it is there when they end, and B some steps before its turn: where it is read
-    // in place, steps are too far apart for the processor to guess the next.
+    // C is asked for before the sums begin, so that it is there when they end.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(float* c)
     {

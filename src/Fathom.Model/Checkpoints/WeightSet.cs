@@ -1,4 +1,4 @@
-namespace Fathom.Inference;
+namespace Fathom.Model;
 
 /// <summary>Which of a training run's weights to open.</summary>
 public enum WeightSet
