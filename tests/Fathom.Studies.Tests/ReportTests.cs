@@ -39,7 +39,7 @@ public sealed class ReportTests(ITestOutputHelper output)
             Series =
             [
                 new PlotSeries("a < b", [(1, 0.01), (2, 0), (4, 0.1), (8, double.NaN), (16, 1)]),
-                new PlotSeries("b", [(1, 1), (16, 0.01)]),
+                new PlotSeries("b", [(1, 1), (16, 0.01)], Look: 3),
             ],
             Bounds = [new PlotBound(0.1, "bound")],
         };
@@ -50,11 +50,12 @@ public sealed class ReportTests(ITestOutputHelper output)
         string[] paths = [.. svg.Elements("path").Where(p => ((string?)p.Attribute("class"))!.StartsWith("line", StringComparison.Ordinal)).Select(p => (string)p.Attribute("d")!)];
         foreach (string path in paths) output.WriteLine(path);
         Assert.Equal(2, paths.Length);
-        // The more important line is drawn last; zero and NaN interrupt it.
-        Assert.Equal(3, paths[1].Count(c => c == 'M'));
-        Assert.DoesNotContain('L', paths[1]);
+        Assert.Single(svg.Elements("path"), p => (string?)p.Attribute("class") == "line s3");
+        // Zero and NaN interrupt a line.
+        Assert.Equal(3, paths[0].Count(c => c == 'M'));
+        Assert.DoesNotContain('L', paths[0]);
         // Corner to corner: 1 to 16 over the width, 1 to 0.01 over the height.
-        (double x0, double y0, double x1, double y1) = Ends(paths[0]);
+        (double x0, double y0, double x1, double y1) = Ends(paths[1]);
         string bound = (string)svg.Elements("path").Single(p => (string?)p.Attribute("class") == "bound").Attribute("d")!;
         Assert.Equal((y0 + y1) / 2, double.Parse(Regex.Match(bound, @"M\S+ (\S+)H").Groups[1].Value, CultureInfo.InvariantCulture), 0.011);
         Assert.True(x0 < x1 && y0 < y1);

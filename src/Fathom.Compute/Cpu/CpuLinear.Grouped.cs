@@ -10,26 +10,30 @@ internal sealed unsafe partial class CpuLinear
     /// <summary>Experts whose products are listed at once, on the stack.</summary>
     private const int ExpertsAtOnce = 256;
 
+    /// <summary>Forward product of the rows of each expert; those whose matrix is the empty tensor are left out.</summary>
     public void GroupedForward(Tensor x, Tensor rowOffsets, ReadOnlySpan<Tensor> w, Tensor y)
     {
         const string Op = "grouped linear forward";
         long rows = Math.Max(x.Rows, y.Rows);
-        Matrix(Op, "x", x, rows, w[0].Columns);
-        Output(Op, "y", y, rows, w[0].Rows);
-        WeightType(Op, w[0].DType);
+        Tensor any = Any(w);
+        Matrix(Op, "x", x, rows, any.Columns);
+        Output(Op, "y", y, rows, any.Rows);
+        WeightType(Op, any.DType);
         Offsets(Op, rowOffsets, w.Length, rows);
-        RunGroups(x, rowOffsets, w, y, w[0].Columns, new ProductLayout(w[0].Rows, x.RowStride, 0, y.RowStride, true, true, w[0].DType, false));
+        RunGroups(x, rowOffsets, w, y, any.Columns, new ProductLayout(any.Rows, x.RowStride, 0, y.RowStride, true, true, any.DType, false));
     }
 
+    /// <summary>Input gradient of the rows of each expert; those whose matrix is the empty tensor are left out.</summary>
     public void GroupedInputGradient(Tensor dy, Tensor rowOffsets, ReadOnlySpan<Tensor> w, Tensor dx, bool accumulate)
     {
         const string Op = "grouped linear input gradient";
         long rows = Math.Max(dy.Rows, dx.Rows);
-        Matrix(Op, "dy", dy, rows, w[0].Rows);
-        Output(Op, "dx", dx, rows, w[0].Columns);
-        WeightType(Op, w[0].DType);
+        Tensor any = Any(w);
+        Matrix(Op, "dy", dy, rows, any.Rows);
+        Output(Op, "dx", dx, rows, any.Columns);
+        WeightType(Op, any.DType);
         Offsets(Op, rowOffsets, w.Length, rows);
-        RunGroups(dy, rowOffsets, w, dx, w[0].Rows, new ProductLayout(w[0].Columns, dy.RowStride, 0, dx.RowStride, true, false, w[0].DType, accumulate));
+        RunGroups(dy, rowOffsets, w, dx, any.Rows, new ProductLayout(any.Columns, dy.RowStride, 0, dx.RowStride, true, false, any.DType, accumulate));
     }
 
     public void GroupedWeightGradient(Tensor dy, Tensor x, Tensor rowOffsets, Tensor dw)
@@ -73,7 +77,7 @@ internal sealed unsafe partial class CpuLinear
         for (int e = 0; e < w.Length; e++)
         {
             long rows = offsets[e + 1] - offsets[e];
-            if (rows == 0) continue;
+            if (rows == 0 || w[e].IsEmpty) continue;
             // Matrices of one call share a stride, except a list of views that were cut differently.
             if (count == ExpertsAtOnce || count > 0 && w[e].RowStride != layout.StrideB)
             {
@@ -93,6 +97,16 @@ internal sealed unsafe partial class CpuLinear
         }
 
         if (count > 0) Run(products, count, layout);
+    }
+
+    private static Tensor Any(ReadOnlySpan<Tensor> w)
+    {
+        foreach (Tensor matrix in w)
+        {
+            if (!matrix.IsEmpty) return matrix;
+        }
+
+        return w[0];
     }
 
     private static void Offsets(string op, in Tensor offsets, int experts, long rows)

@@ -9,13 +9,14 @@ using Fathom.Numerics;
 namespace Fathom.Compute.Cpu;
 
 /// <summary>
-/// Products of F32 matrices, or of F32 with BF16 weights, on a worker team. A result depends neither on the number of threads nor, within the products
+/// Products of F32 matrices, or of F32 with BF16 weights, or of few rows with scaled codes, on a worker team. A result depends neither on the number of threads nor, within the products
 /// of few rows and within those of many, on the other rows. Not to be called from within a tile of the team.
 /// </summary>
 internal sealed unsafe partial class CpuLinear
 {
     private readonly IPackedGemm packed;
     private readonly IFewRowsGemm fewRows;
+    private readonly IScaledRowsGemm scaledRows;
 
     public CpuLinear(WorkerTeam team)
     {
@@ -23,16 +24,19 @@ internal sealed unsafe partial class CpuLinear
         {
             packed = new PackedGemm<TileOf12Rows<Vector512<float>, Width512>, Vector512<float>, Width512>(team);
             fewRows = new FewRowsGemm<Vector512<float>, Width512>(team);
+            scaledRows = new ScaledRowsGemm<Vector512<float>, Width512>(team);
         }
         else if (CpuFeatures.Avx2)
         {
             packed = new PackedGemm<TileOf6Rows<Vector256<float>, Width256>, Vector256<float>, Width256>(team);
             fewRows = new FewRowsGemm<Vector256<float>, Width256>(team);
+            scaledRows = new ScaledRowsGemm<Vector256<float>, Width256>(team);
         }
         else
         {
             packed = new PackedGemm<TileOf6Rows<Vector128<float>, Width128>, Vector128<float>, Width128>(team);
             fewRows = new FewRowsGemm<Vector128<float>, Width128>(team);
+            scaledRows = new ScaledRowsGemm<Vector128<float>, Width128>(team);
         }
     }
 
@@ -86,7 +90,7 @@ internal sealed unsafe partial class CpuLinear
 
     private static DType WeightType(string op, DType type)
     {
-        if (type is not (DType.F32 or DType.BF16)) Fail(op, $"w is {type}, expected F32 or BF16");
+        if (type is not (DType.F32 or DType.BF16)) Fail(op, $"w is {type}, expected F32, BF16 or elements with scales");
         return type;
     }
 

@@ -19,6 +19,8 @@ public static partial class OperatorTable
         .. GroupedLinears(),
         .. Quantizations(),
         .. QuantizedLinears(),
+        .. StoredLinears(),
+        .. GroupedStoredLinears(),
         .. Reductions(),
         .. Attention(),
     ];

@@ -102,7 +102,7 @@ public sealed class PrecisionReport
             Description = string.Join(" ", rows.Select(r => r.Difference is { } d ? $"{r.Result.Variant.Name} ends {Share(d.Final)} from {baseline.Variant.Name}." : $"{r.Result.Variant.Name} diverged.")),
             X = new PlotAxis("step"),
             Y = new PlotAxis($"(loss − loss of {baseline.Variant.Name}) / loss of {baseline.Variant.Name}, smoothed", IsPercent: true),
-            Series = [.. rows.Where(r => r.Difference is not null).Select(r => new PlotSeries(r.Result.Variant.Name, Thinned(r.Difference!.BySteps)))],
+            Series = [.. rows.Index().Where(r => r.Item.Difference is not null).Select(r => new PlotSeries(r.Item.Result.Variant.Name, Thinned(r.Item.Difference!.BySteps), Look: r.Index + 1))],
             Bounds = [new PlotBound(CurveDifference.PaperBound, "0.25 %"), new PlotBound(-CurveDifference.PaperBound, "−0.25 %")],
         });
         page.Table(

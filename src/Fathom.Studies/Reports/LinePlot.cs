@@ -24,7 +24,8 @@ public sealed record PlotAxis(string Label, AxisScale Scale = AxisScale.Linear, 
 /// <summary>A line.</summary>
 /// <param name="Name">What it is, for the legend.</param>
 /// <param name="Points">Its points from left to right; one that is not finite interrupts the line.</param>
-public sealed record PlotSeries(string Name, IReadOnlyList<(double X, double Y)> Points);
+/// <param name="Look">Which colour and dash it has, so that one thing looks the same in all plots of a page; null for its place in the plot.</param>
+public sealed record PlotSeries(string Name, IReadOnlyList<(double X, double Y)> Points, int? Look = null);
 
 /// <summary>A horizontal line that values are held against.</summary>
 /// <param name="Y">Where.</param>

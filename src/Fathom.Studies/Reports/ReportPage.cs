@@ -35,7 +35,7 @@ public sealed class ReportPage(string title)
         Add($"<figure>\n<figcaption><strong>{Text(plot.Title)}</strong><br>{Text(plot.Y.Label)}</figcaption>\n");
         Add(SvgPlot.Draw(plot, id));
         Add("<ul class=\"legend\">");
-        for (int i = 0; i < plot.Series.Count; i++) Add($"<li>{SvgPlot.Key(i)}{Text(plot.Series[i].Name)}</li>");
+        for (int i = 0; i < plot.Series.Count; i++) Add($"<li>{SvgPlot.Key(plot, i)}{Text(plot.Series[i].Name)}</li>");
         return Add("</ul>\n</figure>\n");
     }
 

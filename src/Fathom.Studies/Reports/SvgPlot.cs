@@ -15,9 +15,6 @@ internal static class SvgPlot
     // A solid line, then dashes that differ in length.
     private static readonly string[] Dashes = ["", "9 4", "2 3", "12 3 2 3", "5 2", "16 5", "1 6"];
 
-    /// <summary>Number of looks that lines have.</summary>
-    public static int Looks => Dashes.Length;
-
     /// <summary>The drawing.</summary>
     /// <param name="plot">What to draw.</param>
     /// <param name="id">Names its parts; unique in the page.</param>
@@ -38,22 +35,24 @@ internal static class SvgPlot
             svg.Append(CultureInfo.InvariantCulture, $"<text class=\"bound-label\" x=\"{Right - 4}\" y=\"{level}\" dy=\"-0.4em\" text-anchor=\"end\">{Text(bound.Label)}</text>\n");
         }
 
-        // The first line is the most important: it is drawn last, over the others.
-        for (int i = plot.Series.Count - 1; i >= 0; i--)
+        // Solid lines below, dashes above: of lines that coincide both are seen.
+        for (int i = 0; i < plot.Series.Count; i++)
         {
             string path = Path(plot.Series[i], x, y);
-            if (path.Length > 0) svg.Append(CultureInfo.InvariantCulture, $"<path class=\"line s{i % Looks}\" d=\"{path}\"/>\n");
+            if (path.Length > 0) svg.Append(CultureInfo.InvariantCulture, $"<path class=\"line s{Look(plot, i)}\" d=\"{path}\"/>\n");
         }
 
         return svg.Append("</svg>\n").ToString();
     }
 
     /// <summary>A short line in a series' look, for the legend.</summary>
-    public static string Key(int series) => $"<svg class=\"key\" viewBox=\"0 0 36 10\" aria-hidden=\"true\"><path class=\"line s{series % Looks}\" d=\"M1 5H35\"/></svg>";
+    public static string Key(LinePlot plot, int series) => $"<svg class=\"key\" viewBox=\"0 0 36 10\" aria-hidden=\"true\"><path class=\"line s{Look(plot, series)}\" d=\"M1 5H35\"/></svg>";
 
     /// <summary>The looks as CSS.</summary>
     public static string Style() =>
         string.Concat(Dashes.Select((dash, i) => $".s{i} {{ stroke: var(--s{i});{(dash.Length > 0 ? $" stroke-dasharray: {dash};" : "")} }}\n"));
+
+    private static int Look(LinePlot plot, int series) => (plot.Series[series].Look ?? series) % Dashes.Length;
 
     private static void Grid(StringBuilder svg, LinePlot plot, AxisTicks x, AxisTicks y)
     {

@@ -1,6 +1,5 @@
 // Products of a few rows each: launch. One parallel region covers all products, cut over the weights only, so that each weight
 // is read from memory by one thread, once.
-using System.Runtime.CompilerServices;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu.Gemm;
@@ -20,6 +19,9 @@ internal static class FewRowsPlan
 
     /// <summary>Most rows of a product of sums (input gradient), whose kernel is slower than the packed one.</summary>
     public const int MostRowsOfSums = 16;
+
+    /// <summary>Weight rows of one dot kernel.</summary>
+    public const int DotRows = 4;
 
     /// <summary>Multiply-adds below which waking the team costs more than it saves.</summary>
     private const long WorthATeam = 32 << 10;
@@ -52,7 +54,7 @@ internal sealed unsafe class FewRowsGemm<TVector, TWidth>(WorkerTeam team) : IFe
     private void Run<TFormat>(Product* products, int count, in ProductLayout layout) where TFormat : struct, IWeightFormat
     {
         if (layout.Columns == 0 || count == 0) return;
-        int unit = layout.DepthFirstB ? 4 : ColumnUnit;
+        int unit = layout.DepthFirstB ? FewRowsPlan.DotRows : ColumnUnit;
         long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Depth, count, unit, team.Size);
         int tiles = (int)((layout.Columns + width - 1) / width);
         if (layout.DepthFirstB) team.For(checked(tiles * count), new DotJob<TFormat>(products, layout, width, tiles));
@@ -63,38 +65,11 @@ internal sealed unsafe class FewRowsGemm<TVector, TWidth>(WorkerTeam team) : IFe
     private readonly struct DotJob<TFormat>(Product* products, ProductLayout layout, long width, int tiles) : ITileJob
         where TFormat : struct, IWeightFormat
     {
-        [SkipLocalsInit]
         public void Run(int tile, int worker)
         {
             ref Product product = ref products[tile / tiles];
             long first = tile % tiles * width, end = Math.Min(first + width, layout.Columns);
-            nint pitch = (nint)layout.StrideB * TFormat.Size, depth = (nint)product.Depth, strideA = (nint)layout.StrideA;
-            float* sums = stackalloc float[16];
-            for (long n = first; n < end; n += FewRowsKernels<TFormat, TVector, TWidth>.DotRows)
-            {
-                int rows = (int)Math.Min(4, end - n);
-                byte* w0 = product.B + n * pitch;
-                byte* w1 = rows > 1 ? w0 + pitch : w0, w2 = rows > 2 ? w1 + pitch : w0, w3 = rows > 3 ? w2 + pitch : w0;
-                float* a = (float*)product.A;
-                float* c = product.C + n;
-                long m = product.Rows;
-                for (; m >= 4; m -= 4, a += 4 * strideA)
-                {
-                    FewRowsKernels<TFormat, TVector, TWidth>.Dot4(depth, a, strideA, w0, w1, w2, w3, sums);
-                    for (int i = 0; i < 4; i++, c += layout.StrideC) Put(sums + 4 * i, c, rows);
-                }
-
-                for (; m > 0; m--, a += strideA, c += layout.StrideC)
-                {
-                    FewRowsKernels<TFormat, TVector, TWidth>.Dot1(depth, a, w0, w1, w2, w3, sums);
-                    Put(sums, c, rows);
-                }
-            }
-        }
-
-        private void Put(float* sums, float* c, int columns)
-        {
-            for (int j = 0; j < columns; j++) c[j] = layout.Accumulate ? c[j] + sums[j] : sums[j];
+            Dots<FewRowsKernels<TFormat, TVector, TWidth>>.Run(product, (float*)product.A, (nint)layout.StrideA, first, end, layout);
         }
     }
 

@@ -7,30 +7,23 @@ using System.Runtime.Intrinsics.X86;
 namespace Fathom.Compute.Cpu.Gemm;
 
 /// <summary>Dot products and sums of rows, four or eight weight rows at a time.</summary>
-internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
+internal readonly unsafe struct FewRowsKernels<TFormat, TVector, TWidth> : IDotKernels
     where TFormat : struct, IWeightFormat
     where TVector : struct
     where TWidth : struct, IVectorWidth<TVector>
 {
-    /// <summary>Weight rows of one dot kernel.</summary>
-    public const int DotRows = 4;
-
     /// <summary>Weight rows of one sum kernel.</summary>
     public const int SumRows = 8;
 
-    /// <summary>sums[j] = x · w_j of four weight rows.</summary>
-    /// <param name="depth">Length of the rows.</param>
-    /// <param name="x">One row of activations.</param>
-    /// <param name="w0">First weight row; the others follow.</param>
-    /// <param name="w1">Second.</param>
-    /// <param name="w2">Third.</param>
-    /// <param name="w3">Fourth.</param>
-    /// <param name="sums">[4].</param>
+    /// <inheritdoc/>
+    public static int Size => TFormat.Size;
+
+    /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
     {
         TVector s0 = TWidth.Zero, s1 = TWidth.Zero, s2 = TWidth.Zero, s3 = TWidth.Zero;
-        nint i = 0, ahead = DotRows * (nint)(w1 - w0);
+        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
         for (; i + TWidth.Count <= depth; i += TWidth.Count)
         {
             nint at = i * TFormat.Size;
@@ -57,15 +50,7 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
         if (i < depth) AddTails(i, depth, x, w0, w1, w2, w3, sums);
     }
 
-    /// <summary>The same for four rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
-    /// <param name="depth">Length of the rows.</param>
-    /// <param name="x">First of four rows of activations.</param>
-    /// <param name="stride">Elements between them.</param>
-    /// <param name="w0">First weight row; the others follow.</param>
-    /// <param name="w1">Second.</param>
-    /// <param name="w2">Third.</param>
-    /// <param name="w3">Fourth.</param>
-    /// <param name="sums">[4, 4].</param>
+    /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
     {
@@ -74,7 +59,7 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
         TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero;
         TVector s20 = TWidth.Zero, s21 = TWidth.Zero, s22 = TWidth.Zero, s23 = TWidth.Zero;
         TVector s30 = TWidth.Zero, s31 = TWidth.Zero, s32 = TWidth.Zero, s33 = TWidth.Zero;
-        nint i = 0, ahead = DotRows * (nint)(w1 - w0);
+        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
         for (; i + TWidth.Count <= depth; i += TWidth.Count)
         {
             nint at = i * TFormat.Size;
@@ -191,6 +176,16 @@ internal static unsafe class FewRowsKernels<TFormat, TVector, TWidth>
         for (; i + TWidth.Count <= columns; i += TWidth.Count)
             TWidth.Store(TWidth.MultiplyAdd(factor, TFormat.Load<TVector, TWidth>(w + i * TFormat.Size), TWidth.Load(c + i)), c + i);
         for (; i < columns; i++) c[i] += a * TFormat.LoadOne(w + i * TFormat.Size);
+    }
+
+    /// <summary>to = factor · from.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Scale(float* from, nint count, float factor, float* to)
+    {
+        TVector f = TWidth.Broadcast(factor);
+        nint i = 0;
+        for (; i + TWidth.Count <= count; i += TWidth.Count) TWidth.Store(TWidth.MultiplyAdd(f, TWidth.Load(from + i), TWidth.Zero), to + i);
+        for (; i < count; i++) to[i] = factor * from[i];
     }
 
     // Apart from the sums over vectors: a call while these are in registers would move them all to the stack.

@@ -1,7 +1,10 @@
 // Vector width as a type argument: a kernel is written once over IVectorWidth and the JIT makes one body for each width. The
 // vectors themselves stay the platform's own types, so that they live in registers.
+// E4M3 bits in a single's place, sign apart, are the value times 2^-120, subnormals included, so a product with 2^120 gives the value;
+// only the code that would be 480 is NaN.
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Fathom.Compute.Cpu.Gemm;
 
@@ -18,6 +21,14 @@ internal unsafe interface IVectorWidth<TVector> where TVector : struct
 
     /// <summary>Reads as many BF16 as there are lanes and expands them.</summary>
     static abstract TVector LoadBF16(ushort* source);
+
+    /// <summary>Reads as many E4M3 codes as there are lanes and expands them.</summary>
+    static abstract TVector LoadE4M3(byte* source);
+
+    /// <summary>Reads as many 8-bit codes as there are lanes and looks them up.</summary>
+    /// <param name="table">[256].</param>
+    /// <param name="source">The codes.</param>
+    static abstract TVector LoadFromTable(float* table, byte* source);
 
     static abstract void Store(TVector vector, float* destination);
 
@@ -46,8 +57,21 @@ internal readonly unsafe struct Width512 : IVectorWidth<Vector512<float>>
     public static Vector512<float> LoadBF16(ushort* source)
     {
         Vector256<ushort> bits = Vector256.Load(source);
-        return Vector512.ShiftLeft(System.Runtime.Intrinsics.X86.Avx512F.ConvertToVector512UInt32(bits), 16).AsSingle();
+        return Vector512.ShiftLeft(Avx512F.ConvertToVector512UInt32(bits), 16).AsSingle();
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadE4M3(byte* source)
+    {
+        Vector512<int> bits = Avx512F.ConvertToVector512Int32(Vector128.Load((sbyte*)source)) << 20 & Vector512.Create(unchecked((int)0x87F00000));
+        Vector512<int> nan = Vector512.Equals(bits & Vector512.Create(0x7FFFFFFF), Vector512.Create(0x07F00000));
+        return bits.AsSingle() * Vector512.Create(CodeTable.E4M3Rescale) | nan.AsSingle();
+    }
+
+    // No gather of 512 bits is exposed.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadFromTable(float* table, byte* source) =>
+        Vector512.Create(Width256.LoadFromTable(table, source), Width256.LoadFromTable(table, source + 8));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(Vector512<float> vector, float* destination) => vector.Store(destination);
@@ -79,8 +103,19 @@ internal readonly unsafe struct Width256 : IVectorWidth<Vector256<float>>
     public static Vector256<float> LoadBF16(ushort* source)
     {
         Vector128<ushort> bits = Vector128.Load(source);
-        return Vector256.ShiftLeft(System.Runtime.Intrinsics.X86.Avx2.ConvertToVector256Int32(bits), 16).AsSingle();
+        return Vector256.ShiftLeft(Avx2.ConvertToVector256Int32(bits), 16).AsSingle();
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadE4M3(byte* source)
+    {
+        Vector256<int> bits = Avx2.ConvertToVector256Int32((sbyte*)source) << 20 & Vector256.Create(unchecked((int)0x87F00000));
+        Vector256<int> nan = Vector256.Equals(bits & Vector256.Create(0x7FFFFFFF), Vector256.Create(0x07F00000));
+        return bits.AsSingle() * Vector256.Create(CodeTable.E4M3Rescale) | nan.AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadFromTable(float* table, byte* source) => Avx2.GatherVector256(table, Avx2.ConvertToVector256Int32(source), sizeof(float));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(Vector256<float> vector, float* destination) => vector.Store(destination);
@@ -111,6 +146,13 @@ internal readonly unsafe struct Width128 : IVectorWidth<Vector128<float>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> LoadBF16(ushort* source) =>
         Vector128.ShiftLeft(Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<ulong>(source)).AsUInt16()), 16).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> LoadE4M3(byte* source) => LoadFromTable(CodeTable<E4M3Format>.Values, source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> LoadFromTable(float* table, byte* source) =>
+        Vector128.Create(table[source[0]], table[source[1]], table[source[2]], table[source[3]]);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(Vector128<float> vector, float* destination) => vector.Store(destination);

@@ -1,0 +1,122 @@
+// The dot products of FewRowsKernels over 8-bit codes, 64 of them at a time (AVX-512 VBMI). What is left of the rows goes through those
+// kernels and is added last. One row and four give the same bits, as there.
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace Fathom.Compute.Cpu.Gemm;
+
+/// <summary>Dot products with four rows of codes.</summary>
+internal readonly unsafe struct CodeKernels<TFormat> : IDotKernels where TFormat : struct, ICodeFormat
+{
+    private const int Step = 64;
+
+    /// <inheritdoc/>
+    public static int Size => TFormat.Size;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    {
+        Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default;
+        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
+        for (; i + Step <= depth; i += Step)
+        {
+            Expand(w0 + i, ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3);
+            s0 = MultiplyAdd(x + i, v0, v1, v2, v3, s0);
+            Expand(w1 + i, ahead, out v0, out v1, out v2, out v3);
+            s1 = MultiplyAdd(x + i, v0, v1, v2, v3, s1);
+            Expand(w2 + i, ahead, out v0, out v1, out v2, out v3);
+            s2 = MultiplyAdd(x + i, v0, v1, v2, v3, s2);
+            Expand(w3 + i, ahead, out v0, out v1, out v2, out v3);
+            s3 = MultiplyAdd(x + i, v0, v1, v2, v3, s3);
+        }
+
+        sums[0] = Width512.Sum(s0);
+        sums[1] = Width512.Sum(s1);
+        sums[2] = Width512.Sum(s2);
+        sums[3] = Width512.Sum(s3);
+        if (i < depth) AddRest(depth - i, x + i, w0 + i, w1 + i, w2 + i, w3 + i, sums);
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    {
+        float* x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
+        Vector512<float> s00 = default, s01 = default, s02 = default, s03 = default;
+        Vector512<float> s10 = default, s11 = default, s12 = default, s13 = default;
+        Vector512<float> s20 = default, s21 = default, s22 = default, s23 = default;
+        Vector512<float> s30 = default, s31 = default, s32 = default, s33 = default;
+        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
+        for (; i + Step <= depth; i += Step)
+        {
+            Expand(w0 + i, ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3);
+            s00 = MultiplyAdd(x + i, v0, v1, v2, v3, s00);
+            s10 = MultiplyAdd(x1 + i, v0, v1, v2, v3, s10);
+            s20 = MultiplyAdd(x2 + i, v0, v1, v2, v3, s20);
+            s30 = MultiplyAdd(x3 + i, v0, v1, v2, v3, s30);
+            Expand(w1 + i, ahead, out v0, out v1, out v2, out v3);
+            s01 = MultiplyAdd(x + i, v0, v1, v2, v3, s01);
+            s11 = MultiplyAdd(x1 + i, v0, v1, v2, v3, s11);
+            s21 = MultiplyAdd(x2 + i, v0, v1, v2, v3, s21);
+            s31 = MultiplyAdd(x3 + i, v0, v1, v2, v3, s31);
+            Expand(w2 + i, ahead, out v0, out v1, out v2, out v3);
+            s02 = MultiplyAdd(x + i, v0, v1, v2, v3, s02);
+            s12 = MultiplyAdd(x1 + i, v0, v1, v2, v3, s12);
+            s22 = MultiplyAdd(x2 + i, v0, v1, v2, v3, s22);
+            s32 = MultiplyAdd(x3 + i, v0, v1, v2, v3, s32);
+            Expand(w3 + i, ahead, out v0, out v1, out v2, out v3);
+            s03 = MultiplyAdd(x + i, v0, v1, v2, v3, s03);
+            s13 = MultiplyAdd(x1 + i, v0, v1, v2, v3, s13);
+            s23 = MultiplyAdd(x2 + i, v0, v1, v2, v3, s23);
+            s33 = MultiplyAdd(x3 + i, v0, v1, v2, v3, s33);
+        }
+
+        sums[0] = Width512.Sum(s00);
+        sums[1] = Width512.Sum(s01);
+        sums[2] = Width512.Sum(s02);
+        sums[3] = Width512.Sum(s03);
+        sums[4] = Width512.Sum(s10);
+        sums[5] = Width512.Sum(s11);
+        sums[6] = Width512.Sum(s12);
+        sums[7] = Width512.Sum(s13);
+        sums[8] = Width512.Sum(s20);
+        sums[9] = Width512.Sum(s21);
+        sums[10] = Width512.Sum(s22);
+        sums[11] = Width512.Sum(s23);
+        sums[12] = Width512.Sum(s30);
+        sums[13] = Width512.Sum(s31);
+        sums[14] = Width512.Sum(s32);
+        sums[15] = Width512.Sum(s33);
+        if (i == depth) return;
+        for (int m = 0; m < 4; m++) AddRest(depth - i, x + m * stride + i, w0 + i, w1 + i, w2 + i, w3 + i, sums + 4 * m);
+    }
+
+    /// <summary>Expands 64 codes, and asks for the same place of the next four rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Expand(byte* codes, nint ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3)
+    {
+        Sse.Prefetch1(codes + ahead);
+        CodeTable<TFormat>.Expand(codes, out v0, out v1, out v2, out v3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> MultiplyAdd(
+        float* x, Vector512<float> v0, Vector512<float> v1, Vector512<float> v2, Vector512<float> v3, Vector512<float> sum)
+    {
+        sum = Vector512.FusedMultiplyAdd(Vector512.Load(x), v0, sum);
+        sum = Vector512.FusedMultiplyAdd(Vector512.Load(x + 16), v1, sum);
+        sum = Vector512.FusedMultiplyAdd(Vector512.Load(x + 32), v2, sum);
+        return Vector512.FusedMultiplyAdd(Vector512.Load(x + 48), v3, sum);
+    }
+
+    // Apart from the sums over vectors: a call while these are in registers would move them all to the stack.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void AddRest(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    {
+        float* rest = stackalloc float[4];
+        FewRowsKernels<TFormat, Vector512<float>, Width512>.Dot1(depth, x, w0, w1, w2, w3, rest);
+        for (int j = 0; j < 4; j++) sums[j] += rest[j];
+    }
+}
