@@ -48,6 +48,17 @@ public sealed class Arena(Device device, MemoryKind kind, long chunkBytes = 16 <
         return tensor;
     }
 
+    /// <summary>Whether a tensor's memory is of this arena.</summary>
+    public bool Holds(in Tensor tensor)
+    {
+        for (int i = 0; i <= chunk && i < chunks.Count; i++)
+        {
+            if (tensor.Address >= chunks[i].Address && tensor.Address - chunks[i].Address < chunks[i].Bytes) return true;
+        }
+
+        return false;
+    }
+
     /// <summary>Where the stack stands.</summary>
     public Mark Position => new(chunk, used);
 

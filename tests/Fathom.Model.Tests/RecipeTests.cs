@@ -94,6 +94,21 @@ public sealed class RecipeTests(ITestOutputHelper output)
         }
     }
 
+    [Theory]
+    [InlineData("fp8")]
+    [InlineData("bf16")]
+    public void Inputs_kept_in_f32_give_the_bits_of_those_kept_in_bf16(string name)
+    {
+        using var device = new CpuDevice(2);
+        (ParameterSet narrow, double narrowLoss) = Gradients(device, Recipe.Named(name) with { SavedLinearInput = OperandFormat.BF16 });
+        (ParameterSet wide, double wideLoss) = Gradients(device, Recipe.Named(name) with { SavedLinearInput = OperandFormat.F32 });
+        Assert.Equal(narrowLoss, wideLoss);
+        foreach ((Parameter a, Parameter b) in narrow.All.Zip(wide.All))
+        {
+            if (!a.Gradient.IsEmpty) Assert.True(a.Gradient.AsSpan<float>().SequenceEqual(b.Gradient.AsSpan<float>()), a.Name);
+        }
+    }
+
     [Fact]
     public void The_same_bits_with_any_number_of_threads()
     {

@@ -18,7 +18,7 @@ internal sealed unsafe partial class CpuLinear
     {
         long rows = Math.Max(x.Rows, y.Rows);
         Matrix(op, "x", x, rows, x.Columns);
-        if (w.Shape.Rank != 2 || w.Shape.Rows != y.Columns || w.Shape.Columns != x.Columns) Fail(op, $"w is {w}, expected [{y.Columns}, {x.Columns}]");
+        if (w.Shape.Rank != 2 || w.Shape[0] != y.Columns || w.Shape[1] != x.Columns) Fail(op, $"w is {w}, expected [{y.Columns}, {x.Columns}]");
         Output(op, "y", y, rows, y.Columns);
     }
 

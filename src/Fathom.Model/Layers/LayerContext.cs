@@ -100,10 +100,17 @@ public sealed class LayerContext
         if (Recipe.Compute == DType.BF16) Device.Quantization.RoundToBFloat16(x);
     }
 
-    /// <summary>A result as the backward pass will find it. In F32, and in inference, that is the result itself.</summary>
+    /// <summary>A result as the backward pass will find it: the result itself in inference, and in F32 where it is saved already.</summary>
     internal ScaledTensor Keep(Tensor x, OperandFormat format, OperandName name)
     {
-        if (!Training || format == OperandFormat.F32) return x;
+        if (!Training || format == OperandFormat.F32 && Saved.Holds(x)) return x;
+        if (format == OperandFormat.F32)
+        {
+            Tensor copy = Save(x.Rows, x.Columns);
+            Device.Reduction.Copy(x, copy);
+            return copy;
+        }
+
         ScaledTensor kept = format.Take(new Shape(x.Rows, x.Columns), new SavedSource(this));
         Device.Quantization.Quantize(x, kept, format.IsPlain ? default : Faults.Next(name));
         return kept;

@@ -140,9 +140,10 @@ public sealed record Recipe
         Recipe recipe = Named(json.TryGetProperty("base", out JsonElement origin) && origin.ValueKind == JsonValueKind.String ? origin.GetString()! : "fp32");
         foreach (JsonProperty property in json.EnumerateObject())
         {
-            if (property.Name != "base") recipe = recipe.With(property.Name, property.Value.ValueKind == JsonValueKind.String ? property.Value.GetString()! : property.Value.GetRawText());
+            if (property.Name != "base") recipe = Field(property.Name).Set(recipe, property.Value.ValueKind == JsonValueKind.String ? property.Value.GetString()! : property.Value.GetRawText());
         }
 
+        recipe.Validate();
         return recipe;
     }
 
@@ -152,9 +153,7 @@ public sealed record Recipe
     /// <exception cref="FathomException">An unknown field, or a value that it cannot have.</exception>
     public Recipe With(string field, string value)
     {
-        RecipeField known = RecipeField.All.FirstOrDefault(f => f.Name == field)
-            ?? throw new FathomException($"recipe: unknown field '{field}'; the fields are {string.Join(", ", RecipeField.All.Select(f => f.Name))}");
-        Recipe changed = known.Set(this, value);
+        Recipe changed = Field(field).Set(this, value);
         changed.Validate();
         return changed;
     }
@@ -190,6 +189,9 @@ public sealed record Recipe
                 throw new FathomException($"recipe: {field} is bf16, which needs compute to be bf16");
         }
     }
+
+    private static RecipeField Field(string name) => RecipeField.All.FirstOrDefault(f => f.Name == name)
+        ?? throw new FathomException($"recipe: unknown field '{name}'; the fields are {string.Join(", ", RecipeField.All.Select(f => f.Name))}");
 
     private static Recipe Quantized(string name, DType format) => Bf16 with
     {

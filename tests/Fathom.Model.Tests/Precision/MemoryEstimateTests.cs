@@ -119,6 +119,7 @@ public sealed class MemoryEstimateTests(ITestOutputHelper output)
     [InlineData("fp8", "recompute_swiglu", "false")]
     [InlineData("fp8", "optimizer_moments", "f32")]
     [InlineData("hif8", "recompute_norms", "false")]
+    [InlineData("fp32", "activation", "e4m3 1x128")]
     public void One_field_changed(string recipe, string field, string value)
     {
         foreach (string model in (string[])["nano", "v2-lite-like"])
