@@ -103,7 +103,13 @@ internal sealed class CpuScaledLinear(CpuLinear products, IQuantizationOperators
     private void ForwardInSlabs(Tensor x, in ScaledTensor w, Tensor y, bool accumulate)
     {
         CpuLinear.CheckForward("linear forward", x, w, y);
-        long outputs = w.Shape.Rows, inputs = w.Shape.Columns, slab = SlabRows(inputs);
+        long outputs = w.Shape[0], inputs = w.Shape[1], slab = SlabRows(inputs);
+        if (inputs == 0)
+        {
+            products.Forward(x, right.Take(w.Shape), y, accumulate); // sums of nothing
+            return;
+        }
+
         for (long first = 0; first < outputs; first += slab)
         {
             long count = Math.Min(slab, outputs - first);
