@@ -1,6 +1,9 @@
 // Argument checks of operators: the first of the layers check, heuristic, launch, kernel. A failed check names the operator,
 // the argument, what it is and what it should be.
 using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using System.Text;
 using Fathom.Numerics;
 
 namespace Fathom.Compute;
@@ -32,6 +35,39 @@ public static class Require
     public static void That([DoesNotReturnIf(false)] bool condition, string op, string what)
     {
         if (!condition) throw new ArgumentException($"{op}: {what}");
+    }
+
+    /// <summary>Any other condition; the text is put together only where it fails, so that a check allocates nothing.</summary>
+    public static void That([DoesNotReturnIf(false)] bool condition, string op, [InterpolatedStringHandlerArgument(nameof(condition))] Text what)
+    {
+        if (!condition) throw new ArgumentException($"{op}: {what}");
+    }
+
+    /// <summary>The text of a failed check, empty for one that holds.</summary>
+    [InterpolatedStringHandler]
+    public readonly struct Text
+    {
+        private readonly StringBuilder? text;
+
+        /// <summary>Called by the compiler.</summary>
+        /// <param name="literalLength">Characters of the literal parts.</param>
+        /// <param name="formattedCount">Number of values.</param>
+        /// <param name="condition">Whether the check holds.</param>
+        /// <param name="wanted">Whether the parts are to be appended.</param>
+        public Text(int literalLength, int formattedCount, bool condition, out bool wanted)
+        {
+            wanted = !condition;
+            text = wanted ? new StringBuilder(literalLength + 16 * formattedCount) : null;
+        }
+
+        /// <summary>Appends a literal part.</summary>
+        public void AppendLiteral(string part) => text!.Append(part);
+
+        /// <summary>Appends a value.</summary>
+        public void AppendFormatted<T>(T value) => text!.Append(CultureInfo.InvariantCulture, $"{value}");
+
+        /// <inheritdoc/>
+        public override string ToString() => text?.ToString() ?? "";
     }
 
     [DoesNotReturn]

@@ -1,22 +1,25 @@
-// A model of random BF16 weights on disk, larger than the caches, so that decoding has to read memory and opening a checkpoint is
-// what it is for a real one. Dense layers: every token reads all of it, and the bytes of a step are known exactly.
+// A model of random weights on disk, larger than the caches, so that decoding has to read memory and opening a checkpoint is
+// what it is for a real one. Dense layers: every token reads all of it, and the bytes of a step are known exactly. The vocabulary is
+// small, so that the head, which stays BF16 in an FP8 model, has as small a share as it has of a large model's active weights.
 using Fathom.Compute;
 using Fathom.Model;
 using Fathom.Numerics;
 
 namespace Fathom.Cli.Benchmarks;
 
-/// <summary>A checkpoint in a temporary folder, removed when disposed.</summary>
+/// <summary>A checkpoint in a temporary folder, in BF16 and as converted from it, removed when disposed.</summary>
 internal sealed class RandomCheckpoint : IDisposable
 {
-    /// <summary>Writes the checkpoint.</summary>
+    private readonly string root;
+
+    /// <summary>Writes the checkpoint in BF16.</summary>
     /// <param name="layers">Layers of 44 million parameters.</param>
     /// <exception cref="FathomException">The temporary folder has no room.</exception>
     public RandomCheckpoint(int layers)
     {
         Config = new ModelConfig
         {
-            VocabSize = 16384,
+            VocabSize = 4096,
             HiddenSize = 2048,
             IntermediateSize = 5632,
             NumHiddenLayers = layers,
@@ -29,11 +32,13 @@ internal sealed class RandomCheckpoint : IDisposable
             MaxPositionEmbeddings = 4096,
             Dtype = DType.BF16,
         }.Validate("benchmark model");
-        Path = Directory.CreateTempSubdirectory("fathom-bench-").FullName;
+        root = Directory.CreateTempSubdirectory("fathom-bench-").FullName;
         try
         {
-            CheckpointWriter.Write(Path, TensorLayout.Enumerate(Config).Select(t => t.Declare(DType.BF16)), Fill);
-            Config.Save(Path);
+            string folder = Path.Combine(root, nameof(DType.BF16));
+            Directory.CreateDirectory(folder);
+            CheckpointWriter.Write(folder, TensorLayout.Enumerate(Config).Select(t => t.Declare(DType.BF16)), Fill);
+            Config.Save(folder);
         }
         catch
         {
@@ -45,18 +50,29 @@ internal sealed class RandomCheckpoint : IDisposable
     /// <summary>The model's configuration.</summary>
     public ModelConfig Config { get; }
 
-    /// <summary>The model folder.</summary>
-    public string Path { get; }
-
-    /// <summary>Bytes that decoding a token reads at least: all weights but the embedding, and the cache so far.</summary>
-    public double DecodeBytes(int context)
+    /// <summary>The model folder with linear weights in a format: BF16, or what a model is converted to.</summary>
+    public string Folder(DType format)
     {
-        var size = new ModelSize(Config);
-        return 2.0 * size.ActiveParametersWithoutEmbedding + (double)size.CacheBytesPerToken() * context;
+        string folder = Path.Combine(root, format.ToString());
+        if (!Directory.Exists(folder)) ModelConverter.Convert(Folder(DType.BF16), folder, new ConversionOptions(format));
+        return folder;
     }
 
+    /// <summary>Bytes of all weights in a format.</summary>
+    public long FileBytes(DType format) => Bytes(format, _ => true);
+
+    /// <summary>Bytes that decoding a token reads at least: all weights and scales but the embedding, and the cache so far.</summary>
+    public double DecodeBytes(DType format, int context) =>
+        Bytes(format, name => name != TensorLayout.Embedding) + (double)new ModelSize(Config).CacheBytesPerToken() * context;
+
     /// <inheritdoc/>
-    public void Dispose() => Directory.Delete(Path, recursive: true);
+    public void Dispose() => Directory.Delete(root, recursive: true);
+
+    private long Bytes(DType format, Predicate<string> counted)
+    {
+        using Checkpoint checkpoint = Checkpoint.Open(Folder(format));
+        return checkpoint.Names.Where(name => counted(name)).Sum(name => checkpoint.Entry(name).Bytes);
+    }
 
     private static Tensor Fill(TensorDeclaration declaration)
     {

@@ -5,7 +5,7 @@ namespace Fathom.Compute.Cpu;
 
 internal sealed unsafe partial class CpuAttention
 {
-    public void LatentDecode(Tensor q, Tensor kvB, Tensor cache, Tensor blockTables, Tensor lengths, float scale, Tensor output)
+    public void LatentDecode(Tensor q, in ScaledTensor kvB, Tensor cache, Tensor blockTables, Tensor lengths, float scale, Tensor output)
     {
         const string op = "attention.latent_decode";
         DecodeShape shape = CheckDecode(op, q, kvB, cache, blockTables, lengths, output);
@@ -19,9 +19,7 @@ internal sealed unsafe partial class CpuAttention
             {
                 Shape = shape,
                 Q = new RowView(q),
-                KvB = kvB.Pointer<byte>(),
-                KvBRow = kvB.RowStride * kvB.DType.SizeInBytes(),
-                KvBIsBF16 = kvB.DType == DType.BF16,
+                KvB = new KeyValueWeights(kvB),
                 Cache = cache.Pointer<byte>(),
                 CacheRow = cache.RowStride * cache.DType.SizeInBytes(),
                 CacheIsBF16 = cache.DType == DType.BF16,
@@ -41,22 +39,22 @@ internal sealed unsafe partial class CpuAttention
     }
 
     private static DecodeShape CheckDecode(
-        string op, in Tensor q, in Tensor kvB, in Tensor cache, in Tensor blockTables, in Tensor lengths, in Tensor output)
+        string op, in Tensor q, in ScaledTensor kvB, in Tensor cache, in Tensor blockTables, in Tensor lengths, in Tensor output)
     {
         CheckRank(op, "q", q, "[B, H, dn + dr]");
         CheckRank(op, "cache", cache, "[blocks, block size, R + dr]");
         CheckRank(op, "output", output, "[B, H, dv]");
-        if (kvB.Shape.Rank != 2 || kvB.DType is not (DType.F32 or DType.BF16))
-            throw new ArgumentException($"{op}: kvB is {kvB}, expected F32 or BF16 [H·(dn + dv), R]");
+        if (kvB.Shape.Rank != 2 || !KeyValueWeights.Reads(kvB))
+            throw new ArgumentException($"{op}: kvB is {kvB}, expected F32, BF16 or codes with scales by block [H·(dn + dv), R]");
         if (cache.DType is not (DType.F32 or DType.BF16))
             throw new ArgumentException($"{op}: cache is {cache}, expected F32 or BF16 [blocks, block size, R + dr]");
-        long rope = cache.Columns - kvB.Columns, nope = q.Columns - rope, batch = q.Shape[0], heads = q.Shape[1];
+        long rope = cache.Columns - kvB.Shape.Columns, nope = q.Columns - rope, batch = q.Shape[0], heads = q.Shape[1];
         if (rope < 0 || nope < 0)
-            throw new ArgumentException($"{op}: q {q.Shape}, kvB {kvB.Shape} and cache {cache.Shape} do not fit: R + dr is {cache.Columns}, R {kvB.Columns}, dn + dr {q.Columns}");
+            throw new ArgumentException($"{op}: q {q.Shape}, kvB {kvB.Shape} and cache {cache.Shape} do not fit: R + dr is {cache.Columns}, R {kvB.Shape.Columns}, dn + dr {q.Columns}");
         var shape = new DecodeShape(
-            checked((int)batch), checked((int)heads), (int)nope, (int)rope, checked((int)output.Columns), checked((int)kvB.Columns), checked((int)cache.Shape[1]));
+            checked((int)batch), checked((int)heads), (int)nope, (int)rope, checked((int)output.Columns), checked((int)kvB.Shape.Columns), checked((int)cache.Shape[1]));
         Require.Matrix(op, "q", q, batch * heads, nope + rope);
-        Require.Matrix(op, "kvB", kvB, heads * (nope + shape.Value), shape.Latent, kvB.DType);
+        Require.Matrix(op, "kvB", kvB.Elements, heads * (nope + shape.Value), shape.Latent, kvB.DType);
         Require.Matrix(op, "output", output, batch * heads, shape.Value);
         Require.Writable(op, "output", output);
         Require.Vector(op, "lengths", lengths, batch, DType.I32);

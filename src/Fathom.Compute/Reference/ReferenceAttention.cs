@@ -1,9 +1,10 @@
 using Fathom.Compute.Operators;
+using Fathom.Numerics;
 
 namespace Fathom.Compute.Reference;
 
 /// <summary>Specification of <see cref="IAttentionOperators"/>.</summary>
-internal sealed class ReferenceAttention : IAttentionOperators
+internal sealed class ReferenceAttention(IQuantizationOperators quantization) : IAttentionOperators
 {
     public void CausalForward(Tensor q, Tensor kv, Tensor kRope, float scale, int batch, Tensor output, Tensor logSumExp)
     {
@@ -77,8 +78,10 @@ internal sealed class ReferenceAttention : IAttentionOperators
         }
     }
 
-    public void LatentDecode(Tensor q, Tensor kvB, Tensor cache, Tensor blockTables, Tensor lengths, float scale, Tensor output)
+    public void LatentDecode(Tensor q, in ScaledTensor scaledKvB, Tensor cache, Tensor blockTables, Tensor lengths, float scale, Tensor output)
     {
+        Tensor kvB = scaledKvB.Elements;
+        if (scaledKvB.Layout != ScaleLayout.None) quantization.Dequantize(scaledKvB, kvB = HostMemory.Allocate(scaledKvB.Shape, DType.F32));
         int batch = (int)q.Shape[0], heads = (int)q.Shape[1], latent = (int)kvB.Columns, rope = (int)cache.Columns - latent;
         int nope = (int)q.Columns - rope, value = (int)output.Columns, blockSize = (int)cache.Shape[1];
         for (int b = 0; b < batch; b++)

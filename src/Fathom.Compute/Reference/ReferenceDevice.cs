@@ -24,7 +24,7 @@ public sealed class ReferenceDevice : Device
     public override IRotaryOperators Rotary { get; } = new ReferenceRotary();
 
     /// <inheritdoc/>
-    public override IAttentionOperators Attention { get; } = new ReferenceAttention();
+    public override IAttentionOperators Attention { get; } = new ReferenceAttention(new ReferenceQuantization());
 
     /// <inheritdoc/>
     public override IRoutingOperators Routing { get; } = new ReferenceRouting();

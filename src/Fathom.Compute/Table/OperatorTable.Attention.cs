@@ -49,11 +49,25 @@ public static partial class OperatorTable
             }
         }
 
+        foreach (DType weights in (DType[])[DType.F8E4M3, DType.HiF8])
+        {
+            // Heads and latents that end within blocks of scales, one query and several, latents of whole and of broken vectors.
+            foreach (int[] lengths in (int[][])[[65], [2, 70, 1]])
+            {
+                yield return LatentDecode(3, 128, 16, 128, 256, 16, lengths, DType.BF16, weights, true);
+                yield return LatentDecode(5, 48, 8, 40, 144, 16, lengths, DType.BF16, weights, true);
+                yield return LatentDecode(7, 13, 6, 7, 133, 16, lengths, DType.F32, weights, true);
+            }
+        }
+
         yield return LatentDecode(67, 16, 8, 16, 48, 32, [90, 5], DType.BF16, DType.BF16, true);
         yield return LatentDecode(1, 16, 8, 16, 32, 1, [20], DType.F32, DType.F32, true);
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [4096], DType.F32, DType.F32, false);
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024], DType.BF16, DType.BF16, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096], DType.BF16, DType.BF16, false);
+        yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096], DType.BF16, DType.F8E4M3, false);
+        yield return LatentDecode(128, 128, 64, 128, 512, 64, [1], DType.BF16, DType.BF16, false);
+        yield return LatentDecode(128, 128, 64, 128, 512, 64, [1], DType.BF16, DType.F8E4M3, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096, 4096, 4096, 4096], DType.BF16, DType.BF16, false);
     }
 
@@ -117,6 +131,7 @@ public static partial class OperatorTable
     {
         int b = lengths.Length, columns = lengths.Max(n => (n + blockSize - 1) / blockSize) + 1, blocks = b * columns;
         double tokens = lengths.Sum(n => (double)n), weights = (double)h * (dn + dv) * r;
+        bool stored = weightType is DType.F8E4M3 or DType.HiF8;
         return new OperatorCase
         {
             Name = "attention.latent_decode",
@@ -124,13 +139,15 @@ public static partial class OperatorTable
             Operands =
             [
                 new("q", new Shape(b, h, dn + dr), Fill.Normal),
-                new("kvB", new Shape(h * (dn + dv), r), Fill.Weight, weightType),
+                stored ? new("kvB", new Shape(h * (dn + dv), r), Fill.Custom, weightType, PadColumns: 3, Initialize: Codes(weightType)) : new("kvB", new Shape(h * (dn + dv), r), Fill.Weight, weightType),
                 new("cache", new Shape(blocks, blockSize, r + dr), Fill.Normal, cacheType),
                 new("blockTables", new Shape(b, columns), Fill.Custom, DType.I32, Initialize: (tensor, random) => ShuffledBlocks(tensor, random, lengths, blockSize)),
                 new("lengths", new Shape(b), Fill.Custom, DType.I32, Initialize: (tensor, _) => lengths.CopyTo(tensor.AsSpan<int>())),
                 new("output", new Shape(b, h, dv), Fill.Poison, Compare: true),
+                StoredScales(new Shape(h * (dn + dv), r), weightType, DType.F32, 0),
             ],
-            Run = (device, x) => device.Attention.LatentDecode(x[0], x[1], x[2], x[3], x[4], 1 / MathF.Sqrt(dn + dr), x[5]),
+            Run = (device, x) => device.Attention.LatentDecode(
+                x[0], stored ? new ScaledTensor(x[1], x[6], ScaleLayout.Block) : x[1], x[2], x[3], x[4], 1 / MathF.Sqrt(dn + dr), x[5]),
             Flops = 2 * b * weights + 2 * tokens * h * (2 * r + dr),
             Bytes = tokens * (r + dr) * cacheType.SizeInBytes() + weights * weightType.SizeInBytes(),
             Tolerance = AttentionTolerance,

@@ -75,7 +75,7 @@ public static partial class OperatorTable
             [
                 new("x", new Shape(m, k), Fill.Normal, PadColumns: pad),
                 new("w", new Shape(n, k), Fill.Custom, format, PadColumns: pad, Initialize: codes),
-                StoredScales(new Shape(n, k), scales, pad),
+                StoredScales(new Shape(n, k), format, scales, pad),
                 new("y", new Shape(m, n), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad),
             ],
             Run = (device, t) => device.Linear.Forward(t[0], new ScaledTensor(t[1], t[2], ScaleLayout.Block), t[3], accumulate),
@@ -93,7 +93,7 @@ public static partial class OperatorTable
             new("x", new Shape(counts.Sum() + left, k), Fill.Normal, PadColumns: pad),
             RowOffsets(counts),
             new("w", new Shape(counts.Length, n, k), Fill.Custom, format, PadColumns: pad, Initialize: Codes(format)),
-            StoredScales(new Shape(counts.Length, n, k), scales, pad),
+            StoredScales(new Shape(counts.Length, n, k), format, scales, pad),
             new("y", new Shape(counts.Sum() + left, n), Fill.Normal, Compare: true, PadColumns: pad),
         ],
         Run = static (device, t) => device.Linear.GroupedForward(t[0], t[1], StoredExperts(t[2], t[3]), t[4]),
@@ -111,7 +111,7 @@ public static partial class OperatorTable
             new("dy", new Shape(counts.Sum() + left, n), Fill.Normal, PadColumns: pad),
             RowOffsets(counts),
             new("w", new Shape(counts.Length, n, k), Fill.Custom, format, PadColumns: pad, Initialize: Codes(format)),
-            StoredScales(new Shape(counts.Length, n, k), DType.F32, pad),
+            StoredScales(new Shape(counts.Length, n, k), format, DType.F32, pad),
             new("dx", new Shape(counts.Sum() + left, k), Fill.Normal, Compare: true, PadColumns: pad),
         ],
         Run = static (device, t) => device.Linear.GroupedInputGradient(t[0], t[1], StoredExperts(t[2], t[3]), t[4], accumulate: true),
@@ -122,17 +122,19 @@ public static partial class OperatorTable
     private static ExpertWeights StoredExperts(Tensor codes, Tensor scales) =>
         new([.. Enumerable.Range(0, (int)codes.Shape[0]).Select(e => new ScaledTensor(codes.At(e), scales.At(e), ScaleLayout.Block))]);
 
-    private static Operand StoredScales(Shape weights, DType type, int pad) =>
-        new("scales", ScaledTensor.ScaleShape(weights, ScaleLayout.Block), Fill.Custom, type, PadColumns: pad, Initialize: BlockScales);
+    // Such that the largest weight is about 0.04 in either format.
+    private static Operand StoredScales(Shape weights, DType format, DType type, int pad) => new(
+        "scales", ScaledTensor.ScaleShape(weights, ScaleLayout.Block), Fill.Custom, type, PadColumns: pad,
+        Initialize: (tensor, random) => BlockScales(tensor, random, format == DType.F8E4M3 ? -13 : -19));
 
-    private static void BlockScales(Tensor tensor, Random random)
+    private static void BlockScales(Tensor tensor, Random random, int exponent)
     {
         for (long r = 0; r < tensor.Rows; r++)
         {
             for (int c = 0; c < tensor.Columns; c++)
             {
-                if (tensor.DType == DType.F32) tensor.Row<float>(r)[c] = 1e-4f * (0.5f + random.NextSingle());
-                else tensor.Row<byte>(r)[c] = (byte)(127 - random.Next(11, 15));
+                if (tensor.DType == DType.F32) tensor.Row<float>(r)[c] = MathF.ScaleB(0.5f + random.NextSingle(), exponent);
+                else tensor.Row<byte>(r)[c] = (byte)(127 + exponent + random.Next(-2, 2));
             }
         }
     }

@@ -100,9 +100,6 @@ public static class TensorLayout
     /// <summary>What a quantised weight's name gets for the name of its scales. Historic: they are multipliers, not inverses.</summary>
     public const string ScaleSuffix = "_scale_inv";
 
-    /// <summary>End of the name of attention's up-projection of the latent to keys and values.</summary>
-    public const string KeyValueUp = ".kv_b_proj.weight";
-
     /// <summary>Start of the names in a layer: "model.layers.3.".</summary>
     public static string LayerPrefix(int layer) => $"model.layers.{layer}.";
 

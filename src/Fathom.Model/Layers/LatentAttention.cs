@@ -119,7 +119,7 @@ public sealed class LatentAttention
         {
             Tensor query = p.Query.Slice(pass.DecodeStart, pass.DecodeCount), result = attended.Slice(pass.DecodeStart, pass.DecodeCount);
             context.Device.Attention.LatentDecode(
-                query.Reshape(new Shape(pass.DecodeCount, heads, nope + rope)), keyValueUp.Weight.Value, cache,
+                query.Reshape(new Shape(pass.DecodeCount, heads, nope + rope)), keyValueUp.Weight.Operand, cache,
                 pass.DecodeBlocks, pass.DecodeLengths, rotary.SoftmaxScale, result.Reshape(new Shape(pass.DecodeCount, heads, value)));
         }
 

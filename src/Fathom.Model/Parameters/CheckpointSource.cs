@@ -1,7 +1,6 @@
 // The weights of a model for inference: views of the mapped files, FP8 and HiF8 with their block scales among them, so that opening
 // takes milliseconds and memory holds what is read. Expanded to F32 is only what no kernel reads in place: F16, blocks that are not
-// 128 x 128, codes outside linear layers, and kv_b_proj of a quantised model, whose halves absorbed attention multiplies with
-// one by one as plain matrices (0.15 % of DeepSeek-V3's weights).
+// 128 x 128, and codes outside linear layers.
 using Fathom.Compute;
 using Fathom.Numerics;
 
@@ -24,11 +23,7 @@ public sealed class CheckpointSource(Device device, Checkpoint checkpoint, Model
     }
 
     /// <inheritdoc/>
-    public Parameter Get(string name, Shape shape, ParameterRole role)
-    {
-        bool plain = role != ParameterRole.Linear || name.EndsWith(TensorLayout.KeyValueUp, StringComparison.Ordinal);
-        return new Parameter(name, View(name, shape, plain), role);
-    }
+    public Parameter Get(string name, Shape shape, ParameterRole role) => new(name, View(name, shape, plain: role != ParameterRole.Linear), role);
 
     /// <inheritdoc/>
     public Parameter GetExperts(string pattern, int experts, Shape shape)

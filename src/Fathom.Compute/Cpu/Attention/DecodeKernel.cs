@@ -4,6 +4,7 @@
 // for up to 64 heads and both products of attention are matrix products.
 // How a sequence is split follows from its own length alone, and a head's sums are its own however heads are grouped: a result
 // depends neither on the batch nor on the threads.
+using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu.Attention;
 
@@ -54,12 +55,7 @@ internal readonly unsafe struct DecodeTask
 
     public required RowView Q { get; init; }
 
-    public required byte* KvB { get; init; }
-
-    /// <summary>Bytes from one row of <see cref="KvB"/> to the next.</summary>
-    public required long KvBRow { get; init; }
-
-    public required bool KvBIsBF16 { get; init; }
+    public required KeyValueWeights KvB { get; init; }
 
     public required byte* Cache { get; init; }
 
@@ -117,13 +113,16 @@ internal readonly unsafe struct DecodeTask
 /// <summary>A worker's memory in decode; the three steps use it one after the other.</summary>
 internal readonly unsafe ref struct DecodeBuffers
 {
+    /// <summary>Rows of weights that a kernel takes at a time.</summary>
+    public const int WeightRows = 4;
+
     public readonly int TokenLength, ScoreLength, QueryLength, WeightLength;
     public readonly float* Tokens; // [TokenTile, R + dr]
     public readonly float* TokensAcross; // [R + dr, TokenTile]
     public readonly float* Scores; // [RowTile, TokenTile]
     public readonly float* Queries; // [B, dn]
     public readonly float* Latents; // [B, R]
-    public readonly float* Weights; // [dn, R] where R is not a multiple of a product's column step
+    public readonly float* Weights; // [dn or 4, R]: values of codes, or weights whose R is not a multiple of a product's column step
     public readonly float* Values; // [4]
     public readonly long Floats;
 
@@ -139,7 +138,7 @@ internal readonly unsafe ref struct DecodeBuffers
         Scores = layout.Take((long)CausalShape.RowTile * ScoreLength);
         Queries = layout.Take((long)shape.Batch * QueryLength);
         Latents = layout.Take((long)shape.Batch * shape.ContextLength);
-        Weights = layout.Take((long)shape.Nope * WeightLength);
+        Weights = layout.Take((long)Math.Max(WeightRows, shape.Nope) * WeightLength);
         Values = layout.Take(4);
         Floats = layout.Floats;
     }
@@ -150,7 +149,7 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
     /// <inheritdoc/>
     public override void Absorb(in DecodeTask task, int tile, float* scratch)
     {
-        if (task.KvBIsBF16) Absorb<FormatBF16>(task, tile, scratch);
+        if (task.KvB.Type == DType.BF16) Absorb<FormatBF16>(task, tile, scratch);
         else Absorb<FormatF32>(task, tile, scratch);
     }
 
@@ -164,7 +163,7 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
     /// <inheritdoc/>
     public override void Project(in DecodeTask task, int tile, float* scratch)
     {
-        if (task.KvBIsBF16) Project<FormatBF16>(task, tile, scratch);
+        if (task.KvB.Type == DType.BF16) Project<FormatBF16>(task, tile, scratch);
         else Project<FormatF32>(task, tile, scratch);
     }
 
@@ -175,27 +174,32 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
         float factor = task.Scale * Log2E;
         for (int b = 0; b < shape.Batch; b++)
             Rows<TSimd, TVector>.Scale(task.Q[(long)b * shape.Heads + head], buffers.Queries + (nint)b * buffers.QueryLength, shape.Nope, factor);
-        byte* weights = task.KvB + head * (shape.Nope + shape.Value) * task.KvBRow;
+        long row = head * (long)(shape.Nope + shape.Value);
         float* absorbed = task.Absorbed(0, head);
         nint absorbedRow = (nint)shape.Heads * shape.QueryLength;
-        if (shape.Batch == 1 && shape.Nope % 4 == 0)
+        if (shape.Batch == 1 && shape.Nope % DecodeBuffers.WeightRows == 0)
         {
             // One query: rows of weights stream past a sum that stays in the cache, with the very steps of the product.
             new Span<float>(absorbed, shape.Latent).Clear();
-            for (int d = 0; d < shape.Nope; d += 4)
-                Rows<TSimd, TVector>.AccumulateFour<TElement>(buffers.Queries + d, weights + d * task.KvBRow, (nint)task.KvBRow, shape.Latent, absorbed);
+            for (int d = 0; d < shape.Nope; d += DecodeBuffers.WeightRows)
+            {
+                byte* weights = task.KvB.Rows(row + d, DecodeBuffers.WeightRows, buffers.Weights, buffers.WeightLength, out nint pitch);
+                Rows<TSimd, TVector>.AccumulateFour<TElement>(buffers.Queries + d, weights, pitch, shape.Latent, absorbed);
+            }
         }
         else if (shape.Latent == Padded(shape.Latent))
         {
-            FetchWeights<TElement>(weights, shape.Nope, task);
+            byte* weights = task.KvB.Rows(row, shape.Nope, buffers.Weights, buffers.WeightLength, out nint pitch);
+            if (!task.KvB.AreCodes) FetchWeights<TElement>(weights, pitch, shape);
             Product<TSimd, TVector>.Run<TElement>(
                 shape.Batch, shape.Latent, shape.Nope, buffers.Queries, buffers.QueryLength, 1,
-                weights, (nint)(task.KvBRow / TElement.Size), absorbed, absorbedRow, false);
+                weights, pitch / TElement.Size, absorbed, absorbedRow, false);
         }
         else
         {
-            for (int d = 0; d < shape.Nope; d++)
-                Rows<TSimd, TVector>.Widen<TElement>(weights + d * task.KvBRow, buffers.Weights + (nint)d * buffers.WeightLength, shape.Latent);
+            byte* weights = task.KvB.Rows(row, shape.Nope, buffers.Weights, buffers.WeightLength, out nint pitch);
+            for (int d = 0; d < shape.Nope && !task.KvB.AreCodes; d++)
+                Rows<TSimd, TVector>.Widen<TElement>(weights + d * pitch, buffers.Weights + (nint)d * buffers.WeightLength, shape.Latent);
             Product<TSimd, TVector>.Run(
                 shape.Batch, Padded(shape.Latent), shape.Nope, buffers.Queries, buffers.QueryLength, 1,
                 buffers.Weights, buffers.WeightLength, absorbed, absorbedRow, false);
@@ -266,23 +270,24 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
             split += splits;
         }
 
-        byte* weights = task.KvB + (head * (long)(shape.Nope + shape.Value) + shape.Nope) * task.KvBRow;
-        for (int v = 0; v < shape.Value; v += 4, weights += 4 * task.KvBRow)
+        long row = head * (long)(shape.Nope + shape.Value) + shape.Nope;
+        for (int v = 0; v < shape.Value; v += DecodeBuffers.WeightRows)
         {
-            int count = Math.Min(4, shape.Value - v);
+            int count = Math.Min(DecodeBuffers.WeightRows, shape.Value - v);
+            byte* weights = task.KvB.Rows(row + v, count, buffers.Weights, buffers.WeightLength, out nint pitch);
             for (int b = 0; b < shape.Batch; b++)
             {
                 float* latent = buffers.Latents + (nint)b * shape.ContextLength, output = task.Output[(long)b * shape.Heads + head] + v;
-                if (count == 4)
+                if (count == DecodeBuffers.WeightRows)
                 {
-                    Rows<TSimd, TVector>.DotFour<TElement>(latent, weights, (nint)task.KvBRow, shape.Latent, output);
+                    Rows<TSimd, TVector>.DotFour<TElement>(latent, weights, pitch, shape.Latent, output);
                     continue;
                 }
 
                 // The last few rows one at a time, by the same sums.
                 for (int i = 0; i < count; i++)
                 {
-                    Rows<TSimd, TVector>.DotFour<TElement>(latent, weights + i * task.KvBRow, 0, shape.Latent, buffers.Values);
+                    Rows<TSimd, TVector>.DotFour<TElement>(latent, weights + i * pitch, 0, shape.Latent, buffers.Values);
                     output[i] = buffers.Values[0];
                 }
             }
@@ -293,9 +298,9 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
     /// Asks for a head's rows of kv_b_proj in the order in which they lie. The products go through them in strips of columns, and
     /// would wait for memory at every row.
     /// </summary>
-    private static void FetchWeights<TElement>(byte* weights, int rows, in DecodeTask task) where TElement : struct, IElementFormat
+    private static void FetchWeights<TElement>(byte* weights, nint pitch, in DecodeShape shape) where TElement : struct, IElementFormat
     {
-        for (int row = 0; row < rows; row++) Prefetch.Bytes(weights + row * task.KvBRow, task.Shape.Latent * TElement.Size);
+        for (int row = 0; row < shape.Nope; row++) Prefetch.Bytes(weights + row * pitch, shape.Latent * TElement.Size);
     }
 
     /// <summary>The weighted mean of latents over all splits of a sequence.</summary>

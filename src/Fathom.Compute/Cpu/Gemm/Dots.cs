@@ -10,6 +10,9 @@ internal unsafe interface IDotKernels
     /// <summary>Bytes of a weight.</summary>
     static abstract int Size { get; }
 
+    /// <summary>Weights are read as numbers that are too small by so many powers of two, and so are the sums.</summary>
+    static abstract int Shift { get; }
+
     /// <summary>sums[j] = x · w_j.</summary>
     /// <param name="depth">Length of the rows.</param>
     /// <param name="x">One row of activations.</param>
@@ -42,8 +45,9 @@ internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
     /// <param name="first">First n; the rows from here on are taken four at a time.</param>
     /// <param name="end">Behind the last n.</param>
     /// <param name="layout">Strides of B and C.</param>
+    /// <param name="factors">What the sums of each row of activations are multiplied by; null for nothing.</param>
     [SkipLocalsInit]
-    public static void Run(in Product product, float* x, nint stride, long first, long end, in ProductLayout layout)
+    public static void Run(in Product product, float* x, nint stride, long first, long end, in ProductLayout layout, double* factors = null)
     {
         nint pitch = (nint)layout.StrideB * TKernels.Size, depth = (nint)product.Depth;
         float* sums = stackalloc float[16];
@@ -53,23 +57,27 @@ internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
             byte* w0 = product.B + n * pitch;
             byte* w1 = rows > 1 ? w0 + pitch : w0, w2 = rows > 2 ? w1 + pitch : w0, w3 = rows > 3 ? w2 + pitch : w0;
             float* a = x, c = product.C + n;
-            long m = product.Rows;
-            for (; m >= 4; m -= 4, a += 4 * stride)
+            long m = 0;
+            for (; m + 4 <= product.Rows; a += 4 * stride)
             {
                 TKernels.Dot4(depth, a, stride, w0, w1, w2, w3, sums);
-                for (int i = 0; i < 4; i++, c += layout.StrideC) Put(sums + 4 * i, c, rows, layout.Accumulate);
+                for (int i = 0; i < 4; i++, m++, c += layout.StrideC) Put(sums + 4 * i, c, rows, layout.Accumulate, factors == null ? 1 : factors[m]);
             }
 
-            for (; m > 0; m--, a += stride, c += layout.StrideC)
+            for (; m < product.Rows; m++, a += stride, c += layout.StrideC)
             {
                 TKernels.Dot1(depth, a, w0, w1, w2, w3, sums);
-                Put(sums, c, rows, layout.Accumulate);
+                Put(sums, c, rows, layout.Accumulate, factors == null ? 1 : factors[m]);
             }
         }
     }
 
-    private static void Put(float* sums, float* c, int columns, bool accumulate)
+    private static void Put(float* sums, float* c, int columns, bool accumulate, double factor)
     {
-        for (int j = 0; j < columns; j++) c[j] = accumulate ? c[j] + sums[j] : sums[j];
+        for (int j = 0; j < columns; j++)
+        {
+            float sum = (float)(sums[j] * factor);
+            c[j] = accumulate ? c[j] + sum : sum;
+        }
     }
 }

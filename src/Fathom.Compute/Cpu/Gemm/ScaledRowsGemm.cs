@@ -1,7 +1,13 @@
 // Products of a few rows each with weights in 8-bit codes that share a scale by 128x128 blocks ([P] §3.3.2), read as they lie. A row of
 // activations times the scales of a row of blocks meets all 128 rows of codes in it, so the scales cost one product an element
-// for 128 rows of weights, and the kernels see plain values: x_k (s_k c_k) = (x_k s_k) c_k.
+// for 128 rows of weights, and the kernels see plain numbers: x_k (s_k c_k) = (x_k s_k) c_k.
+// The trap is range. E4M3 codes are read as numbers that are 2^120 too small, the smallest of them 2^-129, so the scaled activations are
+// made large first, by a power of two that puts the largest of a row at 2^110. Then no product and no sum leaves the normal numbers
+// at the top (2^111 · 2^-111, summed over less than 2^31 columns), and at the bottom only activations that are 2^107 times smaller
+// than the largest lose digits. The power is taken back from the sums, exactly. A row that holds an infinity or a NaN is left
+// as it is: all its sums are infinite or NaN whatever the rest.
 // A code or scale that is not a number makes the sums that it belongs to not a number.
+using System.Runtime.CompilerServices;
 using Fathom.Compute.Cpu.Elementwise;
 using Fathom.Numerics;
 
@@ -21,6 +27,13 @@ internal unsafe struct ScaledProduct
 
     /// <summary>F32 or F8E8M0.</summary>
     public DType ScaleType;
+
+    /// <summary>The scale of a block.</summary>
+    public readonly float Scale(long row, long column)
+    {
+        long at = row * ScaleStride + column;
+        return ScaleType == DType.F32 ? ((float*)Scales)[at] : ScaleE8M0.FromBits(Scales[at]);
+    }
 }
 
 /// <summary>Forward products of few rows with scaled weights, whatever the vector width.</summary>
@@ -37,23 +50,30 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
 {
     private const int Block = ScaledTensor.TileSize;
 
+    /// <summary>Exponent of the largest activation of a row where weights are read as too small.</summary>
+    private const int LargestExponent = 110;
+
+    /// <summary>Largest power of two that a single can be multiplied by.</summary>
+    private const int LargestPower = 126;
+
     public void Run(ScaledProduct* products, int count, in ProductLayout layout)
     {
-        if (layout.FormatB == DType.F8E4M3) Run<E4M3Format>(products, count, layout);
-        else Run<HiFloat8Format>(products, count, layout);
+        if (layout.FormatB == DType.F8E4M3) Run<FewRowsKernels<E4M3Format, TVector, TWidth>>(products, count, layout);
+        else if (HiFloat8Table.Expands) Run<HiFloat8Kernels>(products, count, layout);
+        else Run<FewRowsKernels<HiFloat8Format, TVector, TWidth>>(products, count, layout);
     }
 
-    private void Run<TFormat>(ScaledProduct* products, int count, in ProductLayout layout) where TFormat : struct, ICodeFormat
+    private void Run<TKernels>(ScaledProduct* products, int count, in ProductLayout layout) where TKernels : struct, IDotKernels
     {
         if (layout.Columns == 0 || count == 0) return;
         long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Product.Depth, count, FewRowsPlan.DotRows, team.Size);
         int tiles = (int)((layout.Columns + width - 1) / width);
-        team.For(checked(tiles * count), new Job<TFormat>(products, layout, width, tiles));
+        team.For(checked(tiles * count), new Job<TKernels>(products, layout, width, tiles));
     }
 
     /// <summary>C[m, n] = A[m, :] · B[n, :] for a range of n.</summary>
-    private readonly struct Job<TFormat>(ScaledProduct* products, ProductLayout layout, long width, int tiles) : ITileJob
-        where TFormat : struct, ICodeFormat
+    private readonly struct Job<TKernels>(ScaledProduct* products, ProductLayout layout, long width, int tiles) : ITileJob
+        where TKernels : struct, IDotKernels
     {
         public void Run(int tile, int worker)
         {
@@ -62,33 +82,65 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
             long first = tile % tiles * width, end = Math.Min(first + width, layout.Columns);
             // Rows a cache line longer than whole vectors, so that they do not meet in the same sets of the caches.
             nint stride = (nint)(product.Depth + 15) / 16 * 16 + 16;
-            float* x = (float*)Scratch.OfTile.Take(product.Rows * stride * sizeof(float));
+            double* factors = (double*)Scratch.OfTile.Take((product.Rows + 7) / 8 * 8 * sizeof(double) + product.Rows * stride * sizeof(float));
+            float* x = (float*)(factors + (product.Rows + 7) / 8 * 8);
             for (long n = first; n < end;)
             {
                 long next = Math.Min((n / Block + 1) * Block, end);
-                Scale(scaled, n / Block, x, stride);
-                if (CodeTable.ExpandsMany) Dots<CodeKernels<TFormat>>.Run(product, x, stride, n, next, layout);
-                else Dots<FewRowsKernels<TFormat, TVector, TWidth>>.Run(product, x, stride, n, next, layout);
+                for (long m = 0; m < product.Rows; m++) factors[m] = Scale(scaled, m, n / Block, x + m * stride);
+                Dots<TKernels>.Run(product, x, stride, n, next, layout, factors);
                 n = next;
             }
         }
 
-        /// <summary>x = A times the scales of a row of blocks.</summary>
-        private void Scale(in ScaledProduct scaled, long blockRow, float* x, nint stride)
+        /// <summary>x = a row of A times the scales of a row of blocks, times a power of two.</summary>
+        /// <returns>What sums of <paramref name="x"/> and weights as they are read must be multiplied by.</returns>
+        private double Scale(in ScaledProduct scaled, long m, long blockRow, float* x)
         {
-            long row = blockRow * scaled.ScaleStride, depth = scaled.Product.Depth;
-            for (long k = 0; k < depth; k += Block)
-            {
-                float scale = scaled.ScaleType == DType.F32
-                    ? ((float*)scaled.Scales)[row + k / Block]
-                    : ScaleE8M0.FromBits(scaled.Scales[row + k / Block]);
-                nint count = (nint)Math.Min(Block, depth - k);
-                for (long m = 0; m < scaled.Product.Rows; m++)
-                {
-                    float* from = (float*)scaled.Product.A + m * layout.StrideA + k;
-                    FewRowsKernels<TFormat, TVector, TWidth>.Scale(from, count, scale, x + m * stride + k);
-                }
-            }
+            nint depth = (nint)scaled.Product.Depth;
+            float largest = ScaleRow(scaled, blockRow, (float*)scaled.Product.A + m * layout.StrideA, x, depth);
+            if (TKernels.Shift == 0) return 1;
+            int power = largest == 0 || !float.IsFinite(largest) ? 0 : Math.Min(LargestExponent - Math.ILogB(largest), LargestPower);
+            Multiply(x, MathF.ScaleB(1, power), depth);
+            return Math.ScaleB(1, TKernels.Shift - power);
         }
+    }
+
+    /// <summary>x = a row of A times the scales of a row of blocks.</summary>
+    /// <returns>The largest magnitude.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float ScaleRow(in ScaledProduct scaled, long blockRow, float* a, float* x, nint depth)
+    {
+        TVector magnitudes = TWidth.Zero;
+        float largest = 0;
+        for (nint k = 0; k < depth; k += Block)
+        {
+            float scale = scaled.Scale(blockRow, k / Block);
+            TVector scales = TWidth.Broadcast(scale);
+            nint i = k, end = Math.Min(k + Block, depth);
+            for (; i + TWidth.Count <= end; i += TWidth.Count)
+            {
+                TVector product = TWidth.MultiplyAdd(scales, TWidth.Load(a + i), TWidth.Zero);
+                magnitudes = TWidth.LargerMagnitude(product, magnitudes);
+                TWidth.Store(product, x + i);
+            }
+
+            for (; i < end; i++) largest = MathF.MaxMagnitude(largest, x[i] = scale * a[i]);
+        }
+
+        float* lanes = stackalloc float[TWidth.Count];
+        TWidth.Store(magnitudes, lanes);
+        for (int i = 0; i < TWidth.Count; i++) largest = MathF.MaxMagnitude(largest, lanes[i]);
+        return MathF.Abs(largest);
+    }
+
+    /// <summary>x *= factor.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Multiply(float* x, float factor, nint count)
+    {
+        TVector f = TWidth.Broadcast(factor);
+        nint i = 0;
+        for (; i + TWidth.Count <= count; i += TWidth.Count) TWidth.Store(TWidth.MultiplyAdd(f, TWidth.Load(x + i), TWidth.Zero), x + i);
+        for (; i < count; i++) x[i] *= factor;
     }
 }

@@ -1,7 +1,5 @@
 // Vector width as a type argument: a kernel is written once over IVectorWidth and the JIT makes one body for each width. The
 // vectors themselves stay the platform's own types, so that they live in registers.
-// E4M3 bits in a single's place, sign apart, are the value times 2^-120, subnormals included, so a product with 2^120 gives the value;
-// only the code that would be 480 is NaN.
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -22,8 +20,14 @@ internal unsafe interface IVectorWidth<TVector> where TVector : struct
     /// <summary>Reads as many BF16 as there are lanes and expands them.</summary>
     static abstract TVector LoadBF16(ushort* source);
 
-    /// <summary>Reads as many E4M3 codes as there are lanes and expands them.</summary>
-    static abstract TVector LoadE4M3(byte* source);
+    /// <summary>Reads as many bytes as there are lanes and extends their signs, shifts them up and keeps some bits.</summary>
+    static abstract TVector LoadBytes(byte* source, int shift, int mask);
+
+    /// <summary>The larger of bytes and twice the codes at a place, modulo 256, as many as four vectors hold lanes.</summary>
+    static abstract TVector LargestDoubled(byte* source, TVector largest);
+
+    /// <summary>Whether any byte has a value.</summary>
+    static abstract bool AnyByte(TVector bytes, byte value);
 
     /// <summary>Reads as many 8-bit codes as there are lanes and looks them up.</summary>
     /// <param name="table">[256].</param>
@@ -38,6 +42,9 @@ internal unsafe interface IVectorWidth<TVector> where TVector : struct
 
     /// <summary>a b + c, rounded once where the processor can.</summary>
     static abstract TVector MultiplyAdd(TVector a, TVector b, TVector c);
+
+    /// <summary>The larger magnitudes of values and of magnitudes so far; infinity and NaN are above all.</summary>
+    static abstract TVector LargerMagnitude(TVector values, TVector magnitudes);
 
     /// <summary>Sum of the lanes, in an order that is fixed for the width.</summary>
     static abstract float Sum(TVector vector);
@@ -61,12 +68,18 @@ internal readonly unsafe struct Width512 : IVectorWidth<Vector512<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> LoadE4M3(byte* source)
+    public static Vector512<float> LoadBytes(byte* source, int shift, int mask) =>
+        (Avx512F.ConvertToVector512Int32(Vector128.Load((sbyte*)source)) << shift & Vector512.Create(mask)).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LargestDoubled(byte* source, Vector512<float> largest)
     {
-        Vector512<int> bits = Avx512F.ConvertToVector512Int32(Vector128.Load((sbyte*)source)) << 20 & Vector512.Create(unchecked((int)0x87F00000));
-        Vector512<int> nan = Vector512.Equals(bits & Vector512.Create(0x7FFFFFFF), Vector512.Create(0x07F00000));
-        return bits.AsSingle() * Vector512.Create(CodeTable.E4M3Rescale) | nan.AsSingle();
+        Vector512<byte> codes = Vector512.Load(source);
+        return Vector512.Max(codes + codes, largest.AsByte()).AsSingle();
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool AnyByte(Vector512<float> bytes, byte value) => Vector512.EqualsAny(bytes.AsByte(), Vector512.Create(value));
 
     // No gather of 512 bits is exposed.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -84,6 +97,11 @@ internal readonly unsafe struct Width512 : IVectorWidth<Vector512<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> MultiplyAdd(Vector512<float> a, Vector512<float> b, Vector512<float> c) => Vector512.FusedMultiplyAdd(a, b, c);
+
+    // As integers magnitudes are ordered like their values.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LargerMagnitude(Vector512<float> values, Vector512<float> magnitudes) =>
+        Vector512.Max(values.AsUInt32() & Vector512.Create(0x7FFFFFFFu), magnitudes.AsUInt32()).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector512<float> vector) => Width256.Sum(vector.GetLower() + vector.GetUpper());
@@ -107,12 +125,18 @@ internal readonly unsafe struct Width256 : IVectorWidth<Vector256<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> LoadE4M3(byte* source)
+    public static Vector256<float> LoadBytes(byte* source, int shift, int mask) =>
+        (Avx2.ConvertToVector256Int32((sbyte*)source) << shift & Vector256.Create(mask)).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LargestDoubled(byte* source, Vector256<float> largest)
     {
-        Vector256<int> bits = Avx2.ConvertToVector256Int32((sbyte*)source) << 20 & Vector256.Create(unchecked((int)0x87F00000));
-        Vector256<int> nan = Vector256.Equals(bits & Vector256.Create(0x7FFFFFFF), Vector256.Create(0x07F00000));
-        return bits.AsSingle() * Vector256.Create(CodeTable.E4M3Rescale) | nan.AsSingle();
+        Vector256<byte> codes = Vector256.Load(source);
+        return Vector256.Max(codes + codes, largest.AsByte()).AsSingle();
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool AnyByte(Vector256<float> bytes, byte value) => Vector256.EqualsAny(bytes.AsByte(), Vector256.Create(value));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> LoadFromTable(float* table, byte* source) => Avx2.GatherVector256(table, Avx2.ConvertToVector256Int32(source), sizeof(float));
@@ -128,6 +152,11 @@ internal readonly unsafe struct Width256 : IVectorWidth<Vector256<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> MultiplyAdd(Vector256<float> a, Vector256<float> b, Vector256<float> c) => Vector256.FusedMultiplyAdd(a, b, c);
+
+    // As integers magnitudes are ordered like their values.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LargerMagnitude(Vector256<float> values, Vector256<float> magnitudes) =>
+        Vector256.Max(values.AsUInt32() & Vector256.Create(0x7FFFFFFFu), magnitudes.AsUInt32()).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector256<float> vector) => Width128.Sum(vector.GetLower() + vector.GetUpper());
@@ -148,7 +177,18 @@ internal readonly unsafe struct Width128 : IVectorWidth<Vector128<float>>
         Vector128.ShiftLeft(Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<ulong>(source)).AsUInt16()), 16).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector128<float> LoadE4M3(byte* source) => LoadFromTable(CodeTable<E4M3Format>.Values, source);
+    public static Vector128<float> LoadBytes(byte* source, int shift, int mask) =>
+        (Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<uint>(source)).AsSByte())) << shift & Vector128.Create(mask)).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> LargestDoubled(byte* source, Vector128<float> largest)
+    {
+        Vector128<byte> codes = Vector128.Load(source);
+        return Vector128.Max(codes + codes, largest.AsByte()).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool AnyByte(Vector128<float> bytes, byte value) => Vector128.EqualsAny(bytes.AsByte(), Vector128.Create(value));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> LoadFromTable(float* table, byte* source) =>
@@ -166,6 +206,11 @@ internal readonly unsafe struct Width128 : IVectorWidth<Vector128<float>>
     // FusedMultiplyAdd is a library call for each lane where the processor has no such instruction; this one never is.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector128<float> MultiplyAdd(Vector128<float> a, Vector128<float> b, Vector128<float> c) => Vector128.MultiplyAddEstimate(a, b, c);
+
+    // As integers magnitudes are ordered like their values.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> LargerMagnitude(Vector128<float> values, Vector128<float> magnitudes) =>
+        Vector128.Max(values.AsUInt32() & Vector128.Create(0x7FFFFFFFu), magnitudes.AsUInt32()).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector128<float> vector) => Vector128.Sum(vector);

@@ -1,4 +1,4 @@
-// The dot products of FewRowsKernels over 8-bit codes, 64 of them at a time (AVX-512 VBMI). What is left of the rows goes through those
+// The dot products of FewRowsKernels over HiFloat8 codes, 64 of them at a time (AVX-512 VBMI). What is left of the rows goes through those
 // kernels and is added last. One row and four give the same bits, as there.
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
@@ -6,29 +6,33 @@ using System.Runtime.Intrinsics.X86;
 
 namespace Fathom.Compute.Cpu.Gemm;
 
-/// <summary>Dot products with four rows of codes.</summary>
-internal readonly unsafe struct CodeKernels<TFormat> : IDotKernels where TFormat : struct, ICodeFormat
+/// <summary>Dot products with four rows of HiFloat8 codes.</summary>
+internal readonly unsafe struct HiFloat8Kernels : IDotKernels
 {
     private const int Step = 64;
 
     /// <inheritdoc/>
-    public static int Size => TFormat.Size;
+    public static int Shift => HiFloat8Format.Shift;
+
+    /// <inheritdoc/>
+    public static int Size => HiFloat8Format.Size;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
     {
         Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default;
+        HiFloat8Table table = HiFloat8Table.Instance;
         nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
         for (; i + Step <= depth; i += Step)
         {
-            Expand(w0 + i, ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3);
+            Expand(table, w0 + i, ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3);
             s0 = MultiplyAdd(x + i, v0, v1, v2, v3, s0);
-            Expand(w1 + i, ahead, out v0, out v1, out v2, out v3);
+            Expand(table, w1 + i, ahead, out v0, out v1, out v2, out v3);
             s1 = MultiplyAdd(x + i, v0, v1, v2, v3, s1);
-            Expand(w2 + i, ahead, out v0, out v1, out v2, out v3);
+            Expand(table, w2 + i, ahead, out v0, out v1, out v2, out v3);
             s2 = MultiplyAdd(x + i, v0, v1, v2, v3, s2);
-            Expand(w3 + i, ahead, out v0, out v1, out v2, out v3);
+            Expand(table, w3 + i, ahead, out v0, out v1, out v2, out v3);
             s3 = MultiplyAdd(x + i, v0, v1, v2, v3, s3);
         }
 
@@ -48,25 +52,26 @@ internal readonly unsafe struct CodeKernels<TFormat> : IDotKernels where TFormat
         Vector512<float> s10 = default, s11 = default, s12 = default, s13 = default;
         Vector512<float> s20 = default, s21 = default, s22 = default, s23 = default;
         Vector512<float> s30 = default, s31 = default, s32 = default, s33 = default;
+        HiFloat8Table table = HiFloat8Table.Instance;
         nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
         for (; i + Step <= depth; i += Step)
         {
-            Expand(w0 + i, ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3);
+            Expand(table, w0 + i, ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3);
             s00 = MultiplyAdd(x + i, v0, v1, v2, v3, s00);
             s10 = MultiplyAdd(x1 + i, v0, v1, v2, v3, s10);
             s20 = MultiplyAdd(x2 + i, v0, v1, v2, v3, s20);
             s30 = MultiplyAdd(x3 + i, v0, v1, v2, v3, s30);
-            Expand(w1 + i, ahead, out v0, out v1, out v2, out v3);
+            Expand(table, w1 + i, ahead, out v0, out v1, out v2, out v3);
             s01 = MultiplyAdd(x + i, v0, v1, v2, v3, s01);
             s11 = MultiplyAdd(x1 + i, v0, v1, v2, v3, s11);
             s21 = MultiplyAdd(x2 + i, v0, v1, v2, v3, s21);
             s31 = MultiplyAdd(x3 + i, v0, v1, v2, v3, s31);
-            Expand(w2 + i, ahead, out v0, out v1, out v2, out v3);
+            Expand(table, w2 + i, ahead, out v0, out v1, out v2, out v3);
             s02 = MultiplyAdd(x + i, v0, v1, v2, v3, s02);
             s12 = MultiplyAdd(x1 + i, v0, v1, v2, v3, s12);
             s22 = MultiplyAdd(x2 + i, v0, v1, v2, v3, s22);
             s32 = MultiplyAdd(x3 + i, v0, v1, v2, v3, s32);
-            Expand(w3 + i, ahead, out v0, out v1, out v2, out v3);
+            Expand(table, w3 + i, ahead, out v0, out v1, out v2, out v3);
             s03 = MultiplyAdd(x + i, v0, v1, v2, v3, s03);
             s13 = MultiplyAdd(x1 + i, v0, v1, v2, v3, s13);
             s23 = MultiplyAdd(x2 + i, v0, v1, v2, v3, s23);
@@ -95,10 +100,12 @@ internal readonly unsafe struct CodeKernels<TFormat> : IDotKernels where TFormat
 
     /// <summary>Expands 64 codes, and asks for the same place of the next four rows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Expand(byte* codes, nint ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3)
+    private static void Expand(
+        in HiFloat8Table table, byte* codes, nint ahead,
+        out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3)
     {
         Sse.Prefetch1(codes + ahead);
-        CodeTable<TFormat>.Expand(codes, out v0, out v1, out v2, out v3);
+        table.Expand(codes, out v0, out v1, out v2, out v3);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -116,7 +123,7 @@ internal readonly unsafe struct CodeKernels<TFormat> : IDotKernels where TFormat
     private static void AddRest(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
     {
         float* rest = stackalloc float[4];
-        FewRowsKernels<TFormat, Vector512<float>, Width512>.Dot1(depth, x, w0, w1, w2, w3, rest);
+        FewRowsKernels<HiFloat8Format, Vector512<float>, Width512>.Dot1(depth, x, w0, w1, w2, w3, rest);
         for (int j = 0; j < 4; j++) sums[j] += rest[j];
     }
 }
