@@ -130,7 +130,7 @@ public sealed unsafe class StoredLinearTests(ITestOutputHelper output)
         using var device = new CpuDevice(2);
         using var reference = new Reference.ReferenceDevice();
         Tensor x = Normal(device, 4, K), y = Normal(device, 4, N), expected = Normal(device, 4, N);
-        foreach (int power in (int[])[-100, -60, -30, 0, 30, 60, 100])
+        foreach (int power in (int[])[-100, -60, -30, 0, 30, 60, 80])
         {
             foreach (int scalePower in (int[])[-20, 0, 20])
             {

@@ -4,8 +4,8 @@
 // The trap is range. E4M3 codes are read as numbers that are 2^120 too small, the smallest of them 2^-129, so the scaled activations are
 // made large first, by a power of two that puts the largest of a row at 2^110. Then no product and no sum leaves the normal numbers
 // at the top (2^111 · 2^-111, summed over less than 2^31 columns), and at the bottom only activations that are 2^107 times smaller
-// than the largest lose digits. The power is taken back from the sums, exactly. A row that holds an infinity or a NaN is left
-// as it is: all its sums are infinite or NaN whatever the rest.
+// than the largest lose digits. The power is taken back from the sums, exactly. An activation times a scale must itself be a single.
+// A row that holds an infinity or a NaN is left as it is: all its sums are infinite or NaN whatever the rest.
 // A code or scale that is not a number makes the sums that it belongs to not a number.
 using System.Runtime.CompilerServices;
 using Fathom.Compute.Cpu.Elementwise;
