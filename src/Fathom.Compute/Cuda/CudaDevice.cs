@@ -12,6 +12,7 @@ namespace Fathom.Compute.Cuda;
 public sealed unsafe class CudaDevice : Device
 {
     private readonly CudaContext context;
+    private readonly CudaAttention attention;
 
     /// <summary>Opens a GPU and begins to compile what is not in the cache.</summary>
     /// <param name="ordinal">Which one, from 0.</param>
@@ -19,6 +20,7 @@ public sealed unsafe class CudaDevice : Device
     public CudaDevice(int ordinal = 0)
     {
         context = new CudaContext(ordinal, DescribeHoldings);
+        attention = new CudaAttention(context);
     }
 
     /// <inheritdoc/>
@@ -43,7 +45,7 @@ public sealed unsafe class CudaDevice : Device
     public override IRotaryOperators Rotary => throw Missing(nameof(Rotary));
 
     /// <inheritdoc/>
-    public override IAttentionOperators Attention => throw Missing(nameof(Attention));
+    public override IAttentionOperators Attention => attention;
 
     /// <inheritdoc/>
     public override ICacheOperators Cache => throw Missing(nameof(Cache));
