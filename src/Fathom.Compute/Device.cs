@@ -13,6 +13,15 @@ public abstract class Device : IDisposable
     /// <summary>What a person would call the device.</summary>
     public abstract string Name { get; }
 
+    /// <summary>Whether the processor reads and writes the device's memory in place.</summary>
+    public virtual bool IsHost => true;
+
+    /// <summary>
+    /// Whether results that a recipe rounds to BF16 lie in BF16. Where not, they lie in F32 and are rounded in place: what a processor
+    /// without BF16 arithmetic is faster with.
+    /// </summary>
+    public virtual bool HoldsBFloat16 => false;
+
     /// <summary>Products with weight matrices.</summary>
     public abstract ILinearOperators Linear { get; }
 
@@ -62,6 +71,23 @@ public abstract class Device : IDisposable
     /// <summary>Allocates zeroed host memory, wherever the device computes: for what the processor keeps up to date beside it.</summary>
     /// <exception cref="FathomException">The memory is not to be had.</exception>
     public Tensor AllocateHost(Shape shape, DType dtype, MemoryKind kind) => Count(HostMemory.Allocate(shape, dtype), kind);
+
+    /// <summary>Copies from host memory, which may be written again when the call returns.</summary>
+    /// <param name="host">Contiguous, in host memory.</param>
+    /// <param name="tensor">Contiguous, of the same type and size, in the device's memory.</param>
+    /// <exception cref="ArgumentException">Tensors that do not match.</exception>
+    public virtual void Upload(Tensor host, Tensor tensor) => Reduction.Copy(host, tensor.Reshape(host.Shape));
+
+    /// <summary>Copies to host memory, after everything asked for before has run.</summary>
+    /// <param name="tensor">Contiguous, in the device's memory.</param>
+    /// <param name="host">Contiguous, of the same type and size, in host memory.</param>
+    /// <exception cref="ArgumentException">Tensors that do not match.</exception>
+    public virtual void Download(Tensor tensor, Tensor host) => Reduction.Copy(tensor, host.Reshape(tensor.Shape));
+
+    /// <summary>Waits until everything asked for has run.</summary>
+    public virtual void Synchronize()
+    {
+    }
 
     /// <summary>Bytes allocated so far for a kind of content, on the device and for it in host memory.</summary>
     public long AllocatedBytes(MemoryKind kind) => Interlocked.Read(ref bytesByKind[(int)kind]);

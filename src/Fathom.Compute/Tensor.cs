@@ -128,6 +128,7 @@ public readonly unsafe struct Tensor
     /// <exception cref="InvalidOperationException">Not contiguous, too long for a span, or an element size that is not T's.</exception>
     public Span<T> AsSpan<T>() where T : unmanaged
     {
+        RequireHost();
         if (!IsContiguous || Elements > int.MaxValue || sizeof(T) != DType.SizeInBytes())
             throw new InvalidOperationException($"{this} cannot be seen as one span of {typeof(T).Name}");
         return new Span<T>((void*)Address, (int)Elements);
@@ -136,6 +137,7 @@ public readonly unsafe struct Tensor
     /// <summary>One row (of the flattened leading dimensions) of a host tensor as a span.</summary>
     public Span<T> Row<T>(long row) where T : unmanaged
     {
+        RequireHost();
         if ((ulong)row >= (ulong)Rows || sizeof(T) != DType.SizeInBytes())
             throw new InvalidOperationException($"row {row} of {this} as {typeof(T).Name}");
         return new Span<T>((byte*)Address + row * RowStride * sizeof(T), checked((int)Columns));
@@ -147,6 +149,11 @@ public readonly unsafe struct Tensor
 
     /// <inheritdoc/>
     public override string ToString() => IsEmpty ? "empty tensor" : $"{DType} {Shape}";
+
+    private void RequireHost()
+    {
+        if (Owner is IDeviceMemory) throw new InvalidOperationException($"{this} lies in a device's memory: download it first");
+    }
 
     private Tensor WithShape(Shape shape) =>
         new(Address, DType, shape, shape.Rank == 1 ? shape.Columns : RowStride, Owner, IsReadOnly);

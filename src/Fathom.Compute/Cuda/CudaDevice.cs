@@ -1,0 +1,125 @@
+// An NVIDIA GPU as a device: the operator families over kernels that are compiled for the chip at run time, and products through
+// cuBLASLt where it has the one that is wanted.
+using System.Globalization;
+using Fathom.Compute.Cuda.Interop;
+using Fathom.Compute.Cuda.Runtime;
+using Fathom.Compute.Operators;
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Cuda;
+
+/// <summary>Operators on one NVIDIA GPU. All of a device's work runs in the order in which it was asked for.</summary>
+public sealed unsafe class CudaDevice : Device
+{
+    private readonly CudaContext context;
+
+    /// <summary>Opens a GPU and begins to compile what is not in the cache.</summary>
+    /// <param name="ordinal">Which one, from 0.</param>
+    /// <exception cref="FathomException">No driver, no GPU, an old one, or no compiler; the message says what to do.</exception>
+    public CudaDevice(int ordinal = 0)
+    {
+        context = new CudaContext(ordinal, DescribeHoldings);
+    }
+
+    /// <inheritdoc/>
+    public override string Name => string.Create(CultureInfo.InvariantCulture, $"cuda:{context.Ordinal} ({context.Name})");
+
+    /// <inheritdoc/>
+    public override bool IsHost => false;
+
+    /// <inheritdoc/>
+    public override bool HoldsBFloat16 => true;
+
+    /// <inheritdoc/>
+    public override ILinearOperators Linear => throw Missing(nameof(Linear));
+
+    /// <inheritdoc/>
+    public override IQuantizationOperators Quantization => throw Missing(nameof(Quantization));
+
+    /// <inheritdoc/>
+    public override INormOperators Norm => throw Missing(nameof(Norm));
+
+    /// <inheritdoc/>
+    public override IRotaryOperators Rotary => throw Missing(nameof(Rotary));
+
+    /// <inheritdoc/>
+    public override IAttentionOperators Attention => throw Missing(nameof(Attention));
+
+    /// <inheritdoc/>
+    public override ICacheOperators Cache => throw Missing(nameof(Cache));
+
+    /// <inheritdoc/>
+    public override IRoutingOperators Routing => throw Missing(nameof(Routing));
+
+    /// <inheritdoc/>
+    public override IActivationOperators Activation => throw Missing(nameof(Activation));
+
+    /// <inheritdoc/>
+    public override ILossOperators Loss => throw Missing(nameof(Loss));
+
+    /// <inheritdoc/>
+    public override IEmbeddingOperators Embedding => throw Missing(nameof(Embedding));
+
+    /// <inheritdoc/>
+    public override IOptimizerOperators Optimizer => throw Missing(nameof(Optimizer));
+
+    /// <inheritdoc/>
+    public override IReductionOperators Reduction => throw Missing(nameof(Reduction));
+
+    /// <summary>Where the device's kernels run.</summary>
+    internal CudaContext Context => context;
+
+    /// <inheritdoc/>
+    public override void Upload(Tensor host, Tensor tensor)
+    {
+        CheckCopy(host, tensor, nameof(Upload));
+        if (tensor.Bytes == 0) return;
+        context.MakeCurrent();
+        CudaException.Check(Driver.CopyToDevice(tensor.Address, host.Address, (nuint)tensor.Bytes, context.Stream.Handle), "cuMemcpyHtoDAsync");
+        GC.KeepAlive(host.Owner);
+        // Page-locked memory is read after the call returns, and the caller may write it again.
+        context.Stream.Synchronize();
+    }
+
+    /// <inheritdoc/>
+    public override void Download(Tensor tensor, Tensor host)
+    {
+        CheckCopy(host, tensor, nameof(Download));
+        if (tensor.Bytes == 0) return;
+        context.MakeCurrent();
+        CudaException.Check(Driver.CopyToHost(host.Address, tensor.Address, (nuint)tensor.Bytes, context.Stream.Handle), "cuMemcpyDtoHAsync");
+        context.Stream.Synchronize();
+        GC.KeepAlive(host.Owner);
+    }
+
+    /// <inheritdoc/>
+    public override void Synchronize() => context.Stream.Synchronize();
+
+    /// <inheritdoc/>
+    protected override Tensor AllocateCore(Shape shape, DType dtype)
+    {
+        long bytes = checked(shape.Elements * dtype.SizeInBytes());
+        DeviceMemory memory = context.Memory.Take(bytes);
+        CudaException.Check(Driver.Fill(memory.Address, 0, (nuint)memory.Bytes, context.Stream.Handle), "cuMemsetD8Async");
+        return new Tensor(memory.Address, dtype, shape, memory);
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing) context.Dispose();
+    }
+
+    private static void CheckCopy(in Tensor host, in Tensor tensor, string what)
+    {
+        if (host.DType != tensor.DType || host.Elements != tensor.Elements || !host.IsContiguous || !tensor.IsContiguous)
+            throw new ArgumentException($"{what} between {host} in host memory and {tensor} on the device: expected contiguous tensors of one type and size");
+    }
+
+    private static NotSupportedException Missing(string family) => new($"the CUDA device has no {family} operators");
+
+    private string DescribeHoldings() => string.Join(", ", Enum.GetValues<MemoryKind>()
+        .Where(kind => AllocatedBytes(kind) > 0)
+        .Select(kind => $"{kind} {CudaContext.Gigabytes(AllocatedBytes(kind))}")
+        .DefaultIfEmpty("nothing for tensors"));
+}
