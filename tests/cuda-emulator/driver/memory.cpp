@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <vector>
 #include <sys/mman.h>
 
 namespace emulated {
@@ -77,16 +78,16 @@ bool inside(const void* pointer, size_t bytes)
 
 std::string damaged()
 {
+    static const std::vector<unsigned char> whole(PageBytes, Guard);
     for (auto& [last, allocation] : allocations)
     {
         unsigned char* end = allocation.start + allocation.bytes;
         size_t zone = pages(allocation.bytes) - allocation.bytes;
-        for (size_t i = 0; i < zone; i++)
-        {
-            if (end[i] == Guard) continue;
-            std::memset(end, Guard, zone);
-            return "a write past the end" + describe_address(end + i);
-        }
+        if (std::memcmp(end, whole.data(), zone) == 0) continue;
+        size_t i = 0;
+        while (end[i] == Guard) i++;
+        std::memset(end, Guard, zone);
+        return "a write past the end" + describe_address(end + i);
     }
     return {};
 }

@@ -3,6 +3,7 @@
 #include "driver.hpp"
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <set>
 
 using namespace emulated;
@@ -27,6 +28,13 @@ int emulated::submit(Stream* stream, std::function<int()> work)
     if (standard || stream->capture == nullptr) return work();
     stream->capture->work.push_back(std::move(work));
     return Success;
+}
+
+// For the libraries above the driver, which are built apart.
+EXPORT int emulated_submit(Stream* stream, int (*work)(void*), void (*destroy)(void*), void* state)
+{
+    Lock guard(lock);
+    return submit(stream, [work, held = std::shared_ptr<void>(state, destroy)] { return work(held.get()); });
 }
 
 bool emulated::captures(bool relaxedToo)

@@ -115,7 +115,8 @@ EXPORT const char* nvrtcGetErrorString(int result)
     }
 }
 
-EXPORT int nvrtcVersion(int* major, int* minor) { *major = 13; *minor = 0; return Success; }
+// The minor version is the emulator's build: compiled kernels that were kept under another one are not asked for.
+EXPORT int nvrtcVersion(int* major, int* minor) { *major = 13; *minor = EMULATOR_BUILD_NUMBER; return Success; }
 EXPORT int nvrtcGetNumSupportedArchs(int* count) { *count = 1; return Success; }
 EXPORT int nvrtcGetSupportedArchs(int* archs) { *archs = 90; return Success; }
 

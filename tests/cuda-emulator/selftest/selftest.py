@@ -214,6 +214,84 @@ expected += [struct.unpack('i', struct.pack('I', sum(1 << i for i in lanes if i 
 assert list(got) == expected
 report('warp_functions', 'up, down in segments of 8, broadcast, xor, ballot, any and all of half a warp')
 
+class Blas:
+    """Products through cublasLt: op(A) op(B) of column-major matrices, A being given by its rows of K."""
+    def __init__(self):
+        self.library = ctypes.CDLL(os.path.join(libraries, 'libcublasLt.so.13'))
+        self.handle = ctypes.c_void_p()
+        self.library.cublasLtCreate(ctypes.byref(self.handle))
+
+    def object(self, create, *values):
+        made = ctypes.c_void_p()
+        assert getattr(self.library, create)(ctypes.byref(made), *values) == 0
+        return made
+
+    def layout(self, type, rows, columns): return self.object('cublasLtMatrixLayoutCreate', type, ctypes.c_uint64(rows), ctypes.c_uint64(columns), ctypes.c_int64(rows))
+
+    def multiply(self, a, typeA, b, typeB, d, typeD, m, n, k, transposeA=1, scales=None, alpha=1.0, beta=0.0, alignment=256):
+        description = self.object('cublasLtMatmulDescCreate', 68, 0)
+        def attribute(number, value):
+            assert self.library.cublasLtMatmulDescSetAttribute(description, number, ctypes.byref(value), ctypes.c_size_t(ctypes.sizeof(value))) == 0
+        attribute(3, ctypes.c_int(transposeA))
+        for i, (mode, buffer) in enumerate(scales or []):
+            attribute(31 + i, ctypes.c_int(mode))
+            attribute(17 + i, buffer.pointer)
+        layouts = [self.layout(typeA, *((k, m) if transposeA else (m, k))), self.layout(typeB, k, n), self.layout(typeD, m, n)]
+        preference = self.object('cublasLtMatmulPreferenceCreate')
+        self.library.cublasLtMatmulPreferenceSetAttribute(preference, 1, ctypes.byref(ctypes.c_uint64(4 << 20)), ctypes.c_size_t(8))
+        for number in range(5, 9): self.library.cublasLtMatmulPreferenceSetAttribute(preference, number, ctypes.byref(ctypes.c_uint32(alignment)), ctypes.c_size_t(4))
+        result, found = ctypes.create_string_buffer(96), ctypes.c_int()
+        status = self.library.cublasLtMatmulAlgoGetHeuristic(self.handle, description, layouts[0], layouts[1], layouts[2], layouts[2], preference, 1, result, ctypes.byref(found))
+        if status: return status
+        workspace = Device('B', 4 << 20)
+        return self.library.cublasLtMatmul(self.handle, description, ctypes.byref(ctypes.c_float(alpha)), a.pointer, layouts[0], b.pointer, layouts[1], ctypes.byref(ctypes.c_float(beta)),
+            d.pointer, layouts[2], d.pointer, layouts[2], result, workspace.pointer, ctypes.c_size_t(4 << 20), None)
+
+
+def compare(name, got, expected, bound):
+    largest = max(map(abs, expected))
+    difference = max(abs(x - y) for x, y in zip(got, expected))
+    assert difference <= bound * largest, (name, difference, largest)
+    report(name, f'largest difference {difference:.1e} of {largest:.1e}')
+
+
+blas, (m, n, k) = Blas(), (48, 80, 272)
+a, b, c = [[bf16(random.gauss(0, 1)) for _ in range(size)] for size in (m * k, n * k, m * n)]
+d = Device('H', m * n, c)
+assert blas.multiply(Device('H', m * k, a), 14, Device('H', n * k, b), 14, d, 14, m, n, k, alpha=0.5, beta=2.0) == 0
+wa, wb, wc = [[from_bf16(v) for v in values] for values in (a, b, c)]
+dot = lambda p, q, i, j: math.fsum(p[i * k + x] * q[j * k + x] for x in range(k))
+exact = [dot(wa, wb, i, j) for j in range(n) for i in range(m)] # column-major, as cublasLt's
+compare('cublasLt bf16', map(from_bf16, d.read()), [0.5 * e + 2 * x for e, x in zip(exact, wc)], 2.0 ** -8)
+d = Device('f', m * n)
+byColumns = [wa[i * k + x] for x in range(k) for i in range(m)]
+assert blas.multiply(Device('f', m * k, byColumns), 0, Device('f', n * k, wb), 0, d, 0, m, n, k, transposeA=0) == 0
+compare('cublasLt f32 nn', d.read(), exact, 1e-6)
+
+a, b = [[random.choice(codes) for _ in range(size)] for size in (m * k, n * k)]
+blocks, blocks4 = (k + 127) // 128, 4
+vector, block = [random.uniform(0.5, 2) for _ in range(n * blocks)], [random.uniform(0.5, 2) for _ in range(blocks4 * ((m + 127) // 128))]
+buffers = Device('B', m * k, a), 28, Device('B', n * k, b), 28
+d = Device('f', m * n)
+scales = (5, Device('f', len(block), block)), (4, Device('f', len(vector), vector))
+assert blas.multiply(*buffers, d, 0, m, n, k, scales=scales) == 0
+wa = [e4m3[a[i * k + x]] * block[x // 128 + blocks4 * (i // 128)] for i in range(m) for x in range(k)]
+wb = [e4m3[b[j * k + x]] * vector[j + n * (x // 128)] for j in range(n) for x in range(k)]
+compare('cublasLt fp8', d.read(), [dot(wa, wb, i, j) for j in range(n) for i in range(m)], 2e-6)
+scalar = [(0, Device('f', 4, [s] * 4)) for s in (0.5, 3.0)]
+assert blas.multiply(*buffers, d, 0, m, n, k, scales=scalar) == 0
+wa, wb = [e4m3[v] * 0.5 for v in a], [e4m3[v] * 3 for v in b]
+compare('cublasLt fp8 tensor', d.read(), [dot(wa, wb, i, j) for j in range(n) for i in range(m)], 2e-6)
+refused = [blas.multiply(*buffers, d, 0, m, n, k, scales=(scales[0], scales[0])), blas.multiply(*buffers, d, 0, m, n, k, alignment=8),
+    blas.multiply(*buffers, d, 0, m, n, k, transposeA=0), blas.multiply(*buffers, d, 0, m, n, 264, scales=scales), blas.multiply(buffers[0], 29, buffers[2], 29, d, 0, m, n, k)]
+assert refused == [15] * 5, refused
+report('cublasLt', 'refuses blocks by blocks, 8-byte alignment, A as it lies, K = 264, E5M2 by E5M2')
+big = Device('H', 2048 * 1024, [0] * 2048 * 1024)
+out = Device('H', 2048 * 2048)
+start = time.time()
+assert blas.multiply(big, 14, big, 14, out, 14, 2048, 2048, 1024) == 0
+report('cublasLt', f'{2 * 2048 * 2048 * 1024 / (time.time() - start) / 1e9:.0f} GFLOP/s')
+
 stream, graph, executable = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
 check(cuda.cuStreamCreate(ctypes.byref(stream), 1))
 check(cuda.cuStreamBeginCapture_v2(stream, 1))
