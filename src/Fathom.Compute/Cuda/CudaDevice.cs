@@ -12,6 +12,8 @@ namespace Fathom.Compute.Cuda;
 public sealed unsafe class CudaDevice : Device
 {
     private readonly CudaContext context;
+    private readonly CudaQuantization quantization;
+    private readonly CudaRouting routing;
 
     /// <summary>Opens a GPU and begins to compile what is not in the cache.</summary>
     /// <param name="ordinal">Which one, from 0.</param>
@@ -19,6 +21,8 @@ public sealed unsafe class CudaDevice : Device
     public CudaDevice(int ordinal = 0)
     {
         context = new CudaContext(ordinal, DescribeHoldings);
+        quantization = new CudaQuantization(context);
+        routing = new CudaRouting(context);
     }
 
     /// <inheritdoc/>
@@ -34,7 +38,7 @@ public sealed unsafe class CudaDevice : Device
     public override ILinearOperators Linear => throw Missing(nameof(Linear));
 
     /// <inheritdoc/>
-    public override IQuantizationOperators Quantization => throw Missing(nameof(Quantization));
+    public override IQuantizationOperators Quantization => quantization;
 
     /// <inheritdoc/>
     public override INormOperators Norm => throw Missing(nameof(Norm));
@@ -49,7 +53,7 @@ public sealed unsafe class CudaDevice : Device
     public override ICacheOperators Cache => throw Missing(nameof(Cache));
 
     /// <inheritdoc/>
-    public override IRoutingOperators Routing => throw Missing(nameof(Routing));
+    public override IRoutingOperators Routing => routing;
 
     /// <inheritdoc/>
     public override IActivationOperators Activation => throw Missing(nameof(Activation));
