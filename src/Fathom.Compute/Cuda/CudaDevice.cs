@@ -12,6 +12,7 @@ namespace Fathom.Compute.Cuda;
 public sealed unsafe class CudaDevice : Device
 {
     private readonly CudaContext context;
+    private readonly CudaLinear linear;
 
     /// <summary>Opens a GPU and begins to compile what is not in the cache.</summary>
     /// <param name="ordinal">Which one, from 0.</param>
@@ -19,6 +20,7 @@ public sealed unsafe class CudaDevice : Device
     public CudaDevice(int ordinal = 0)
     {
         context = new CudaContext(ordinal, DescribeHoldings);
+        linear = new CudaLinear(context);
     }
 
     /// <inheritdoc/>
@@ -31,7 +33,7 @@ public sealed unsafe class CudaDevice : Device
     public override bool HoldsBFloat16 => true;
 
     /// <inheritdoc/>
-    public override ILinearOperators Linear => throw Missing(nameof(Linear));
+    public override ILinearOperators Linear => linear;
 
     /// <inheritdoc/>
     public override IQuantizationOperators Quantization => throw Missing(nameof(Quantization));
