@@ -14,6 +14,7 @@ public sealed unsafe class CudaDevice : Device
     private readonly CudaContext context;
     private readonly CudaQuantization quantization;
     private readonly CudaRouting routing;
+    private readonly CudaLinear linear;
 
     /// <summary>Opens a GPU and begins to compile what is not in the cache.</summary>
     /// <param name="ordinal">Which one, from 0.</param>
@@ -31,6 +32,7 @@ public sealed unsafe class CudaDevice : Device
         Reduction = new CudaReduction(context);
         quantization = new CudaQuantization(context);
         routing = new CudaRouting(context);
+        linear = new CudaLinear(context);
     }
 
     /// <inheritdoc/>
@@ -43,7 +45,7 @@ public sealed unsafe class CudaDevice : Device
     public override bool HoldsBFloat16 => true;
 
     /// <inheritdoc/>
-    public override ILinearOperators Linear => throw Missing(nameof(Linear));
+    public override ILinearOperators Linear => linear;
 
     /// <inheritdoc/>
     public override IQuantizationOperators Quantization => quantization;
