@@ -44,7 +44,9 @@ internal sealed partial class CudaAttention
             Largest = workspace + (nint)largest,
             Total = workspace + (nint)total,
             Latents = workspace + (nint)latents,
+            Fault = context.Faults.Address,
             TableColumns = blockTables.Columns,
+            CacheBlocks = cache.Shape[0],
             QueryLength = queryLength,
             Splits = splits,
             Vectors = sizes.Latent % 4 == 0 && kvB.Elements.RowStride % 4 == 0 && kvB.Elements.Address % (4 * weightBytes) == 0 ? 1 : 0,
@@ -88,7 +90,8 @@ internal sealed partial class CudaAttention
         public readonly RowsArgument Weights = new(kvB.Elements), Scales = kvB.Layout == ScaleLayout.None ? default : new(kvB.Scales);
         public RowsArgument Cache;
         public nint BlockTables, Lengths, Absorbed, Context, Largest, Total, Latents;
-        public long TableColumns;
+        public nint Fault;
+        public long TableColumns, CacheBlocks;
         public readonly int Batch = sizes.Batch, Heads = sizes.Heads, Nope = sizes.Nope, Rope = sizes.Rope, Value = sizes.Value, Latent = sizes.Latent, BlockSize = sizes.BlockSize;
         public int QueryLength, Splits;
         public readonly int ScaleKind = kvB.Layout == ScaleLayout.None ? 0 : kvB.Scales.DType == DType.F32 ? 1 : 2;

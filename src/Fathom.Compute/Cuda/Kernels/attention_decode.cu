@@ -4,11 +4,12 @@
 // The trap: a sequence's result must not depend on the batch. Splits follow from its own length (split_length), sums of a head and a
 // query run in the same order however many heads or queries a block takes, and blocks past a sequence's end leave.
 #include "attention.cuh"
+#include "faults.cuh"
+#include "formats.cuh"
 
 constexpr int Threads = 256, Warps = Threads / WarpSize;
 constexpr int TokenTile = 32;            // cached tokens that are multiplied at a time
 constexpr int SplitTokens = 512, MostSplits = 32;
-constexpr int ScaleTile = 128;           // rows and columns of kv_b_proj under one scale
 constexpr int ColumnGroups = 4;          // of absorb: parts of the rows of W_UK that are summed beside each other
 constexpr int ColumnBlock = Threads / ColumnGroups * 4; // of absorb: latent columns of a block
 constexpr int ValueRows = 4;             // of project: rows of W_UV of a warp
@@ -30,7 +31,8 @@ struct Decode
     float* largest;       // [B, splits, H]
     float* total;         // [B, splits, H]
     float* latents;       // [B, H, R]: means of latents
-    int64_t tableColumns;
+    Fault* fault;
+    int64_t tableColumns, cacheBlocks;
     int32_t batch, heads, nope, rope, value, latent, blockSize;
     int32_t queryLength, splits, scaleKind, scaleRows, scaleColumns; // rows and columns of scales per block: 1, or 0 where one scale is for all
     int32_t vectors;      // rows of weights may be read four at a time
@@ -44,33 +46,22 @@ __device__ __forceinline__ int split_length(int length) { return static_cast<int
 
 __device__ __forceinline__ int split_count(int length) { return static_cast<int>(divide_up(length, split_length(length))); }
 
-// ---- kv_b_proj ----
-
-template <typename W> __device__ __forceinline__ float weight(W x) { return to_float(x); }
-
-// A prefix code (arXiv 2409.16626): the leading bits say how many exponent bits follow, and what is left is mantissa.
-template <> __device__ __forceinline__ float weight(hif8 x)
+// Cached tokens of a sequence; none, and so NaN as the result, where that is outside the tables.
+__device__ __forceinline__ int sequence_length(const Decode& p, int b)
 {
-    int code = x.bits & 0x7f, exponent, mantissa, width;
-    if (code < 0x08) exponent = code - 23, mantissa = 0, width = 0;
-    else if (code < 0x20) exponent = code < 0x10 ? 0 : code & 0x08 ? -1 : 1, mantissa = code & 7, width = 3;
-    else
-    {
-        width = code < 0x40 ? 3 : code < 0x60 ? 2 : 1;
-        exponent = (code < 0x40 ? 2 : code < 0x60 ? 4 : 8) + ((code & 0x0f) >> width);
-        exponent = code & 0x10 ? -exponent : exponent;
-        mantissa = code & ((1 << width) - 1);
-    }
-
-    uint32_t bits = static_cast<uint32_t>(127 + exponent) << 23 | static_cast<uint32_t>(mantissa) << (23 - width);
-    bits = code == 0 ? 0 : code == 0x6f ? 0x7f800000u : bits;
-    return __uint_as_float(x.bits == 0x80 ? 0x7fc00000u : bits | static_cast<uint32_t>(x.bits >> 7) << 31);
+    int64_t most = p.tableColumns * p.blockSize;
+    int length = p.lengths[b];
+    if (length >= 1 && length <= most) return length;
+    if (threadIdx.x == 0) *p.fault = {DecodeLengthFault, length, b, static_cast<int32_t>(most)};
+    return 0;
 }
+
+// ---- kv_b_proj ----
 
 __device__ __forceinline__ float weight_scale(const Decode& p, int64_t row, int column)
 {
-    int64_t block = column / ScaleTile * p.scaleColumns;
-    row = row / ScaleTile * p.scaleRows;
+    int64_t block = column / TileLength * p.scaleColumns;
+    row = row / TileLength * p.scaleRows;
     return p.scaleKind == ScaledF32 ? p.scales.row<const float>(row)[block] : to_float(p.scales.row<const e8m0>(row)[block]);
 }
 
@@ -90,7 +81,7 @@ __device__ __forceinline__ void load_weights(float (&values)[4], const Decode& p
 
     float scale = p.scaleKind != Unscaled && column < p.latent ? weight_scale(p, row, column) : 1;
 #pragma unroll
-    for (int e = 0; e < 4; e++) values[e] = weight(pack.values[e]) * scale;
+    for (int e = 0; e < 4; e++) values[e] = to_float(pack.values[e]) * scale;
 }
 
 // ---- Into the latent space ----
@@ -150,10 +141,17 @@ __global__ void __launch_bounds__(Threads) decode_absorb(const __grid_constant__
 
 // ---- Attention over the latents ----
 
-template <typename C> __device__ __forceinline__ const C* cached_token(const Decode& p, int b, int token)
+// Null where the table names a block that is not there; `broken` then becomes true, and the sequence's result NaN.
+template <typename C> __device__ __forceinline__ const C* cached_token(const Decode& p, int b, int token, int& broken)
 {
-    int64_t block = p.blockTables[b * p.tableColumns + token / p.blockSize];
-    return p.cache.row<const C>(block * p.blockSize + token % p.blockSize);
+    int block = p.blockTables[b * p.tableColumns + token / p.blockSize];
+    if (!in_range(block, p.cacheBlocks, b, DecodeBlockFault, p.fault))
+    {
+        broken = true;
+        return nullptr;
+    }
+
+    return p.cache.row<const C>(static_cast<int64_t>(block) * p.blockSize + token % p.blockSize);
 }
 
 // In F32: sixteen heads by a split, a thread for two scores of a tile and for Columns columns of all sixteen sums.
@@ -165,7 +163,8 @@ __global__ void __launch_bounds__(Threads) decode_attend(const __grid_constant__
     DYNAMIC_SHARED(shared);
     __shared__ __align__(16) float weights[Heads * WeightPitch];
     __shared__ float factors[Heads];
-    int b = blockIdx.z, length = p.lengths[b], first = blockIdx.y * split_length(length), end = min(length, first + split_length(length));
+    __shared__ int broken;
+    int b = blockIdx.z, length = sequence_length(p, b), first = blockIdx.y * split_length(length), end = min(length, first + split_length(length));
     if (first >= length) return;
     int columns = p.latent + p.rope, pitch = (columns + 3) / 4 * 4 + 4, firstHead = blockIdx.x * Heads;
     float *queries = reinterpret_cast<float*>(shared), *tokens = queries + Heads * pitch;
@@ -175,6 +174,7 @@ __global__ void __launch_bounds__(Threads) decode_attend(const __grid_constant__
         queries[i] = h < p.heads && c < columns ? static_cast<const float*>(p.absorbed)[(static_cast<int64_t>(b) * p.heads + h) * p.queryLength + c] : 0;
     }
 
+    if (threadIdx.x == 0) broken = false;
     int head = threadIdx.x / 16, token = threadIdx.x % 16;
     float largest = -Infinity, total = 0, sum[Heads][Columns] = {};
     for (int start = first; start < end; start += TokenTile)
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(Threads) decode_attend(const __grid_constant__
         __syncthreads(); // the tile before is used
         for (int t = threadIdx.x / WarpSize; t < TokenTile; t += Warps)
         {
-            const C* from = start + t < end ? cached_token<C>(p, b, start + t) : nullptr;
+            const C* from = start + t < end ? cached_token<C>(p, b, start + t, broken) : nullptr;
             for (int c = threadIdx.x % WarpSize; c < pitch; c += WarpSize) tokens[t * pitch + c] = from != nullptr && c < columns ? to_float(from[c]) : 0;
         }
 
@@ -268,7 +268,7 @@ __global__ void __launch_bounds__(Threads) decode_attend(const __grid_constant__
     if (token == 0 && firstHead + head < p.heads)
     {
         p.largest[p.part(b, blockIdx.y, firstHead + head)] = largest;
-        p.total[p.part(b, blockIdx.y, firstHead + head)] = total;
+        p.total[p.part(b, blockIdx.y, firstHead + head)] = broken ? not_a_number() : total;
     }
 }
 
@@ -284,11 +284,12 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
     constexpr int RowGroups = Heads == 64 ? 2 : 1, RowTiles = Heads / 16 / RowGroups, ColumnParts = Warps / RowGroups;
     constexpr int Units = Latent / 16, WarpUnits = (Units + ColumnParts - 1) / ColumnParts; // sixteen columns of the sums
     DYNAMIC_SHARED(shared);
+    __shared__ int broken;
     bf16 *queries = reinterpret_cast<bf16*>(shared), *tokens = queries + Heads * Pitch;
     float* scores = reinterpret_cast<float*>(tokens + Stages * TokenTile * Pitch);
     bf16* weights = reinterpret_cast<bf16*>(scores + Heads * ScorePitch);
     float *factors = reinterpret_cast<float*>(weights + Heads * WeightPitch), *largest = factors + Heads, *total = largest + Heads;
-    int b = blockIdx.z, length = p.lengths[b], first = blockIdx.y * split_length(length), end = min(length, first + split_length(length));
+    int b = blockIdx.z, length = sequence_length(p, b), first = blockIdx.y * split_length(length), end = min(length, first + split_length(length));
     if (first >= length) return;
     int firstHead = blockIdx.x * Heads, warp = threadIdx.x / WarpSize, lane = threadIdx.x % WarpSize, columns = p.latent + p.rope;
 
@@ -297,13 +298,14 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
     {
         int t = threadIdx.x / 8;
         bool there = start + t < end;
-        const bf16* from = there ? cached_token<bf16>(p, b, start + t) : p.cache.row<const bf16>(0);
+        const bf16* from = there ? cached_token<bf16>(p, b, start + t, broken) : nullptr;
+        there = from != nullptr;
         bf16* to = tokens + (stage * TokenTile + t) * Pitch;
 #pragma unroll
         for (int i = 0; i < (Key / 8 + 7) / 8; i++)
         {
             int c = (threadIdx.x % 8 + 8 * i) * 8;
-            if (c < Key) ptx::copy_async16(to + c, from + (c < columns ? c : 0), there && c < columns);
+            if (c < Key) ptx::copy_async16(to + c, there && c < columns ? from + c : p.cache.row<const bf16>(0), there && c < columns);
         }
     };
 
@@ -316,6 +318,8 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
     }
 
     if (threadIdx.x < Heads) largest[threadIdx.x] = -Infinity, total[threadIdx.x] = 0;
+    if (threadIdx.x == 0) broken = false;
+    __syncthreads();
     copy_tokens(first, 0);
     ptx::copy_async_commit();
     copy_tokens(first + TokenTile, 1);
@@ -436,7 +440,7 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
     {
         int64_t at = p.part(b, blockIdx.y, firstHead + threadIdx.x);
         p.largest[at] = largest[threadIdx.x];
-        p.total[at] = total[threadIdx.x];
+        p.total[at] = broken ? not_a_number() : total[threadIdx.x];
     }
 }
 
@@ -445,7 +449,7 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
 // The mean of latents over all splits of a sequence, a block for each head and sequence.
 __global__ void __launch_bounds__(Threads) decode_join(const __grid_constant__ Decode p)
 {
-    int h = blockIdx.x, b = blockIdx.y, splits = split_count(p.lengths[b]);
+    int h = blockIdx.x, b = blockIdx.y, length = sequence_length(p, b), splits = length > 0 ? split_count(length) : 0;
     float largest = -Infinity, total = 0;
     for (int s = 0; s < splits; s++) largest = fmaxf(largest, p.largest[p.part(b, s, h)]);
     for (int s = 0; s < splits; s++) total = __fmaf_rn(exp2f(p.largest[p.part(b, s, h)] - largest), p.total[p.part(b, s, h)], total);
