@@ -12,6 +12,9 @@ namespace Fathom.Compute.Cuda;
 public sealed unsafe class CudaDevice : Device
 {
     private readonly CudaContext context;
+    private readonly CudaQuantization quantization;
+    private readonly CudaRouting routing;
+    private readonly CudaLinear linear;
 
     /// <summary>Opens a GPU and begins to compile what is not in the cache.</summary>
     /// <param name="ordinal">Which one, from 0.</param>
@@ -27,6 +30,9 @@ public sealed unsafe class CudaDevice : Device
         Embedding = new CudaEmbedding(context);
         Optimizer = new CudaOptimizer(context);
         Reduction = new CudaReduction(context);
+        quantization = new CudaQuantization(context);
+        routing = new CudaRouting(context);
+        linear = new CudaLinear(context);
     }
 
     /// <inheritdoc/>
@@ -39,10 +45,10 @@ public sealed unsafe class CudaDevice : Device
     public override bool HoldsBFloat16 => true;
 
     /// <inheritdoc/>
-    public override ILinearOperators Linear => throw Missing(nameof(Linear));
+    public override ILinearOperators Linear => linear;
 
     /// <inheritdoc/>
-    public override IQuantizationOperators Quantization => throw Missing(nameof(Quantization));
+    public override IQuantizationOperators Quantization => quantization;
 
     /// <inheritdoc/>
     public override INormOperators Norm { get; }
@@ -57,7 +63,7 @@ public sealed unsafe class CudaDevice : Device
     public override ICacheOperators Cache { get; }
 
     /// <inheritdoc/>
-    public override IRoutingOperators Routing => throw Missing(nameof(Routing));
+    public override IRoutingOperators Routing => routing;
 
     /// <inheritdoc/>
     public override IActivationOperators Activation { get; }
