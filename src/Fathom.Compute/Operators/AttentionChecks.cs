@@ -46,8 +46,7 @@ internal static class AttentionChecks
     /// <summary>Name of the decode operator in messages.</summary>
     public const string Decode = "attention.latent_decode";
 
-    /// <summary>Operands of the forward pass.</summary>
-    /// <param name="type">That activations must have.</param>
+    /// <summary>Operands of the forward pass, whose activations have one type.</summary>
     public static CausalSizes CheckForward(DType type, in Tensor q, in Tensor kv, in Tensor kRope, int batch, in Tensor output, in Tensor logSumExp)
     {
         CausalSizes sizes = CheckCausal(Forward, type, q, kv, kRope, output, batch);
