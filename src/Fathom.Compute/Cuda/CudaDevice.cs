@@ -136,8 +136,6 @@ public sealed unsafe class CudaDevice : Device
             throw new ArgumentException($"{what} between {host} in host memory and {tensor} on the device: expected contiguous tensors of one type and size");
     }
 
-    private static NotSupportedException Missing(string family) => new($"the CUDA device has no {family} operators");
-
     private string DescribeHoldings() => string.Join(", ", Enum.GetValues<MemoryKind>()
         .Where(kind => AllocatedBytes(kind) > 0)
         .Select(kind => $"{kind} {CudaContext.Gigabytes(AllocatedBytes(kind))}")
