@@ -55,7 +55,7 @@ public enum BFloat16Activations
 /// <summary>One operator at one shape.</summary>
 public sealed unsafe class OperatorCase
 {
-    // What lies between rows: a byte that is the upper half of itself as F32 and as BF16.
+    // What lies between rows.
     private const byte PaddingByte = 0xA5;
 
     /// <summary>Family and operator, as "linear.forward".</summary>
@@ -112,7 +112,7 @@ public sealed unsafe class OperatorCase
             if (rounds) Round(values);
             if (!device.IsHost)
             {
-                if (rounds && device.HoldsBFloat16) host = Narrow(host);
+                if (rounds && device.HoldsBFloat16) host = Narrow(values, padded);
                 Tensor there = device.Allocate(padded, host.DType, MemoryKind.Workspace);
                 device.Upload(host, there);
                 values = operand.PadColumns > 0 ? there.ColumnRange(0, operand.Shape.Columns) : there;
@@ -181,9 +181,10 @@ public sealed unsafe class OperatorCase
         }
     }
 
-    private static Tensor Narrow(Tensor tensor)
+    private static Tensor Narrow(Tensor tensor, Shape padded)
     {
-        Tensor narrow = HostMemory.Allocate(tensor.Shape, DType.BF16);
+        Tensor narrow = HostMemory.Allocate(padded, DType.BF16);
+        new Span<byte>(narrow.Pointer<byte>(), checked((int)narrow.Bytes)).Fill(PaddingByte);
         for (long r = 0; r < tensor.Rows; r++)
         {
             Span<float> from = tensor.Row<float>(r);
