@@ -65,7 +65,7 @@ internal static class EvaluateVerb
     private static double Loss(DeepSeekModel model, ValidationWindows windows)
     {
         int length = windows.SequenceLength, batch = (int)Math.Min(Math.Max(1, MicroBatchTokens / length), windows.Count);
-        var micro = new MicroBatch(model, batch, length, training: false);
+        var micro = new MicroBatch(model, batch, length, training: false, Recipe.ForInference(model.Device));
         var tokens = new int[batch * (length + 1)];
         var counted = new int[batch];
         double nats = 0;
@@ -81,7 +81,8 @@ internal static class EvaluateVerb
 
             micro.Load(tokens);
             model.Evaluate(micro);
-            ReadOnlySpan<float> losses = micro.Depths[0].Losses.AsSpan<float>();
+            micro.Pull();
+            ReadOnlySpan<float> losses = micro.Depths[0].HostLosses;
             for (int b = 0; b < batch; b++)
             {
                 foreach (float loss in losses.Slice(b * length, counted[b])) nats += loss;

@@ -55,6 +55,7 @@ internal static class ForwardVerb
         List<TensorDeclaration> declarations = [new("logits", DType.F32, [sequences.Length, length, vocabulary])];
         if (mtp) declarations.Add(new("mtp_logits", DType.F32, [sequences.Length, length - 1, vocabulary]));
         var micro = new MicroBatch(model, 1, length, training: false, recipe);
+        var staging = new Staging(model.Device);
         using var writer = new SafetensorsWriter(path, declarations);
         foreach (int[] sequence in sequences)
         {
@@ -67,7 +68,8 @@ internal static class ForwardVerb
 
         void WriteRows(string name, Tensor logits)
         {
-            for (long row = 0; row < logits.Rows; row++) writer.Write<float>(name, logits.Row<float>(row));
+            Tensor host = staging.Download(logits);
+            for (long row = 0; row < host.Rows; row++) writer.Write<float>(name, host.Row<float>(row));
         }
     }
 }

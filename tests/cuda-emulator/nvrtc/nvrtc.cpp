@@ -20,6 +20,7 @@
 EMBED(embedded_abi, "device/abi.hpp");
 EMBED(embedded_prelude, "device/prelude.hpp");
 EMBED(embedded_ptx, "device/ptx.cuh");
+EMBED(embedded_hopper, "device/hopper.cuh");
 
 extern char** environ;
 
@@ -183,7 +184,11 @@ EXPORT int nvrtcCompileProgram(Program* program, int count, const char* const* o
     }
     compile.insert(compile.end(), {"-c", "unit.cpp", "-o", "unit.o"});
 
-    for (const File& header : program->headers) write(root / header.name, fs::path(header.name).filename() == "ptx.cuh" ? embedded_ptx : header.text);
+    for (const File& header : program->headers)
+    {
+        fs::path name = fs::path(header.name).filename();
+        write(root / header.name, name == "ptx.cuh" ? embedded_ptx : name == "hopper.cuh" ? embedded_hopper : header.text);
+    }
     write(root / program->source.name, program->source.text);
     write(root / "abi.hpp", embedded_abi);
     write(root / "prelude.hpp", embedded_prelude);
