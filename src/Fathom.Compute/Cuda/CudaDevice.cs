@@ -12,6 +12,9 @@ namespace Fathom.Compute.Cuda;
 public sealed unsafe class CudaDevice : Device
 {
     private readonly CudaContext context;
+    private readonly CudaQuantization quantization;
+    private readonly CudaRouting routing;
+    private readonly CudaLinear linear;
 
     /// <summary>Opens a GPU and begins to compile what is not in the cache.</summary>
     /// <param name="ordinal">Which one, from 0.</param>
@@ -19,6 +22,18 @@ public sealed unsafe class CudaDevice : Device
     public CudaDevice(int ordinal = 0)
     {
         context = new CudaContext(ordinal, DescribeHoldings);
+        Norm = new CudaNorm(context);
+        Rotary = new CudaRotary(context);
+        Attention = new CudaAttention(context);
+        Cache = new CudaCache(context);
+        Activation = new CudaActivation(context);
+        Loss = new CudaLoss(context);
+        Embedding = new CudaEmbedding(context);
+        Optimizer = new CudaOptimizer(context);
+        Reduction = new CudaReduction(context);
+        quantization = new CudaQuantization(context);
+        routing = new CudaRouting(context);
+        linear = new CudaLinear(context);
     }
 
     /// <inheritdoc/>
@@ -31,40 +46,40 @@ public sealed unsafe class CudaDevice : Device
     public override bool HoldsBFloat16 => true;
 
     /// <inheritdoc/>
-    public override ILinearOperators Linear => throw Missing(nameof(Linear));
+    public override ILinearOperators Linear => linear;
 
     /// <inheritdoc/>
-    public override IQuantizationOperators Quantization => throw Missing(nameof(Quantization));
+    public override IQuantizationOperators Quantization => quantization;
 
     /// <inheritdoc/>
-    public override INormOperators Norm => throw Missing(nameof(Norm));
+    public override INormOperators Norm { get; }
 
     /// <inheritdoc/>
-    public override IRotaryOperators Rotary => throw Missing(nameof(Rotary));
+    public override IRotaryOperators Rotary { get; }
 
     /// <inheritdoc/>
-    public override IAttentionOperators Attention => throw Missing(nameof(Attention));
+    public override IAttentionOperators Attention { get; }
 
     /// <inheritdoc/>
-    public override ICacheOperators Cache => throw Missing(nameof(Cache));
+    public override ICacheOperators Cache { get; }
 
     /// <inheritdoc/>
-    public override IRoutingOperators Routing => throw Missing(nameof(Routing));
+    public override IRoutingOperators Routing => routing;
 
     /// <inheritdoc/>
-    public override IActivationOperators Activation => throw Missing(nameof(Activation));
+    public override IActivationOperators Activation { get; }
 
     /// <inheritdoc/>
-    public override ILossOperators Loss => throw Missing(nameof(Loss));
+    public override ILossOperators Loss { get; }
 
     /// <inheritdoc/>
-    public override IEmbeddingOperators Embedding => throw Missing(nameof(Embedding));
+    public override IEmbeddingOperators Embedding { get; }
 
     /// <inheritdoc/>
-    public override IOptimizerOperators Optimizer => throw Missing(nameof(Optimizer));
+    public override IOptimizerOperators Optimizer { get; }
 
     /// <inheritdoc/>
-    public override IReductionOperators Reduction => throw Missing(nameof(Reduction));
+    public override IReductionOperators Reduction { get; }
 
     /// <summary>Where the device's kernels run.</summary>
     internal CudaContext Context => context;
@@ -88,12 +103,17 @@ public sealed unsafe class CudaDevice : Device
         if (tensor.Bytes == 0) return;
         context.MakeCurrent();
         CudaException.Check(Driver.CopyToHost(host.Address, tensor.Address, (nuint)tensor.Bytes, context.Stream.Handle), "cuMemcpyDtoHAsync");
-        context.Stream.Synchronize();
+        Synchronize();
         GC.KeepAlive(host.Owner);
     }
 
     /// <inheritdoc/>
-    public override void Synchronize() => context.Stream.Synchronize();
+    /// <exception cref="ArgumentException">An operator met an index outside its table.</exception>
+    public override void Synchronize()
+    {
+        context.Stream.Synchronize();
+        context.Faults.Check();
+    }
 
     /// <inheritdoc/>
     protected override Tensor AllocateCore(Shape shape, DType dtype)
@@ -115,8 +135,6 @@ public sealed unsafe class CudaDevice : Device
         if (host.DType != tensor.DType || host.Elements != tensor.Elements || !host.IsContiguous || !tensor.IsContiguous)
             throw new ArgumentException($"{what} between {host} in host memory and {tensor} on the device: expected contiguous tensors of one type and size");
     }
-
-    private static NotSupportedException Missing(string family) => new($"the CUDA device has no {family} operators");
 
     private string DescribeHoldings() => string.Join(", ", Enum.GetValues<MemoryKind>()
         .Where(kind => AllocatedBytes(kind) > 0)

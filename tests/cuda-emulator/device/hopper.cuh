@@ -1,0 +1,238 @@
+// Stands in for src/Fathom.Compute/Cuda/Kernels/hopper.cuh: barriers that count bytes, the copy engine for tiles, and products of
+// warpgroups, in C++. Signatures must stay the same in both files. Sections are those of the PTX ISA.
+#pragma once
+#include "ptx.cuh"
+
+namespace hopper {
+
+struct __align__(64) TensorMap { uint8_t opaque[128]; };
+
+// ---- Barriers in shared memory (9.7.13.15 mbarrier) ----
+
+struct Barrier { uint64_t state; };
+
+namespace detail {
+
+// A barrier's 64 bits: how many arrive in a phase, how many have yet to, the bytes that have yet to come, and the phase's parity.
+struct Phase
+{
+    uint64_t arrivals : 15, missing : 15, parity : 1, known : 1;
+    int64_t bytes : 32;
+
+    static Phase of(const hopper::Barrier* barrier)
+    {
+        Phase phase = std::bit_cast<Phase>(barrier->state);
+        // Memory that nobody wrote is all ones.
+        if (~barrier->state == 0 || !phase.known) emulated::services->fail(emulated::Failure::LaunchFailed, "use of a barrier that was not made");
+        return phase;
+    }
+
+    void store(hopper::Barrier* barrier)
+    {
+        if (missing == 0 && bytes == 0) { parity ^= 1; missing = arrivals; }
+        barrier->state = std::bit_cast<uint64_t>(*this);
+    }
+};
+static_assert(sizeof(Phase) == 8);
+
+inline void arrive(Barrier* barrier, uint32_t bytes)
+{
+    Phase phase = Phase::of(barrier);
+    if (phase.missing == 0) emulated::services->fail(emulated::Failure::LaunchFailed, "more threads arrive at a barrier than it was made for");
+    phase.missing--;
+    phase.bytes += static_cast<int64_t>(bytes);
+    phase.store(barrier);
+}
+
+}
+
+inline void barrier_make(Barrier* barrier, uint32_t arrivals)
+{
+    ptx::detail::require_aligned(barrier, 8, "barrier_make", 0);
+    barrier->state = std::bit_cast<uint64_t>(detail::Phase{arrivals, arrivals, 0, 1, 0});
+}
+
+inline void barriers_made() { }
+inline void barrier_arrive(Barrier* barrier) { detail::arrive(barrier, 0); }
+inline void barrier_arrive_expecting(Barrier* barrier, uint32_t bytes) { detail::arrive(barrier, bytes); }
+
+inline bool barrier_poll(Barrier* barrier, uint32_t parity, EMULATED_SITE)
+{
+    // Tiles come when somebody waits for them.
+    if (detail::Phase::of(barrier).parity == parity) emulated::services->waitUntil(barrier);
+    bool ended = detail::Phase::of(barrier).parity != parity;
+    if (!ended) emulated::services->yield({file, line});
+    return ended;
+}
+
+inline void barrier_wait(Barrier* barrier, uint32_t parity, EMULATED_SITE)
+{
+    while (!barrier_poll(barrier, parity, file, line)) { }
+}
+
+// A clock so slow that no kernel gives up because it is emulated.
+inline uint64_t nanoseconds() { return __rdtsc() / 4096; }
+
+// ---- Tiles between global and shared memory (9.7.9.27 cp.async.bulk.tensor) ----
+
+inline void prefetch(const TensorMap*) { }
+
+namespace detail {
+
+struct Tile
+{
+    emulated::TensorMap map;
+    unsigned char* to;
+    Barrier* barrier;
+    int at[5];
+};
+static_assert(sizeof(Tile) <= emulated::MostDeferredBytes);
+
+// Where the byte at this address of a swizzled tile lies: bits 7 to 9 of the address permute 16-byte pieces.
+inline unsigned char* swizzled(const unsigned char* p, unsigned swizzle)
+{
+    uintptr_t address = reinterpret_cast<uintptr_t>(p);
+    return reinterpret_cast<unsigned char*>(address ^ (address >> 7 & swizzle) << 4);
+}
+
+inline void load(const void* data)
+{
+    auto& tile = *static_cast<const Tile*>(data);
+    const emulated::TensorMap& map = tile.map;
+    unsigned rows = 1, pieces = map.box[0] * map.elementBytes / 16u;
+    for (int i = 1; i < map.rank; i++) rows *= map.box[i];
+    for (unsigned row = 0; row < rows; row++)
+    {
+        // The coordinates of the row, and whether they are inside the matrix; what is outside reads as zero.
+        const unsigned char* from = map.start;
+        bool inside = true;
+        unsigned rest = row;
+        for (int i = 1; i < map.rank; i++)
+        {
+            int64_t at = static_cast<int64_t>(tile.at[i]) + rest % map.box[i];
+            rest /= map.box[i];
+            inside &= at >= 0 && static_cast<uint64_t>(at) < map.sizes[i];
+            from += at * static_cast<int64_t>(map.strides[i - 1]);
+        }
+        for (unsigned piece = 0; piece < pieces; piece++)
+        {
+            unsigned char* to = swizzled(tile.to + row * pieces * 16 + piece * 16, map.swizzle);
+            for (unsigned i = 0; i < 16; i += map.elementBytes)
+            {
+                int64_t at = static_cast<int64_t>(tile.at[0]) + (piece * 16 + i) / map.elementBytes;
+                if (inside && at >= 0 && static_cast<uint64_t>(at) < map.sizes[0]) std::memcpy(to + i, from + at * map.elementBytes, map.elementBytes);
+                else std::memset(to + i, 0, map.elementBytes);
+            }
+        }
+    }
+    Phase phase = Phase::of(tile.barrier);
+    phase.bytes -= static_cast<int64_t>(rows) * pieces * 16;
+    phase.store(tile.barrier);
+}
+
+inline void start_load(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int rank)
+{
+    Tile tile{{}, static_cast<unsigned char*>(shared), barrier, {x, y, z, 0, 0}};
+    std::memcpy(&tile.map, map, sizeof(tile.map));
+    if (tile.map.known != emulated::TensorMap::Known || tile.map.rank != rank) emulated::services->fail(emulated::Failure::LaunchFailed, "load_tile with no tensor map, or one of another rank");
+    ptx::detail::require_aligned(shared, tile.map.swizzle == 7 ? 1024 : 128, "load_tile", 0);
+    Phase::of(barrier);
+    emulated::services->deferUntil(barrier, load, &tile, sizeof(tile));
+}
+
+}
+
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y) { detail::start_load(shared, map, barrier, x, y, 0, 2); }
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z) { detail::start_load(shared, map, barrier, x, y, z, 3); }
+
+inline void fence_async() { }
+
+// ---- Threads ----
+
+inline void sync_some(int barrier, int threads, EMULATED_SITE) { emulated::services->barrier(barrier, static_cast<unsigned>(threads), true, {file, line}); }
+
+template <int Registers> inline void take_registers(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
+template <int Registers> inline void give_registers(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
+
+// ---- Products of a warpgroup (9.7.15 wgmma) ----
+
+struct Operand
+{
+    const unsigned char* start;
+    int blockBytes; // across the sum: from 64 rows of A (columns of B) to the next
+
+    Operand plus(int bytes) const { return {start + bytes, blockBytes}; }
+};
+
+inline Operand along_sum(const void* shared) { return {static_cast<const unsigned char*>(shared), 0}; }
+inline Operand across_sum(const void* shared, int blockBytes) { return {static_cast<const unsigned char*>(shared), blockBytes}; }
+
+namespace detail {
+
+constexpr int RowBytes = 128;
+
+// The values of row i of A (column i of B) of one step: 32 bytes of a row along the sum, or one element of each of 16 rows across it.
+template <int Depth, bool Across> inline void read(float (&values)[Depth], Operand operand, int i)
+{
+    for (int k = 0; k < Depth; k++)
+    {
+        const unsigned char* p = Across ? operand.start + i / 64 * operand.blockBytes + k * RowBytes + i % 64 * 2 : operand.start + i * RowBytes + k * (32 / Depth);
+        p = swizzled(p, 7);
+        if constexpr (Depth == 32) values[k] = ptx::detail::e4m3_value(*p);
+        else values[k] = ptx::detail::bf16_value(*reinterpret_cast<const uint16_t*>(p));
+    }
+}
+
+// A thread's part of a product: thread t of the warpgroup has rows 16 (t / 32) + (t % 32) / 4 + 8 h and columns 8 j + 2 (t % 4) + c in
+// d[4 j + 2 h + c].
+struct Product { float* d; Operand a, b; bool add; int thread; };
+
+template <int Count, int Depth, bool AcrossA, bool AcrossB> inline void multiply(const void* data)
+{
+    auto& product = *static_cast<const Product*>(data);
+    float a[2][Depth], b[Depth];
+    for (int h = 0; h < 2; h++) read<Depth, AcrossA>(a[h], product.a, 16 * (product.thread / 32) + product.thread % 32 / 4 + 8 * h);
+    for (int j = 0; j < Count / 4; j++)
+    {
+        for (int c = 0; c < 2; c++)
+        {
+            read<Depth, AcrossB>(b, product.b, 8 * j + 2 * (product.thread % 4) + c);
+            for (int h = 0; h < 2; h++)
+            {
+                float sum = 0;
+                for (int k = 0; k < Depth; k++) sum += a[h][k] * b[k];
+                float& d = product.d[4 * j + 2 * h + c];
+                d = product.add ? d + sum : sum;
+            }
+        }
+    }
+}
+
+template <int Count, int Depth, bool AcrossA, bool AcrossB> inline void defer(float (&d)[Count], Operand a, Operand b, bool add)
+{
+    static_assert(Count == 16 || Count == 32 || Count == 48 || Count == 64 || Count == 80 || Count == 96 || Count == 128, "no product of so many sums is declared");
+    Product product{d, a, b, add, static_cast<int>(emulated::current->linear % 128)};
+    emulated::services->defer(emulated::Queue::Products, multiply<Count, Depth, AcrossA, AcrossB>, &product, sizeof(product));
+}
+
+}
+
+inline void begin_products(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
+inline void commit_products() { emulated::services->commit(emulated::Queue::Products); }
+
+// All lanes' products are made when the warp waits: after that its shared memory may be written again.
+template <int Pending> inline void wait_products(EMULATED_SITE)
+{
+    emulated::collective(0xffffffffu, *emulated::current, [](emulated::Thread* const* lanes, uint32_t present)
+    {
+        ptx::detail::require_all(present, "wait_products");
+        for (int i = 0; i < 32; i++) emulated::services->wait(lanes[i], emulated::Queue::Products, Pending);
+    }, "wait_products", {file, line});
+}
+
+template <int Count> inline void finish_products(float (&)[Count], EMULATED_SITE) { wait_products<0>(file, line); }
+
+template <int Count> inline void multiply_e4m3(float (&d)[Count], Operand a, Operand b, bool add) { detail::defer<Count, 32, false, false>(d, a, b, add); }
+template <bool AcrossA, bool AcrossB, int Count> inline void multiply_bf16(float (&d)[Count], Operand a, Operand b, bool add) { detail::defer<Count, 16, AcrossA, AcrossB>(d, a, b, add); }
+
+}
