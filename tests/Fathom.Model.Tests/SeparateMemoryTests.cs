@@ -36,7 +36,7 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
             long[] ids = reference.ReadI64(tensor);
             var micro = new MicroBatch(model, 1, 16, training: false, recipe);
             micro.Load([.. ids[..17].Select(id => (int)id)]);
-            return [.. Host(device, model.Logits(micro, 0))];
+            return device.Read<float>(model.Logits(micro, 0));
         }
     }
 
@@ -56,24 +56,25 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
         Assert.Equal(gradients, otherGradients);
     }
 
-    // Roundings in other places: the output gradient of the attention core before it is turned back, sums of two experts' products,
-    // logits' gradients. Each is half a step of BF16, 2^-9, of a part of the result.
+    // A forward pass rounds every result once either way. A backward pass rounds in more places where results lie in BF16: gradients of
+    // the logits, of queries and keys before they are turned back, sums of two products. Each is half a step, 2^-9, of a part of the result;
+    // where it moves a value across a step of FP8, it is a whole step of that.
     [Theory]
-    [InlineData("fp32", 0, 0)]
-    [InlineData("bf16", 2e-3, 0.02)]
-    [InlineData("fp8", 2e-2, 0.1)]
-    [InlineData("hif8", 2e-2, 0.1)]
-    public void Results_in_BF16_differ_by_where_they_are_rounded(string recipe, double lossTolerance, double gradientTolerance)
+    [InlineData("fp32", 0)]
+    [InlineData("bf16", 0.02)]
+    [InlineData("fp8", 0.1)]
+    [InlineData("hif8", 0.1)]
+    public void Results_in_BF16_give_the_same_losses_and_almost_the_same_gradients(string recipe, double tolerance)
     {
         using CpuDevice cpu = new(2);
         using SeparateDevice separate = new(2, holdsBFloat16: true);
         (float[] losses, float[][] gradients) = Train(cpu, Recipe.Named(recipe));
         (float[] otherLosses, float[][] otherGradients) = Train(separate, Recipe.Named(recipe));
-        double loss = Difference(losses, otherLosses), worst = 0;
+        double worst = 0;
         for (int i = 0; i < gradients.Length; i++) worst = Math.Max(worst, Difference(gradients[i], otherGradients[i]));
-        output.WriteLine($"{recipe}: losses differ by {loss:E2} (bound {lossTolerance:E2}), the worst gradient by {worst:E2} (bound {gradientTolerance:E2}), relative norms");
-        Assert.InRange(loss, 0, lossTolerance);
-        Assert.InRange(worst, 0, gradientTolerance);
+        output.WriteLine($"{recipe}: the worst gradient differs by {worst:E2} in relative norm (bound {tolerance:E2})");
+        Assert.Equal(losses, otherLosses);
+        Assert.InRange(worst, 0, tolerance);
     }
 
     [Fact]
@@ -89,7 +90,7 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
         loaded.Initialize(9, 1);
         loaded.Load(checkpoint, Config);
         foreach ((Parameter expected, Parameter actual) in same.All.Zip(loaded.All))
-            Assert.True(expected.Value.AsSpan<float>().SequenceEqual(Host(separate, actual.Value)), expected.Name);
+            Assert.True(expected.Value.AsSpan<float>().SequenceEqual(separate.Read<float>(actual.Value)), expected.Name);
     }
 
     [Fact]
@@ -99,9 +100,9 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
         ParameterSet parameters = Parameters(separate, out _);
         parameters.AllocateOperands(Recipe.Fp8);
         Parameter hit = parameters.All.First(p => p.Name.EndsWith("o_proj.weight", StringComparison.Ordinal));
-        var staging = new Staging(separate);
-        staging.Open(hit.Value).AsSpan<float>()[^1] = float.NaN;
-        staging.Upload(hit.Value);
+        float[] values = separate.Read<float>(hit.Value);
+        values[^1] = float.NaN;
+        separate.Write(hit.Value, values);
         parameters.RefreshOperands();
         string message = Assert.Throws<FathomException>(parameters.CheckOperands).Message;
         output.WriteLine(message);
@@ -144,7 +145,7 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
             losses.Add((float)micro.BalanceLoss());
         }
 
-        return ([.. losses], [.. parameters.All.Where(p => !p.Gradient.IsEmpty).Select(p => Host(device, p.Gradient).ToArray())]);
+        return ([.. losses], [.. parameters.All.Where(p => !p.Gradient.IsEmpty).Select(p => device.Read<float>(p.Gradient))]);
     }
 
     private static ParameterSet Parameters(Device device, out DeepSeekModel model)
@@ -154,8 +155,6 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
         parameters.Initialize(3, 0.05f);
         return parameters;
     }
-
-    private static Span<float> Host(Device device, Tensor tensor) => new Staging(device).Download(tensor).AsSpan<float>();
 
     /// <summary>Norm of the difference over the norm.</summary>
     private static double Difference(float[] expected, float[] actual)

@@ -33,7 +33,7 @@ public sealed unsafe class CudaDevice : Device
         Reduction = new CudaReduction(context);
         quantization = new CudaQuantization(context);
         routing = new CudaRouting(context);
-        linear = new CudaLinear(context);
+        linear = new CudaLinear(context, quantization);
     }
 
     /// <inheritdoc/>

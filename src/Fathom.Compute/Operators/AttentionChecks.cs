@@ -46,7 +46,7 @@ internal static class AttentionChecks
     /// <summary>Name of the decode operator in messages.</summary>
     public const string Decode = "attention.latent_decode";
 
-    /// <summary>Operands of the forward pass, whose activations have one type.</summary>
+    /// <summary>Operands of the forward pass, activations all of one type.</summary>
     public static CausalSizes CheckForward(DType type, in Tensor q, in Tensor kv, in Tensor kRope, int batch, in Tensor output, in Tensor logSumExp)
     {
         CausalSizes sizes = CheckCausal(Forward, type, q, kv, kRope, output, batch);
@@ -57,7 +57,7 @@ internal static class AttentionChecks
         return sizes;
     }
 
-    /// <summary>Operands of the backward pass, all of one type.</summary>
+    /// <summary>Operands of the backward pass, activations all of one type.</summary>
     public static CausalSizes CheckBackward(
         DType type, in Tensor q, in Tensor kv, in Tensor kRope, in Tensor output, in Tensor logSumExp, in Tensor doutput,
         int batch, in Tensor dq, in Tensor dkv, in Tensor dkRope)

@@ -21,9 +21,9 @@ public sealed class CudaAttentionPlanTests(ITestOutputHelper output)
         output.WriteLine($"forward {variant.ForwardSharedBytes} bytes, gradients {variant.GradientSharedBytes}");
         Assert.True(2 * (variant.ForwardSharedBytes + ReservedBytes) <= MultiprocessorSharedBytes);
         Assert.True(2 * (variant.GradientSharedBytes + ReservedBytes) <= MultiprocessorSharedBytes);
-        Assert.Equal((32, 128, 1), variant.ForwardShape(DeepSeek).Grid);
-        Assert.Equal((64, 128, 1), variant.QueryGradientShape(DeepSeek).Grid);
-        Assert.Equal((13, 64, 1), variant.KeyGradientShape(DeepSeek, 13).Grid);
+        Assert.Equal((32L, 128L, 1L), variant.ForwardShape(DeepSeek).Grid);
+        Assert.Equal((64L, 128L, 1L), variant.QueryGradientShape(DeepSeek).Grid);
+        Assert.Equal((13L, 64L, 1L), variant.KeyGradientShape(DeepSeek, 13).Grid);
     }
 
     [Theory]
@@ -54,8 +54,8 @@ public sealed class CudaAttentionPlanTests(ITestOutputHelper output)
         Assert.Equal("causal_forward<float, 2>", general[0].Forward);
         Assert.Equal("causal_gradient<float, OfKeys, 3>", general[0].KeyGradient);
         // Two chunks of 128 value columns for each tile of 64 queries.
-        Assert.Equal((2 * 64, 128, 1), general[4].ForwardShape(wide).Grid);
-        Assert.Equal((2, 128, 64), general[4].ValueGradientShape(wide).Grid);
+        Assert.Equal((2 * 64L, 128L, 1L), general[4].ForwardShape(wide).Grid);
+        Assert.Equal((2L, 128L, 64L), general[4].ValueGradientShape(wide).Grid);
     }
 
     [Theory]
@@ -83,8 +83,8 @@ public sealed class CudaAttentionPlanTests(ITestOutputHelper output)
         DecodeVariant one = Choose(sizes, 8), some = Choose(sizes with { Batch = 8 }, 8), many = Choose(sizes with { Batch = 128 }, 8);
         Assert.Equal("decode_attend_mma<16, 512, 576>", one.Attend);
         Assert.Equal("decode_absorb<bf16, e4m3, bf16, 1>", one.Absorb);
-        Assert.Equal((8, 8, 1), one.AttendShape(sizes, 8).Grid);
-        Assert.Equal(32, some.Heads / 2);
+        Assert.Equal((8L, 8L, 1L), one.AttendShape(sizes, 8).Grid);
+        Assert.Equal(32, some.Heads);
         Assert.Equal("decode_attend_mma<64, 512, 576>", many.Attend);
         Assert.Equal("decode_project<bf16, e4m3, 8>", many.Project);
         Assert.True(many.TensorSharedBytes <= SharedBytes);

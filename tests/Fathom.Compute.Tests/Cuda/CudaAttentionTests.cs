@@ -25,7 +25,7 @@ public sealed class CudaAttentionTests(CudaFixture gpu) : IClassFixture<CudaFixt
         foreach (int b in (int[])[0, 5, 77, 139])
         {
             byte[] alone = Decode(device, type, [lengths[b]], first: b);
-            Assert.Equal(together.AsSpan(b * rowBytes, rowBytes), alone);
+            Assert.Equal(together.AsSpan(b * rowBytes, rowBytes).ToArray(), alone);
         }
     }
 
@@ -116,6 +116,6 @@ public sealed class CudaAttentionTests(CudaFixture gpu) : IClassFixture<CudaFixt
     {
         Tensor host = HostMemory.Allocate(tensor.Shape, tensor.DType);
         device.Download(tensor, host);
-        return tensor.DType == DType.F32 ? MemoryMarshal.AsBytes(host.AsSpan<float>()).ToArray() : MemoryMarshal.AsBytes(host.AsSpan<ushort>()).ToArray();
+        return (tensor.DType == DType.F32 ? MemoryMarshal.AsBytes(host.AsSpan<float>()) : MemoryMarshal.AsBytes(host.AsSpan<ushort>())).ToArray();
     }
 }
