@@ -18,6 +18,7 @@ var root = new RootCommand("Fathom: train a DeepSeek-V3 model on your own text, 
     ForwardVerb.Create(),
     StudyVerb.Create(),
     BenchVerb.Create(),
+    CheckVerb.Create(),
     VersionVerb.Create(),
 };
 

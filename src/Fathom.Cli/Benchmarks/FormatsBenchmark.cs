@@ -34,8 +34,6 @@ internal static class FormatsBenchmark
         yield return Row("E5M6 to FP32", 5.5, Widening, () => NumberFormats.ConvertPackedE5M6ToSingle(packed.AsSpan(0, QuantizedFormat.E5M6.Bytes(Values)), restored));
         yield return Row("FP32 to BF16", 6, null, () => NumberFormats.ConvertSingleToBFloat16(x, words));
         yield return Row("FP32 to E4M3", 5, null, () => NumberFormats.ConvertSingleToE4M3(x, codes.AsSpan(0, Values), saturate: true));
-        yield return Row("FP32 to BF16, stochastic", 6, null, () => NumberFormats.ConvertSingleToBFloat16(x, words, new Philox(1, "rounding")));
-        yield return Row("FP32 to E4M3, stochastic", 5, null, () => NumberFormats.ConvertSingleToE4M3(x, codes.AsSpan(0, Values), saturate: true, new Philox(1, "rounding")));
         foreach (ScaleKind kind in Enum.GetValues<ScaleKind>())
         {
             string text = kind == ScaleKind.Single ? "FP32 scale" : "2^n scale";

@@ -6,12 +6,13 @@ using System.Text.Json.Nodes;
 using Fathom.Cli.Benchmarks;
 using Fathom.Cli.Terminal;
 using Fathom.Compute.Cpu;
+using Fathom.Compute.Cuda;
 using Fathom.Model;
 using Fathom.Numerics;
 
 namespace Fathom.Cli.Verbs;
 
-/// <summary><c>fathom bench cpu</c> and <c>fathom bench operators</c>.</summary>
+/// <summary><c>fathom bench cpu</c>, <c>fathom bench gpu</c> and <c>fathom bench operators</c>.</summary>
 internal static class BenchVerb
 {
     private static readonly (string Name, Func<Sampling, IEnumerable<BenchmarkRow>> Run)[] Benchmarks =
@@ -27,7 +28,7 @@ internal static class BenchVerb
 
     public static Command Create()
     {
-        var command = new Command("bench", "Measure speeds, each beside what the machine can do.") { Cpu(), Operators() };
+        var command = new Command("bench", "Measure speeds, each beside what the machine can do.") { Cpu(), Gpu(), Operators() };
         return command;
     }
 
@@ -61,6 +62,52 @@ internal static class BenchVerb
             }
 
             if (arguments.GetValue(json) is { } file) Write(file, sampling, rows);
+            return ExitCode.Success;
+        });
+        return command;
+    }
+
+    private static Command Gpu()
+    {
+        var only = new Option<string?>("--only") { Description = "One family of operators.", HelpName = "NAME" };
+        only.AcceptOnlyFromAmong("linear", "grouped", "attention", "decode", "quantization", "routing", "elementwise");
+        var json = new Option<string?>("--json") { Description = "Write the rows to a file as well.", HelpName = "FILE" };
+        var ordinal = new Option<int>("--gpu") { Description = "Which GPU, counted from 0.", HelpName = "N" };
+        var quick = new Option<bool>("--quick") { Description = "Fewer samples." };
+        var command = new Command("gpu", "Every operator at DeepSeek-V3's shapes on a GPU, beside what the card reaches.") { only, json, ordinal, quick };
+        command.SetAction(arguments =>
+        {
+            using var device = new CudaDevice(arguments.GetValue(ordinal));
+            using var timing = new CudaTiming(device);
+            var benchmark = new GpuBenchmark(device, timing, arguments.GetValue(quick) ? 5 : 20);
+            Console.WriteLine($"{device.Name}: {benchmark.Ceilings}");
+            Console.WriteLine("Medians; the second-level cache is overwritten before each sample.");
+            Console.WriteLine();
+            Console.WriteLine(GpuTiming.Header);
+            var rows = new JsonArray();
+            foreach ((string name, Func<IEnumerable<GpuTiming>> run) in benchmark.Families)
+            {
+                if (arguments.GetValue(only) is { } wanted && wanted != name) continue;
+                foreach (GpuTiming row in run())
+                {
+                    Console.WriteLine(row);
+                    rows.Add((JsonNode)row.ToJson());
+                }
+            }
+
+            if (arguments.GetValue(json) is { } file)
+            {
+                var report = new JsonObject
+                {
+                    ["device"] = device.Name,
+                    ["copy_tbytes_per_second"] = benchmark.Ceilings.CopyTerabytes,
+                    ["bf16_tflops"] = benchmark.Ceilings.BFloat16Teraflops,
+                    ["fp8_tflops"] = benchmark.Ceilings.Fp8Teraflops,
+                    ["rows"] = rows,
+                };
+                AtomicFile.WriteAllText(file, report.ToJsonString(Indented) + "\n");
+            }
+
             return ExitCode.Success;
         });
         return command;

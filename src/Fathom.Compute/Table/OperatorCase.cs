@@ -30,14 +30,34 @@ public enum Fill
 /// <param name="DType">Element type.</param>
 /// <param name="Compare">Whether the contents after the run are compared.</param>
 /// <param name="PadColumns">Extra columns between rows: the operand is then a strided view.</param>
-/// <param name="Initialize">Fills the operand where <see cref="Fill"/> is custom; the second argument is a seeded generator.</param>
+/// <param name="Initialize">Fills the operand where <see cref="Fill"/> is custom; the second argument is a seeded generator. Always called with host memory.</param>
+/// <param name="Activation">Whether it flows between layers, so that a device may hold it in BF16.</param>
 public sealed record Operand(
     string Name, Shape Shape, Fill Fill, DType DType = DType.F32, bool Compare = false, int PadColumns = 0,
-    Action<Tensor, Random>? Initialize = null);
+    Action<Tensor, Random>? Initialize = null, bool Activation = false);
+
+/// <summary>Which of a case's activations hold BF16 values. On a device that keeps them in F32 they are rounded.</summary>
+public enum BFloat16Activations
+{
+    /// <summary>None: all is F32.</summary>
+    None,
+
+    /// <summary>All.</summary>
+    All,
+
+    /// <summary>Those that are read, while results are F32: logits of a router or a head.</summary>
+    Inputs,
+
+    /// <summary>The results, while what is read is F32: their gradients.</summary>
+    Results,
+}
 
 /// <summary>One operator at one shape.</summary>
-public sealed class OperatorCase
+public sealed unsafe class OperatorCase
 {
+    // What lies between rows: a byte that is the upper half of itself as F32 and as BF16.
+    private const byte PaddingByte = 0xA5;
+
     /// <summary>Family and operator, as "linear.forward".</summary>
     public required string Name { get; init; }
 
@@ -46,6 +66,9 @@ public sealed class OperatorCase
 
     /// <summary>Everything the operator reads or writes, in the order <see cref="Run"/> expects.</summary>
     public required IReadOnlyList<Operand> Operands { get; init; }
+
+    /// <summary>What is computed before, on the same device: what a backward pass needs of its forward pass.</summary>
+    public Action<Device, Tensor[]>? Setup { get; init; }
 
     /// <summary>Calls the operator on a device.</summary>
     public required Action<Device, Tensor[]> Run { get; init; }
@@ -59,6 +82,9 @@ public sealed class OperatorCase
     /// <summary>Largest allowed |device - reference| relative to the largest |reference| of the operand.</summary>
     public double Tolerance { get; init; } = 2e-6;
 
+    /// <summary>The same where activations are BF16, besides the rounding of each result.</summary>
+    public double RoundedTolerance { get; init; } = 2e-6;
+
     /// <summary>Whether the reference is fast enough to check this row in a test run.</summary>
     public bool Small { get; init; } = true;
 
@@ -66,33 +92,97 @@ public sealed class OperatorCase
     public override string ToString() => $"{Name} {Label}";
 
     /// <summary>Allocates and fills the operands; the same seed gives the same contents on every device.</summary>
-    public Tensor[] Prepare(Device device, int seed)
+    /// <param name="device">Whose memory the operands lie in.</param>
+    /// <param name="seed">Of the random numbers.</param>
+    /// <param name="rounded">Which activations hold BF16 values.</param>
+    public Tensor[] Prepare(Device device, int seed, BFloat16Activations rounded = BFloat16Activations.None)
     {
         var tensors = new Tensor[Operands.Count];
         for (int i = 0; i < tensors.Length; i++)
         {
             Operand operand = Operands[i];
-            tensors[i] = Allocate(device, operand);
+            bool rounds = Rounds(operand, rounded);
+            Shape padded = WithColumns(operand.Shape, operand.Shape.Columns + operand.PadColumns);
+            Tensor host = device.IsHost ? device.Allocate(padded, operand.DType, MemoryKind.Workspace) : HostMemory.Allocate(padded, operand.DType);
+            if (operand.PadColumns > 0) new Span<byte>(host.Pointer<byte>(), checked((int)host.Bytes)).Fill(PaddingByte);
+            Tensor values = operand.PadColumns > 0 ? host.ColumnRange(0, operand.Shape.Columns) : host;
             var random = new Random(seed * 1000 + i);
-            if (operand.Initialize is { } initialize) initialize(tensors[i], random);
-            else FillWith(tensors[i], operand.Fill, random);
+            if (operand.Initialize is { } initialize) initialize(values, random);
+            else FillWith(values, operand.Fill, random);
+            if (rounds) Round(values);
+            if (!device.IsHost)
+            {
+                if (rounds && device.HoldsBFloat16) host = Narrow(host);
+                Tensor there = device.Allocate(padded, host.DType, MemoryKind.Workspace);
+                device.Upload(host, there);
+                values = operand.PadColumns > 0 ? there.ColumnRange(0, operand.Shape.Columns) : there;
+            }
+
+            tensors[i] = values;
         }
 
+        Setup?.Invoke(device, tensors);
         return tensors;
     }
 
-    private static Tensor Allocate(Device device, Operand operand)
+    /// <summary>Whether an operand holds BF16 values.</summary>
+    public static bool Rounds(Operand operand, BFloat16Activations rounded) => operand.Activation && operand.DType == DType.F32 && rounded switch
     {
-        if (operand.PadColumns == 0) return device.Allocate(operand.Shape, operand.DType, MemoryKind.Workspace);
-        Shape s = operand.Shape;
-        long columns = s.Columns + operand.PadColumns;
-        Shape padded = s.Rank switch
+        BFloat16Activations.All => true,
+        BFloat16Activations.Inputs => !operand.Compare,
+        BFloat16Activations.Results => operand.Compare,
+        _ => false,
+    };
+
+    /// <summary>An operand's contents in host memory, whether a result left the columns between its rows alone.</summary>
+    internal static (Tensor Values, bool PaddingIntact) Fetch(Device device, Tensor tensor, int padColumns)
+    {
+        Tensor host = tensor;
+        if (!device.IsHost)
         {
-            2 => new Shape(s[0], columns),
-            3 => new Shape(s[0], s[1], columns),
-            _ => throw new ArgumentException($"{operand.Name}: only matrices can be strided"),
-        };
-        return device.Allocate(padded, operand.DType, MemoryKind.Workspace).ColumnRange(0, s.Columns);
+            Shape padded = WithColumns(tensor.Shape, tensor.Columns + padColumns);
+            host = HostMemory.Allocate(padded, tensor.DType);
+            device.Download(new Tensor(tensor.Address, tensor.DType, padded, tensor.Owner), host);
+            if (padColumns > 0) host = host.ColumnRange(0, tensor.Columns);
+        }
+
+        int size = tensor.DType.SizeInBytes();
+        for (long r = 0; r < host.Rows && padColumns > 0; r++)
+        {
+            var padding = new ReadOnlySpan<byte>(host.Pointer<byte>() + (r * host.RowStride + host.Columns) * size, padColumns * size);
+            if (padding.ContainsAnyExcept(PaddingByte)) return (host, false);
+        }
+
+        return (host, true);
+    }
+
+    private static Shape WithColumns(Shape s, long columns) => s.Rank switch
+    {
+        1 => new Shape(columns),
+        2 => new Shape(s[0], columns),
+        3 => new Shape(s[0], s[1], columns),
+        _ => new Shape(s[0], s[1], s[2], columns),
+    };
+
+    private static void Round(Tensor tensor)
+    {
+        for (long r = 0; r < tensor.Rows; r++)
+        {
+            foreach (ref float value in tensor.Row<float>(r)) value = (float)(BFloat16)value;
+        }
+    }
+
+    private static Tensor Narrow(Tensor tensor)
+    {
+        Tensor narrow = HostMemory.Allocate(tensor.Shape, DType.BF16);
+        for (long r = 0; r < tensor.Rows; r++)
+        {
+            Span<float> from = tensor.Row<float>(r);
+            Span<ushort> to = narrow.Row<ushort>(r);
+            for (int c = 0; c < from.Length; c++) to[c] = ((BFloat16)from[c]).Bits;
+        }
+
+        return narrow;
     }
 
     private static void FillWith(Tensor tensor, Fill fill, Random random)

@@ -24,10 +24,10 @@ public static partial class OperatorTable
                     Label = label,
                     Operands =
                     [
-                        new("gate", matrix, Fill.Custom, PadColumns: pad, Initialize: From(WideNormal)),
-                        new("up", matrix, Fill.Normal),
+                        new("gate", matrix, Fill.Custom, PadColumns: pad, Initialize: From(WideNormal), Activation: true),
+                        new("up", matrix, Fill.Normal, Activation: true),
                         new("rowScale", new Shape(rows), Fill.Positive),
-                        new("y", matrix, Fill.Poison, Compare: true, PadColumns: pad),
+                        new("y", matrix, Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
                     ],
                     Run = (device, t) => device.Activation.SwiGlu(t[0], t[1], scaled ? t[2] : default, t[3]),
                     Bytes = 3 * bytes,
@@ -39,12 +39,12 @@ public static partial class OperatorTable
                     Label = label,
                     Operands =
                     [
-                        new("dy", matrix, Fill.Normal),
-                        new("gate", matrix, Fill.Custom, PadColumns: pad, Initialize: From(WideNormal)),
-                        new("up", matrix, Fill.Normal, PadColumns: pad),
+                        new("dy", matrix, Fill.Normal, Activation: true),
+                        new("gate", matrix, Fill.Custom, PadColumns: pad, Initialize: From(WideNormal), Activation: true),
+                        new("up", matrix, Fill.Normal, PadColumns: pad, Activation: true),
                         new("rowScale", new Shape(rows), Fill.Positive),
-                        new("dgate", matrix, Fill.Poison, Compare: true, PadColumns: pad),
-                        new("dup", matrix, Fill.Poison, Compare: true),
+                        new("dgate", matrix, Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
+                        new("dup", matrix, Fill.Poison, Compare: true, Activation: true),
                         new("drowScale", new Shape(rows), Fill.Poison, Compare: scaled),
                     ],
                     Run = (device, t) => device.Activation.SwiGluGradient(
@@ -60,9 +60,9 @@ public static partial class OperatorTable
                 Label = $"M={rows} I={columns} pad={pad} in place",
                 Operands =
                 [
-                    new("dy", matrix, Fill.Normal, PadColumns: pad),
-                    new("gate", matrix, Fill.Normal, Compare: true, PadColumns: pad),
-                    new("up", matrix, Fill.Normal, Compare: true),
+                    new("dy", matrix, Fill.Normal, PadColumns: pad, Activation: true),
+                    new("gate", matrix, Fill.Normal, Compare: true, PadColumns: pad, Activation: true),
+                    new("up", matrix, Fill.Normal, Compare: true, Activation: true),
                 ],
                 Run = static (device, t) => device.Activation.SwiGluGradient(t[0], t[1], t[2], default, t[1], t[2], default),
                 Bytes = 5 * bytes,

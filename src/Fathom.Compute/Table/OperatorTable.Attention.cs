@@ -12,6 +12,9 @@ public static partial class OperatorTable
 {
     private const double AttentionTolerance = 2e-6, AttentionGradientTolerance = 5e-6;
 
+    // With BF16 activations a device may round probabilities and their gradients to BF16 as well, as flash attention does.
+    private const double AttentionRoundedTolerance = 1.0 / 128;
+
     /// <summary>Rows of <see cref="Operators.IAttentionOperators"/>.</summary>
     public static IEnumerable<OperatorCase> Attention()
     {
@@ -80,16 +83,17 @@ public static partial class OperatorTable
             Label = CausalLabel(b, t, s, h, dn, dr, dv, pad),
             Operands =
             [
-                new("q", new Shape(b * t, h, dn + dr), Fill.Normal),
-                new("kv", new Shape(b * s, h, dn + dv), Fill.Normal, PadColumns: pad),
-                new("kRope", new Shape(b * s, dr), Fill.Normal, PadColumns: pad),
-                new("output", new Shape(b * t, h, dv), Fill.Poison, Compare: true, PadColumns: pad),
+                new("q", new Shape(b * t, h, dn + dr), Fill.Normal, Activation: true),
+                new("kv", new Shape(b * s, h, dn + dv), Fill.Normal, PadColumns: pad, Activation: true),
+                new("kRope", new Shape(b * s, dr), Fill.Normal, PadColumns: pad, Activation: true),
+                new("output", new Shape(b * t, h, dv), Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
                 new("logSumExp", new Shape(b, h, t), Fill.Poison, Compare: true),
             ],
             Run = (device, x) => device.Attention.CausalForward(x[0], x[1], x[2], 1 / MathF.Sqrt(dn + dr), b, x[3], x[4]),
             Flops = 2 * pairs * (dn + dr + dv),
             Bytes = 4.0 * (b * t * h * (dn + dr + dv) + b * s * (h * (dn + dv) + dr)),
             Tolerance = AttentionTolerance,
+            RoundedTolerance = AttentionRoundedTolerance,
             Small = small,
         };
     }
@@ -103,25 +107,22 @@ public static partial class OperatorTable
             Label = CausalLabel(b, t, t, h, dn, dr, dv, pad),
             Operands =
             [
-                new("q", new Shape(b * t, h, dn + dr), Fill.Normal, PadColumns: pad),
-                new("kv", new Shape(b * t, h, dn + dv), Fill.Normal),
-                new("kRope", new Shape(b * t, dr), Fill.Normal, PadColumns: pad),
-                new("output", new Shape(b * t, h, dv), Fill.Poison),
+                new("q", new Shape(b * t, h, dn + dr), Fill.Normal, PadColumns: pad, Activation: true),
+                new("kv", new Shape(b * t, h, dn + dv), Fill.Normal, Activation: true),
+                new("kRope", new Shape(b * t, dr), Fill.Normal, PadColumns: pad, Activation: true),
+                new("output", new Shape(b * t, h, dv), Fill.Poison, Activation: true),
                 new("logSumExp", new Shape(b, h, t), Fill.Poison),
-                new("doutput", new Shape(b * t, h, dv), Fill.Normal),
-                new("dq", new Shape(b * t, h, dn + dr), Fill.Poison, Compare: true),
-                new("dkv", new Shape(b * t, h, dn + dv), Fill.Poison, Compare: true, PadColumns: pad),
-                new("dkRope", new Shape(b * t, dr), Fill.Poison, Compare: true, PadColumns: pad),
+                new("doutput", new Shape(b * t, h, dv), Fill.Normal, Activation: true),
+                new("dq", new Shape(b * t, h, dn + dr), Fill.Poison, Compare: true, Activation: true),
+                new("dkv", new Shape(b * t, h, dn + dv), Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
+                new("dkRope", new Shape(b * t, dr), Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
             ],
-            Run = (device, x) =>
-            {
-                // The saved results of a forward pass; made once, so that speed runs time the backward pass alone.
-                if (b * t * h > 0 && float.IsNaN(x[4].Row<float>(0)[0])) device.Attention.CausalForward(x[0], x[1], x[2], scale, b, x[3], x[4]);
-                device.Attention.CausalBackward(x[0], x[1], x[2], x[3], x[4], x[5], scale, b, x[6], x[7], x[8]);
-            },
+            Setup = (device, x) => device.Attention.CausalForward(x[0], x[1], x[2], scale, b, x[3], x[4]),
+            Run = (device, x) => device.Attention.CausalBackward(x[0], x[1], x[2], x[3], x[4], x[5], scale, b, x[6], x[7], x[8]),
             Flops = 2 * VisiblePairs(b, t, t, h) * (3 * (dn + dr) + 2 * dv),
             Bytes = 4.0 * b * t * (h * (4 * (dn + dr) + 5 * dv) + 2 * dr),
             Tolerance = AttentionGradientTolerance,
+            RoundedTolerance = 2 * AttentionRoundedTolerance,
             Small = small,
         };
     }
@@ -138,12 +139,12 @@ public static partial class OperatorTable
             Label = $"H={h} dn={dn} dr={dr} dv={dv} R={r} block={blockSize} lengths={string.Join(',', lengths)} cache={cacheType} kvB={weightType}",
             Operands =
             [
-                new("q", new Shape(b, h, dn + dr), Fill.Normal),
+                new("q", new Shape(b, h, dn + dr), Fill.Normal, Activation: true),
                 stored ? new("kvB", new Shape(h * (dn + dv), r), Fill.Custom, weightType, PadColumns: 3, Initialize: Codes(weightType)) : new("kvB", new Shape(h * (dn + dv), r), Fill.Weight, weightType),
                 new("cache", new Shape(blocks, blockSize, r + dr), Fill.Normal, cacheType),
                 new("blockTables", new Shape(b, columns), Fill.Custom, DType.I32, Initialize: (tensor, random) => ShuffledBlocks(tensor, random, lengths, blockSize)),
                 new("lengths", new Shape(b), Fill.Custom, DType.I32, Initialize: (tensor, _) => lengths.CopyTo(tensor.AsSpan<int>())),
-                new("output", new Shape(b, h, dv), Fill.Poison, Compare: true),
+                new("output", new Shape(b, h, dv), Fill.Poison, Compare: true, Activation: true),
                 StoredScales(new Shape(h * (dn + dv), r), weightType, DType.F32, 0),
             ],
             Run = (device, x) => device.Attention.LatentDecode(
@@ -151,6 +152,7 @@ public static partial class OperatorTable
             Flops = 2 * b * weights + 2 * tokens * h * (2 * r + dr),
             Bytes = tokens * (r + dr) * cacheType.SizeInBytes() + weights * weightType.SizeInBytes(),
             Tolerance = AttentionTolerance,
+            RoundedTolerance = AttentionRoundedTolerance,
             Small = small,
         };
     }

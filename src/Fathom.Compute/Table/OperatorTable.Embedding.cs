@@ -27,7 +27,7 @@ public static partial class OperatorTable
                     [
                         ids,
                         new("table", new Shape(vocabulary, columns), Fill.Normal, type),
-                        new("y", new Shape(tokens, columns), Fill.Poison, Compare: true, PadColumns: pad),
+                        new("y", new Shape(tokens, columns), Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
                     ],
                     Run = static (device, t) => device.Embedding.Forward(t[0], t[1], t[2]),
                     Bytes = (4.0 + type.SizeInBytes()) * tokens * columns,
@@ -43,7 +43,7 @@ public static partial class OperatorTable
                 Operands =
                 [
                     ids,
-                    new("dy", new Shape(tokens, columns), Fill.Normal, PadColumns: pad),
+                    new("dy", new Shape(tokens, columns), Fill.Normal, PadColumns: pad, Activation: true),
                     new("dtable", new Shape(vocabulary, columns), Fill.Normal, Compare: true),
                 ],
                 Run = static (device, t) => device.Embedding.WeightGradient(t[0], t[1], t[2]),

@@ -88,9 +88,9 @@ public static partial class OperatorTable
         Label = LinearLabel(m, n, k, pad, type, accumulate),
         Operands =
         [
-            new("x", new Shape(m, k), Fill.Normal, PadColumns: pad),
+            new("x", new Shape(m, k), Fill.Normal, PadColumns: pad, Activation: true),
             new("w", new Shape(n, k), Fill.Weight, type, PadColumns: pad),
-            new("y", new Shape(m, n), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad),
+            new("y", new Shape(m, n), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
         ],
         Run = (device, t) => device.Linear.Forward(t[0], t[1], t[2], accumulate),
         Flops = 2.0 * m * n * k,
@@ -104,9 +104,9 @@ public static partial class OperatorTable
         Label = LinearLabel(m, n, k, pad, type, accumulate),
         Operands =
         [
-            new("dy", new Shape(m, n), Fill.Normal, PadColumns: pad),
+            new("dy", new Shape(m, n), Fill.Normal, PadColumns: pad, Activation: true),
             new("w", new Shape(n, k), Fill.Weight, type, PadColumns: pad),
-            new("dx", new Shape(m, k), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad),
+            new("dx", new Shape(m, k), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
         ],
         Run = (device, t) => device.Linear.InputGradient(t[0], t[1], t[2], accumulate),
         Flops = 2.0 * m * n * k,
@@ -120,8 +120,8 @@ public static partial class OperatorTable
         Label = LinearLabel(m, n, k, pad, DType.F32, accumulate),
         Operands =
         [
-            new("dy", new Shape(m, n), Fill.Normal, PadColumns: pad),
-            new("x", new Shape(m, k), Fill.Normal, PadColumns: pad),
+            new("dy", new Shape(m, n), Fill.Normal, PadColumns: pad, Activation: true),
+            new("x", new Shape(m, k), Fill.Normal, PadColumns: pad, Activation: true),
             new("dw", new Shape(n, k), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad),
         ],
         Run = (device, t) => device.Linear.WeightGradient(t[0], t[1], t[2], accumulate),
@@ -137,10 +137,10 @@ public static partial class OperatorTable
         Label = GroupedLabel(counts, n, k, pad, type, false),
         Operands =
         [
-            new("x", new Shape(counts.Sum() + left, k), Fill.Normal, PadColumns: pad),
+            new("x", new Shape(counts.Sum() + left, k), Fill.Normal, PadColumns: pad, Activation: true),
             RowOffsets(counts),
             new("w", new Shape(counts.Length, n, k), Fill.Weight, type, PadColumns: pad),
-            new("y", new Shape(counts.Sum() + left, n), Fill.Normal, Compare: true, PadColumns: pad),
+            new("y", new Shape(counts.Sum() + left, n), Fill.Normal, Compare: true, PadColumns: pad, Activation: true),
         ],
         Run = static (device, t) => device.Linear.GroupedForward(t[0], t[1], Experts(t[2]), t[3]),
         Flops = 2.0 * counts.Sum() * n * k,
@@ -154,10 +154,10 @@ public static partial class OperatorTable
         Label = GroupedLabel(counts, n, k, pad, type, accumulate),
         Operands =
         [
-            new("dy", new Shape(counts.Sum() + left, n), Fill.Normal, PadColumns: pad),
+            new("dy", new Shape(counts.Sum() + left, n), Fill.Normal, PadColumns: pad, Activation: true),
             RowOffsets(counts),
             new("w", new Shape(counts.Length, n, k), Fill.Weight, type, PadColumns: pad),
-            new("dx", new Shape(counts.Sum() + left, k), Fill.Normal, Compare: true, PadColumns: pad),
+            new("dx", new Shape(counts.Sum() + left, k), Fill.Normal, Compare: true, PadColumns: pad, Activation: true),
         ],
         Run = (device, t) => device.Linear.GroupedInputGradient(t[0], t[1], Experts(t[2]), t[3], accumulate),
         Flops = 2.0 * counts.Sum() * n * k,
@@ -171,8 +171,8 @@ public static partial class OperatorTable
         Label = GroupedLabel(counts, n, k, pad, DType.F32, true),
         Operands =
         [
-            new("dy", new Shape(counts.Sum() + left, n), Fill.Normal, PadColumns: pad),
-            new("x", new Shape(counts.Sum() + left, k), Fill.Normal, PadColumns: pad),
+            new("dy", new Shape(counts.Sum() + left, n), Fill.Normal, PadColumns: pad, Activation: true),
+            new("x", new Shape(counts.Sum() + left, k), Fill.Normal, PadColumns: pad, Activation: true),
             RowOffsets(counts),
             new("dw", new Shape(counts.Length, n, k), Fill.Normal, Compare: true),
         ],

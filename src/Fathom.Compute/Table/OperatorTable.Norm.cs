@@ -26,9 +26,9 @@ public static partial class OperatorTable
                     Label = $"{label} weight={weight}",
                     Operands =
                     [
-                        new("x", matrix, Fill.Normal, PadColumns: pad),
+                        new("x", matrix, Fill.Normal, PadColumns: pad, Activation: true),
                         new("weight", new Shape(columns), Fill.Positive, weight),
-                        new("y", matrix, Fill.Poison, Compare: true, PadColumns: pad),
+                        new("y", matrix, Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
                         new("rstd", new Shape(rows), Fill.Poison, Compare: true),
                     ],
                     Run = static (device, t) => device.Norm.RmsNorm(t[0], t[1], 1e-6f, t[2], t[3]),
@@ -45,11 +45,11 @@ public static partial class OperatorTable
                     Label = $"{label} accumulate={accumulate}",
                     Operands =
                     [
-                        new("dy", matrix, Fill.Normal, PadColumns: pad),
-                        new("x", matrix, Fill.Normal),
+                        new("dy", matrix, Fill.Normal, PadColumns: pad, Activation: true),
+                        new("x", matrix, Fill.Normal, Activation: true),
                         new("weight", new Shape(columns), Fill.Positive),
                         new("rstd", new Shape(rows), Fill.Positive),
-                        new("dx", matrix, accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad),
+                        new("dx", matrix, accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
                     ],
                     Run = (device, t) => device.Norm.RmsNormInputGradient(t[0], t[1], t[2], t[3], t[4], accumulate),
                     Bytes = (accumulate ? 4 : 3) * bytes,
@@ -63,8 +63,8 @@ public static partial class OperatorTable
                 Label = $"{label} dx is dy",
                 Operands =
                 [
-                    new("dy", matrix, Fill.Normal, Compare: true, PadColumns: pad),
-                    new("x", matrix, Fill.Normal),
+                    new("dy", matrix, Fill.Normal, Compare: true, PadColumns: pad, Activation: true),
+                    new("x", matrix, Fill.Normal, Activation: true),
                     new("weight", new Shape(columns), Fill.Positive),
                     new("rstd", new Shape(rows), Fill.Positive),
                 ],
@@ -78,8 +78,8 @@ public static partial class OperatorTable
                 Label = label,
                 Operands =
                 [
-                    new("dy", matrix, Fill.Normal),
-                    new("x", matrix, Fill.Normal, PadColumns: pad),
+                    new("dy", matrix, Fill.Normal, Activation: true),
+                    new("x", matrix, Fill.Normal, PadColumns: pad, Activation: true),
                     new("rstd", new Shape(rows), Fill.Positive),
                     new("dweight", new Shape(columns), Fill.Normal, Compare: true),
                 ],

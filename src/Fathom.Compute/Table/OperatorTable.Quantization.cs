@@ -81,10 +81,10 @@ public static partial class OperatorTable
         Label = $"{m} x {n}{(pad > 0 ? $" pad={pad}" : "")} {format} {layout} {scales}{(fill == Broken ? " not finite" : "")}",
         Operands =
         [
-            new("x", new Shape(m, n), Fill.Custom, PadColumns: pad, Initialize: fill),
+            new("x", new Shape(m, n), Fill.Custom, PadColumns: pad, Initialize: fill, Activation: true),
             new("elements", ScaledTensor.ElementShape(new Shape(m, n), format), Fill.Poison, format, Compare: true, PadColumns: pad),
             new("scales", ScaledTensor.ScaleShape(new Shape(m, n), layout), Fill.Poison, scales, Compare: true),
-            new("y", new Shape(m, n), Fill.Poison, Compare: true, PadColumns: pad),
+            new("y", new Shape(m, n), Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
             Fault(),
         ],
         Run = (device, t) =>
@@ -103,11 +103,11 @@ public static partial class OperatorTable
         Label = $"{counts.Length} groups, {rows} x {n} {format}",
         Operands =
         [
-            new("x", new Shape(rows, n), Fill.Custom, Initialize: Spread),
+            new("x", new Shape(rows, n), Fill.Custom, Initialize: Spread, Activation: true),
             RowOffsets(counts),
             new("elements", ScaledTensor.ElementShape(new Shape(rows, n), format), Fill.Poison, format, Compare: true),
             new("scales", new Shape(ScaledTensor.GroupedTileRows(rows, counts.Length), n), Fill.Positive, Compare: true),
-            new("y", new Shape(rows, n), Fill.Normal, Compare: true),
+            new("y", new Shape(rows, n), Fill.Normal, Compare: true, Activation: true),
             Fault(),
         ],
         Run = static (device, t) =>
@@ -126,9 +126,9 @@ public static partial class OperatorTable
         Label = $"{m} x {n}",
         Operands =
         [
-            new("x", new Shape(m, n), Fill.Custom, PadColumns: pad, Initialize: Spread),
+            new("x", new Shape(m, n), Fill.Custom, PadColumns: pad, Initialize: Spread, Activation: true),
             new("elements", new Shape(m, n), Fill.Poison, DType.BF16, Compare: true, PadColumns: pad),
-            new("y", new Shape(m, n), Fill.Poison, Compare: true, PadColumns: pad),
+            new("y", new Shape(m, n), Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
         ],
         Run = static (device, t) =>
         {
@@ -142,7 +142,7 @@ public static partial class OperatorTable
     {
         Name = "quantization.roundToBFloat16",
         Label = $"{m} x {n}",
-        Operands = [new("x", new Shape(m, n), Fill.Custom, Compare: true, PadColumns: pad, Initialize: Broken)],
+        Operands = [new("x", new Shape(m, n), Fill.Custom, Compare: true, PadColumns: pad, Initialize: Broken, Activation: true)],
         Run = static (device, t) => device.Quantization.RoundToBFloat16(t[0]),
         Tolerance = 0,
     };
@@ -153,8 +153,8 @@ public static partial class OperatorTable
         Label = $"M={m} N={n} K={k} {format}",
         Operands =
         [
-            new("x", new Shape(m, k), Fill.Normal), new("w", new Shape(n, k), Fill.Weight),
-            new("y", new Shape(m, n), Fill.Poison, Compare: true),
+            new("x", new Shape(m, k), Fill.Normal, Activation: true), new("w", new Shape(n, k), Fill.Weight),
+            new("y", new Shape(m, n), Fill.Poison, Compare: true, Activation: true),
         ],
         Run = (device, t) => device.Linear.Forward(
             Quantized(device, t[0], format, ScaleLayout.RowTile), Quantized(device, t[1], format, ScaleLayout.Block), t[2]),
@@ -167,8 +167,8 @@ public static partial class OperatorTable
         Label = $"M={m} N={n} K={k} {format}",
         Operands =
         [
-            new("dy", new Shape(m, n), Fill.Normal), new("w", new Shape(n, k), Fill.Weight),
-            new("dx", new Shape(m, k), Fill.Normal, Compare: true),
+            new("dy", new Shape(m, n), Fill.Normal, Activation: true), new("w", new Shape(n, k), Fill.Weight),
+            new("dx", new Shape(m, k), Fill.Normal, Compare: true, Activation: true),
         ],
         Run = (device, t) => device.Linear.InputGradient(
             Quantized(device, t[0], format, ScaleLayout.RowTile), Quantized(device, t[1], format, ScaleLayout.Block), t[2], accumulate: true),
@@ -181,7 +181,7 @@ public static partial class OperatorTable
         Label = $"M={m} N={n} K={k} {format}",
         Operands =
         [
-            new("dy", new Shape(m, n), Fill.Normal), new("x", new Shape(m, k), Fill.Normal),
+            new("dy", new Shape(m, n), Fill.Normal, Activation: true), new("x", new Shape(m, k), Fill.Normal, Activation: true),
             new("dw", new Shape(n, k), Fill.Normal, Compare: true),
         ],
         Run = (device, t) => device.Linear.WeightGradient(
@@ -195,8 +195,8 @@ public static partial class OperatorTable
         Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}",
         Operands =
         [
-            new("x", new Shape(counts.Sum(), k), Fill.Normal), RowOffsets(counts), new("w", new Shape(counts.Length, n, k), Fill.Weight),
-            new("y", new Shape(counts.Sum(), n), Fill.Poison, Compare: true),
+            new("x", new Shape(counts.Sum(), k), Fill.Normal, Activation: true), RowOffsets(counts), new("w", new Shape(counts.Length, n, k), Fill.Weight),
+            new("y", new Shape(counts.Sum(), n), Fill.Poison, Compare: true, Activation: true),
         ],
         Run = static (device, t) =>
         {
@@ -212,7 +212,7 @@ public static partial class OperatorTable
         Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}",
         Operands =
         [
-            new("dy", new Shape(counts.Sum(), n), Fill.Normal), new("x", new Shape(counts.Sum(), k), Fill.Normal), RowOffsets(counts),
+            new("dy", new Shape(counts.Sum(), n), Fill.Normal, Activation: true), new("x", new Shape(counts.Sum(), k), Fill.Normal, Activation: true), RowOffsets(counts),
             new("dw", new Shape(counts.Length, n, k), Fill.Normal, Compare: true),
         ],
         Run = static (device, t) => device.Linear.GroupedWeightGradient(

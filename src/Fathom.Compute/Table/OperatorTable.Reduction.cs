@@ -24,9 +24,9 @@ public static partial class OperatorTable
                 Label = label,
                 Operands =
                 [
-                    new("a", matrix, Fill.Normal, PadColumns: pad),
-                    new("b", matrix, Fill.Normal),
-                    new("y", matrix, Fill.Poison, Compare: true, PadColumns: pad),
+                    new("a", matrix, Fill.Normal, PadColumns: pad, Activation: true),
+                    new("b", matrix, Fill.Normal, Activation: true),
+                    new("y", matrix, Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
                 ],
                 Run = static (device, t) => device.Reduction.Add(t[0], t[1], t[2]),
                 Flops = count,

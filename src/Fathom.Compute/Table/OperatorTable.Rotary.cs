@@ -24,7 +24,7 @@ public static partial class OperatorTable
                     Label = $"M={tokens} H={heads} dh={head} offset={offset} P={pairs} pad={pad} inverse={inverse}",
                     Operands =
                     [
-                        new("x", new Shape(tokens, heads, head), Fill.Normal, Compare: true, PadColumns: pad),
+                        new("x", new Shape(tokens, heads, head), Fill.Normal, Compare: true, PadColumns: pad, Activation: true),
                         new("cos", new Shape(Positions, pairs), Fill.Custom, Initialize: From((i, _) => MathF.Cos(i * 0.37f))),
                         new("sin", new Shape(Positions, pairs), Fill.Custom, Initialize: From((i, _) => MathF.Sin(i * 0.37f))),
                         new("positions", new Shape(tokens), Fill.Custom, DType.I32, Initialize: Integers(0, Positions)),

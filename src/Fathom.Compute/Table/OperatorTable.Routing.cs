@@ -136,16 +136,16 @@ public static partial class OperatorTable
                 new("rowOfSlot", new Shape(tokens, topK), Fill.Custom, DType.I32, Compare: true, Initialize: PoisonIntegers));
             yield return Row(
                 "dispatch", 8.0 * slots * columns, (device, t) => device.Routing.Dispatch(t[0], t[1], topK, t[2]), 0,
-                new("x", new Shape(tokens, columns), Fill.Normal, PadColumns: pad),
+                new("x", new Shape(tokens, columns), Fill.Normal, PadColumns: pad, Activation: true),
                 slotOfRow,
-                new("y", new Shape(slots, columns), Fill.Poison, Compare: true));
+                new("y", new Shape(slots, columns), Fill.Poison, Compare: true, Activation: true));
             foreach (bool accumulate in (bool[])[false, true])
             {
                 yield return Row(
                     "combine", 4.0 * (topK + 1) * tokens * columns, (device, t) => device.Routing.Combine(t[0], t[1], t[2], accumulate), 2e-6,
-                    new("y", new Shape(slots, columns), Fill.Normal),
+                    new("y", new Shape(slots, columns), Fill.Normal, Activation: true),
                     rowOfSlot,
-                    new("output", new Shape(tokens, columns), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad));
+                    new("output", new Shape(tokens, columns), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad, Activation: true));
             }
 
             yield return Row(

@@ -73,10 +73,10 @@ public static partial class OperatorTable
             Label = $"{LinearLabel(m, n, k, pad, DType.F32, accumulate)} {format} {scales}{(codes == CodesWithNaN(format) ? " not finite" : "")}",
             Operands =
             [
-                new("x", new Shape(m, k), Fill.Normal, PadColumns: pad),
+                new("x", new Shape(m, k), Fill.Normal, PadColumns: pad, Activation: true),
                 new("w", new Shape(n, k), Fill.Custom, format, PadColumns: pad, Initialize: codes),
                 StoredScales(new Shape(n, k), format, scales, pad),
-                new("y", new Shape(m, n), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad),
+                new("y", new Shape(m, n), accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
             ],
             Run = (device, t) => device.Linear.Forward(t[0], new ScaledTensor(t[1], t[2], ScaleLayout.Block), t[3], accumulate),
             Flops = 2.0 * m * n * k,
@@ -90,11 +90,11 @@ public static partial class OperatorTable
         Label = $"{GroupedLabel(counts, n, k, pad, DType.F32, false)} {format} {scales}",
         Operands =
         [
-            new("x", new Shape(counts.Sum() + left, k), Fill.Normal, PadColumns: pad),
+            new("x", new Shape(counts.Sum() + left, k), Fill.Normal, PadColumns: pad, Activation: true),
             RowOffsets(counts),
             new("w", new Shape(counts.Length, n, k), Fill.Custom, format, PadColumns: pad, Initialize: Codes(format)),
             StoredScales(new Shape(counts.Length, n, k), format, scales, pad),
-            new("y", new Shape(counts.Sum() + left, n), Fill.Normal, Compare: true, PadColumns: pad),
+            new("y", new Shape(counts.Sum() + left, n), Fill.Normal, Compare: true, PadColumns: pad, Activation: true),
         ],
         Run = static (device, t) => device.Linear.GroupedForward(t[0], t[1], StoredExperts(t[2], t[3]), t[4]),
         Flops = 2.0 * counts.Sum() * n * k,
@@ -108,11 +108,11 @@ public static partial class OperatorTable
         Label = $"{GroupedLabel(counts, n, k, pad, DType.F32, true)} {format}",
         Operands =
         [
-            new("dy", new Shape(counts.Sum() + left, n), Fill.Normal, PadColumns: pad),
+            new("dy", new Shape(counts.Sum() + left, n), Fill.Normal, PadColumns: pad, Activation: true),
             RowOffsets(counts),
             new("w", new Shape(counts.Length, n, k), Fill.Custom, format, PadColumns: pad, Initialize: Codes(format)),
             StoredScales(new Shape(counts.Length, n, k), format, DType.F32, pad),
-            new("dx", new Shape(counts.Sum() + left, k), Fill.Normal, Compare: true, PadColumns: pad),
+            new("dx", new Shape(counts.Sum() + left, k), Fill.Normal, Compare: true, PadColumns: pad, Activation: true),
         ],
         Run = static (device, t) => device.Linear.GroupedInputGradient(t[0], t[1], StoredExperts(t[2], t[3]), t[4], accumulate: true),
         Flops = 2.0 * counts.Sum() * n * k,
