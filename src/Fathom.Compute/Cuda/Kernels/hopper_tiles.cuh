@@ -12,7 +12,7 @@ constexpr int TileAlignment = 1024;
 constexpr int RowBytes = 128; // of a tile of an operand
 constexpr int BandTiles = 8;  // tiles of rows that take turns with a tile of columns, so that both are found in the second-level cache
 
-// Everything a product needs; the host fills it and Cuda/Hopper/HopperArguments.cs declares the same bytes.
+// Everything a product needs; the host fills it and Cuda/Hopper/HopperProduct.cs declares the same bytes.
 struct __align__(64) Product
 {
     hopper::TensorMap a, b;           // A [rows, depth] and B [columns, depth], or their transposes
@@ -27,6 +27,8 @@ struct __align__(64) Product
     uint32_t* report;                 // where a bounded wait says what it waited for
     int32_t rows, columns, depth, groups;
 };
+
+static_assert(sizeof(Product) == 640, "as HopperProduct is declared");
 
 // ---- Waiting ----
 
