@@ -43,7 +43,7 @@ internal static class CheckVerb
         foreach (OperatorCase row in OperatorTable.All())
         {
             if (row.Small == large || only is not null && !row.ToString().Contains(only, StringComparison.OrdinalIgnoreCase)) continue;
-            foreach (BFloat16Activations rounded in Variants(device, row))
+            foreach (BFloat16Activations rounded in row.Variants(device))
             {
                 (int rows, int wrong, int unsupported, double excess) = families.GetValueOrDefault(row.Name);
                 try
@@ -80,10 +80,4 @@ internal static class CheckVerb
             CultureInfo.InvariantCulture, $"{families.Values.Sum(f => f.Rows)} rows, {bad} wrong, {Stopwatch.GetElapsedTime(started).TotalSeconds:F1} s"));
         return bad == 0 ? ExitCode.Success : ExitCode.Failed;
     }
-
-    // A device that holds results in BF16 is checked that way too; products also with one side in F32, as router and head have them.
-    private static BFloat16Activations[] Variants(Device device, OperatorCase row) =>
-        !device.HoldsBFloat16 || !row.Operands.Any(o => o.Activation) ? [BFloat16Activations.None]
-        : row.Name.StartsWith("linear.", StringComparison.Ordinal) && !row.Name.Contains("grouped", StringComparison.Ordinal) ? Enum.GetValues<BFloat16Activations>()
-        : [BFloat16Activations.None, BFloat16Activations.All];
 }

@@ -47,13 +47,23 @@ internal sealed unsafe class CpuOptimizer(WorkerTeam team) : IOptimizerOperators
 
     public void Average(Tensor average, Tensor weights, float rate)
     {
+        CheckAverage(average, weights, rate);
+        MoveAverage(average.Pointer<float>(), weights.Pointer<float>(), average.Elements, rate);
+    }
+
+    /// <summary>The first layer of <see cref="IOptimizerOperators.Average"/> on every device.</summary>
+    internal static void CheckAverage(in Tensor average, in Tensor weights, float rate)
+    {
         const string Op = "average";
         Require.Vector(Op, "average", average, average.Elements);
         Require.Vector(Op, "weights", weights, average.Elements);
         Require.Writable(Op, "average", average);
         Require.That(rate is > 0 and < 1, Op, "the rate is more than 0 and less than 1");
-        ElementLoop.For(CallingThread, 1, average.Elements, new Approach(average.Pointer<float>(), weights.Pointer<float>(), rate));
     }
+
+    /// <summary>average += rate · (weights - average) in host memory, on the calling thread.</summary>
+    internal static void MoveAverage(float* average, float* weights, long count, float rate) =>
+        ElementLoop.For(CallingThread, 1, count, new Approach(average, weights, rate));
 
     private struct Factors
     {

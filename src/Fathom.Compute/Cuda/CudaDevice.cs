@@ -19,6 +19,14 @@ public sealed unsafe class CudaDevice : Device
     public CudaDevice(int ordinal = 0)
     {
         context = new CudaContext(ordinal, DescribeHoldings);
+        Norm = new CudaNorm(context);
+        Rotary = new CudaRotary(context);
+        Cache = new CudaCache(context);
+        Activation = new CudaActivation(context);
+        Loss = new CudaLoss(context);
+        Embedding = new CudaEmbedding(context);
+        Optimizer = new CudaOptimizer(context);
+        Reduction = new CudaReduction(context);
     }
 
     /// <inheritdoc/>
@@ -37,34 +45,34 @@ public sealed unsafe class CudaDevice : Device
     public override IQuantizationOperators Quantization => throw Missing(nameof(Quantization));
 
     /// <inheritdoc/>
-    public override INormOperators Norm => throw Missing(nameof(Norm));
+    public override INormOperators Norm { get; }
 
     /// <inheritdoc/>
-    public override IRotaryOperators Rotary => throw Missing(nameof(Rotary));
+    public override IRotaryOperators Rotary { get; }
 
     /// <inheritdoc/>
     public override IAttentionOperators Attention => throw Missing(nameof(Attention));
 
     /// <inheritdoc/>
-    public override ICacheOperators Cache => throw Missing(nameof(Cache));
+    public override ICacheOperators Cache { get; }
 
     /// <inheritdoc/>
     public override IRoutingOperators Routing => throw Missing(nameof(Routing));
 
     /// <inheritdoc/>
-    public override IActivationOperators Activation => throw Missing(nameof(Activation));
+    public override IActivationOperators Activation { get; }
 
     /// <inheritdoc/>
-    public override ILossOperators Loss => throw Missing(nameof(Loss));
+    public override ILossOperators Loss { get; }
 
     /// <inheritdoc/>
-    public override IEmbeddingOperators Embedding => throw Missing(nameof(Embedding));
+    public override IEmbeddingOperators Embedding { get; }
 
     /// <inheritdoc/>
-    public override IOptimizerOperators Optimizer => throw Missing(nameof(Optimizer));
+    public override IOptimizerOperators Optimizer { get; }
 
     /// <inheritdoc/>
-    public override IReductionOperators Reduction => throw Missing(nameof(Reduction));
+    public override IReductionOperators Reduction { get; }
 
     /// <summary>Where the device's kernels run.</summary>
     internal CudaContext Context => context;
@@ -88,12 +96,17 @@ public sealed unsafe class CudaDevice : Device
         if (tensor.Bytes == 0) return;
         context.MakeCurrent();
         CudaException.Check(Driver.CopyToHost(host.Address, tensor.Address, (nuint)tensor.Bytes, context.Stream.Handle), "cuMemcpyDtoHAsync");
-        context.Stream.Synchronize();
+        Synchronize();
         GC.KeepAlive(host.Owner);
     }
 
     /// <inheritdoc/>
-    public override void Synchronize() => context.Stream.Synchronize();
+    /// <exception cref="ArgumentException">An operator met an index outside its table.</exception>
+    public override void Synchronize()
+    {
+        context.Stream.Synchronize();
+        context.Faults.Check();
+    }
 
     /// <inheritdoc/>
     protected override Tensor AllocateCore(Shape shape, DType dtype)

@@ -125,6 +125,15 @@ public sealed unsafe class OperatorCase
         return tensors;
     }
 
+    /// <summary>
+    /// How the row is checked on a device: one that holds results in BF16 that way too, and products also with one side in F32, as
+    /// router and head have them.
+    /// </summary>
+    public IReadOnlyList<BFloat16Activations> Variants(Device device) =>
+        !device.HoldsBFloat16 || !Operands.Any(o => o.Activation) ? [BFloat16Activations.None]
+        : Name.StartsWith("linear.", StringComparison.Ordinal) && !Name.Contains("grouped", StringComparison.Ordinal) ? Enum.GetValues<BFloat16Activations>()
+        : [BFloat16Activations.None, BFloat16Activations.All];
+
     /// <summary>Whether an operand holds BF16 values.</summary>
     public static bool Rounds(Operand operand, BFloat16Activations rounded) => operand.Activation && operand.DType == DType.F32 && rounded switch
     {

@@ -59,6 +59,7 @@ internal sealed unsafe class CudaContext : IDisposable
         CudaException.Check(result, $"cuDevicePrimaryCtxRetain({Name})");
         Memory = new DeviceMemoryPool(this);
         Stream = new CudaStream(this);
+        Faults = new DeviceFaults(this);
         Compiler = new KernelCompiler(Capability, new CubinCache(CubinCache.DefaultFolder));
     }
 
@@ -88,6 +89,9 @@ internal sealed unsafe class CudaContext : IDisposable
 
     /// <summary>The stream that everything runs in.</summary>
     public CudaStream Stream { get; }
+
+    /// <summary>Bad indices that kernels have met; looked at after a wait.</summary>
+    public DeviceFaults Faults { get; }
 
     /// <summary>Compiles kernels.</summary>
     public KernelCompiler Compiler { get; }

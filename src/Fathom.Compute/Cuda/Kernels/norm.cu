@@ -1,0 +1,167 @@
+// RMSNorm. One block takes one row and keeps it in registers, as it is stored, between the sum and the result, so memory is read
+// once. The weight's gradient sums columns over pieces of rows that depend on the shape alone; a second kernel adds the pieces in
+// order.
+#include "elementwise.cuh"
+
+// Of a block that has a row; NormShape.MostThreads.
+constexpr int MostThreads = 512;
+
+// Calls f with each of a thread's accesses to a row and its first column. Items of them cover the row; where Items is 0 as many as
+// it takes.
+template <int N, int Items, typename F>
+__device__ __forceinline__ void for_items(int64_t columns, F f)
+{
+    int64_t round = static_cast<int64_t>(blockDim.x) * N, column = static_cast<int64_t>(threadIdx.x) * N;
+    if constexpr (Items > 0)
+    {
+#pragma unroll
+        for (int item = 0; item < Items; item++, column += round)
+        {
+            if (column < columns) f(item, column);
+        }
+    }
+    else
+    {
+        for (; column < columns; column += round) f(0, column);
+    }
+}
+
+// What a thread reads of a row: in registers, or where Items is 0 from memory again each time.
+template <typename T, int N, int Items>
+struct Row
+{
+    const T* row;
+    Pack<T, N> held[Items];
+
+    __device__ __forceinline__ Row(const T* row, int64_t columns) : row(row)
+    {
+        for_items<N, Items>(columns, [&](int item, int64_t column) { held[item] = *reinterpret_cast<const Pack<T, N>*>(row + column); });
+    }
+
+    __device__ __forceinline__ void get(float (&to)[N], int item, int64_t) const
+    {
+#pragma unroll
+        for (int i = 0; i < N; i++) to[i] = to_float(held[item].values[i]);
+    }
+};
+
+template <typename T, int N>
+struct Row<T, N, 0>
+{
+    const T* row;
+
+    __device__ __forceinline__ Row(const T* row, int64_t) : row(row) {}
+
+    __device__ __forceinline__ void get(float (&to)[N], int, int64_t column) const { read(to, row + column); }
+};
+
+// y = x * rstd * weight; y may be x.
+template <typename X, typename W, int N, int Items>
+__global__ void __launch_bounds__(MostThreads) rms_norm(
+    const X* x, int64_t xStride, const W* weight, float epsilon, X* y, int64_t yStride, float* rstd, int64_t columns)
+{
+    Row<X, N, Items> row(x + blockIdx.x * xStride, columns);
+    y += blockIdx.x * yStride;
+    float squares = 0;
+    for_items<N, Items>(columns, [&](int item, int64_t column) {
+        float a[N];
+        row.get(a, item, column);
+#pragma unroll
+        for (int i = 0; i < N; i++) squares += a[i] * a[i];
+    });
+    float r = 1 / sqrtf(block_reduce<Sum>(squares) / static_cast<float>(columns) + epsilon);
+    if (rstd != nullptr && threadIdx.x == 0) rstd[blockIdx.x] = r;
+    for_items<N, Items>(columns, [&](int item, int64_t column) {
+        float a[N], w[N];
+        row.get(a, item, column);
+        read(w, weight + column);
+#pragma unroll
+        for (int i = 0; i < N; i++) a[i] = a[i] * r * w[i];
+        write(y + column, a);
+    });
+}
+
+// dx = rstd * (dy * weight - x * rstd^2 * mean(dy * weight * x)), or dx += that; dx may be dy.
+template <typename X, typename W, int N, int Items, bool Accumulate>
+__global__ void __launch_bounds__(MostThreads) rms_norm_input_gradient(
+    const X* dy, int64_t dyStride, const X* x, int64_t xStride, const W* weight, const float* rstd, X* dx, int64_t dxStride,
+    int64_t columns)
+{
+    dx += blockIdx.x * dxStride;
+    Row<X, N, Items> gradient(dy + blockIdx.x * dyStride, columns), row(x + blockIdx.x * xStride, columns);
+    Row<X, N, Accumulate ? Items : 0> before(dx, columns);
+    float r = rstd[blockIdx.x], projection = 0;
+    for_items<N, Items>(columns, [&](int item, int64_t column) {
+        float d[N], a[N], w[N];
+        gradient.get(d, item, column);
+        row.get(a, item, column);
+        read(w, weight + column);
+#pragma unroll
+        for (int i = 0; i < N; i++) projection += d[i] * w[i] * a[i];
+    });
+    projection = block_reduce<Sum>(projection) * (r * r / static_cast<float>(columns));
+    for_items<N, Items>(columns, [&](int item, int64_t column) {
+        float d[N], a[N], w[N], b[N];
+        gradient.get(d, item, column);
+        row.get(a, item, column);
+        read(w, weight + column);
+        if constexpr (Accumulate) before.get(b, item, column);
+#pragma unroll
+        for (int i = 0; i < N; i++)
+        {
+            d[i] = (d[i] * w[i] - a[i] * projection) * r;
+            if constexpr (Accumulate) d[i] += b[i];
+        }
+
+        write(dx + column, d);
+    });
+}
+
+// A block's columns and piece of rows. Its warps take every eighth row of the piece each, and the sums of the warps are added in order.
+constexpr int WarpsOfPiece = 8;
+
+// sums[piece, d] = sum of dy * x * rstd over the rows of the piece. Grid: columns, pieces.
+template <typename X, int N>
+__global__ void __launch_bounds__(WarpsOfPiece * WarpSize) rms_norm_weight_gradient(
+    const X* dy, int64_t dyStride, const X* x, int64_t xStride, const float* rstd, float* sums, int64_t rows, int64_t columns,
+    int64_t rowsOfPiece)
+{
+    __shared__ float partial[WarpsOfPiece][WarpSize * N];
+    int warp = threadIdx.x / WarpSize, lane = threadIdx.x % WarpSize;
+    int64_t column = (static_cast<int64_t>(blockIdx.x) * WarpSize + lane) * N;
+    int64_t first = blockIdx.y * rowsOfPiece, last = first + rowsOfPiece < rows ? first + rowsOfPiece : rows;
+    float sum[N] = {};
+    if (column < columns)
+    {
+#pragma unroll 4
+        for (int64_t row = first + warp; row < last; row += WarpsOfPiece)
+        {
+            float d[N], a[N], r = rstd[row];
+            read(d, dy + row * dyStride + column);
+            read(a, x + row * xStride + column);
+#pragma unroll
+            for (int i = 0; i < N; i++) sum[i] += d[i] * (a[i] * r);
+        }
+    }
+
+#pragma unroll
+    for (int i = 0; i < N; i++) partial[warp][i * WarpSize + lane] = sum[i];
+    __syncthreads();
+    for (int i = threadIdx.x; i < WarpSize * N; i += WarpsOfPiece * WarpSize)
+    {
+        float total = partial[0][i];
+        for (int w = 1; w < WarpsOfPiece; w++) total += partial[w][i];
+        int64_t at = (static_cast<int64_t>(blockIdx.x) * WarpSize + i % WarpSize) * N + i / WarpSize;
+        if (at < columns) sums[blockIdx.y * columns + at] = total;
+    }
+}
+
+// dweight += the pieces' sums, in order. One thread a column.
+__global__ void rms_norm_add_pieces(const float* sums, float* dweight, int64_t columns, int32_t pieces)
+{
+    int64_t column = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (column >= columns) return;
+    float sum = sums[column];
+    for (int piece = 1; piece < pieces; piece++) sum += sums[piece * columns + column];
+    dweight[column] += sum;
+}

@@ -1,0 +1,69 @@
+// What a compiled kernel and the emulated driver know of each other. A kernel is a shared object that the emulated driver opens; it
+// finds the services below through a table, so neither links against the other.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace emulated {
+
+struct Index3 { unsigned x = 1, y = 1, z = 1; };
+
+// Where in the .cu file an intrinsic stands; named in reports of deadlocks and divergence.
+struct Site { const char* file; int line; };
+
+struct Block
+{
+    Index3 index, size, grid;
+    unsigned char* dynamicShared;
+    unsigned dynamicSharedBytes;
+};
+
+struct Thread
+{
+    Index3 index;
+    unsigned linear; // of the block's threads, x fastest: the lane is linear % 32
+    Block* block;
+};
+
+// What the last lane to arrive at a collective does for all of them: records[i] is lane i's, for each set bit i of lanes.
+using Combine = void (*)(void* const* records, uint32_t lanes);
+
+// Codes of CUresult that a kernel can end in.
+enum class Failure { IllegalAddress = 700, Assert = 710, MisalignedAddress = 716, LaunchFailed = 719 };
+
+// Calls of a running thread; barriers and collectives return when all that were waited for have arrived.
+struct Services
+{
+    // Barrier `id` of `threads` threads (0: all that have not exited).
+    void (*barrier)(int id, unsigned threads, bool wait, Site site);
+    // All lanes of `mask` that have not exited; `what` names the intrinsic, and must be the same in all of them.
+    void (*collective)(uint32_t mask, Combine combine, void* record, const char* what, Site site);
+    uint32_t (*activeLanes)();
+    // Lets the other threads run: for loops that wait for them.
+    void (*yield)(Site site);
+    // Asynchronous copies. They are made as late as the program allows, at the wait, so that a missing wait shows.
+    void (*copy)(void* to, const void* from, unsigned bytes, unsigned zeros);
+    void (*commitCopies)();
+    void (*waitForCopies)(unsigned pending);
+    [[noreturn]] void (*fail)(Failure failure, const char* message);
+};
+
+// One kernel, under its lowered name in the shared object.
+struct Kernel
+{
+    const char* name;
+    void (*run)(void** parameters);
+    unsigned parameters;
+    const unsigned* sizes;
+    const unsigned* alignments;
+};
+
+// The shared object itself, under the name `emulated_module`.
+struct Module
+{
+    const char* build; // of the emulator that compiled it; another one refuses it, as a driver refuses a foreign cubin
+    void (*attach)(const Services* services);
+    Thread** (*current)(); // where the shared object looks for the running thread; one per thread of the system
+};
+
+}

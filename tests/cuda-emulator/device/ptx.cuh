@@ -1,0 +1,234 @@
+// Stands in for src/Fathom.Compute/Cuda/Kernels/ptx.cuh: the same functions, each doing in C++ what its instruction does. Signatures
+// must stay the same in both files. Sections are those of the PTX ISA.
+#pragma once
+
+#define DYNAMIC_SHARED(name) unsigned char* const name = emulated::current->block->dynamicShared
+
+namespace ptx {
+
+// ---- Conversions (9.7.9.22 cvt) ----
+
+namespace detail {
+
+// To nearest even with `mantissa` bits after the point and exponents from `lowest` up, in which subnormals lie. x is finite and not
+// negative. The result counts in units of the last place of the lowest exponent, exponents taking 2^mantissa units each: the code of
+// an IEEE-like format, before it saturates.
+inline uint32_t small_float(float x, int mantissa, int lowest)
+{
+    int exponent = x == 0 ? lowest : std::ilogb(x);
+    if (exponent < lowest) exponent = lowest;
+    // Exact: a power of two times x; then the only rounding, to nearest even by the mode of the processor.
+    double units = std::nearbyint(std::ldexp(static_cast<double>(x), mantissa - exponent));
+    return (static_cast<uint32_t>(exponent - lowest) << mantissa) + static_cast<uint32_t>(units);
+}
+
+inline uint8_t e4m3(float x)
+{
+    if (x != x) return 0x7f;
+    uint8_t sign = std::signbit(x) ? 0x80 : 0;
+    float magnitude = fminf(fabsf(x), 448);
+    return static_cast<uint8_t>(sign | small_float(magnitude, 3, -6));
+}
+
+inline uint8_t e5m2(float x)
+{
+    if (x != x) return 0x7f;
+    uint8_t sign = std::signbit(x) ? 0x80 : 0;
+    float magnitude = fminf(fabsf(x), 57344);
+    return static_cast<uint8_t>(sign | small_float(magnitude, 2, -14));
+}
+
+inline uint16_t half_from_e4m3(uint8_t code)
+{
+    uint16_t sign = static_cast<uint16_t>((code & 0x80) << 8);
+    int exponent = code >> 3 & 15, mantissa = code & 7;
+    if ((code & 0x7f) == 0x7f) return 0x7fff;
+    if (exponent != 0) return static_cast<uint16_t>(sign | (exponent + 8) << 10 | mantissa << 7);
+    if (mantissa == 0) return sign;
+    // A subnormal, mantissa * 2^-9, is a normal half.
+    int shift = std::countl_zero(static_cast<uint8_t>(mantissa)) - 4;
+    return static_cast<uint16_t>(sign | (9 - shift) << 10 | ((mantissa << shift) & 7) << 7);
+}
+
+inline float e4m3_value(uint8_t code)
+{
+    static const auto table = []
+    {
+        struct { float values[256]; } table;
+        for (int i = 0; i < 256; i++)
+        {
+            int exponent = i >> 3 & 15, mantissa = i & 7;
+            float magnitude = (i & 0x7f) == 0x7f ? NAN : exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+            table.values[i] = i & 0x80 ? -magnitude : magnitude;
+        }
+        return table;
+    }();
+    return table.values[code];
+}
+
+inline float bf16_value(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
+
+}
+
+inline uint16_t bf16_from_float(float x)
+{
+    uint32_t bits = __float_as_uint(x);
+    if (x != x) return 0x7fff;
+    return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+inline uint32_t bf16x2_from_floats(float low, float high)
+{
+    return static_cast<uint32_t>(bf16_from_float(high)) << 16 | bf16_from_float(low);
+}
+
+inline uint16_t e4m3x2_from_floats(float low, float high)
+{
+    return static_cast<uint16_t>(detail::e4m3(high) << 8 | detail::e4m3(low));
+}
+
+inline uint16_t e5m2x2_from_floats(float low, float high)
+{
+    return static_cast<uint16_t>(detail::e5m2(high) << 8 | detail::e5m2(low));
+}
+
+inline float float_from_half(uint16_t bits)
+{
+    float magnitude = (bits & 0x7c00) == 0x7c00 ? (bits & 0x3ff ? NAN : INFINITY)
+        : (bits & 0x7c00) == 0 ? std::ldexp(static_cast<float>(bits & 0x3ff), -24)
+        : std::ldexp(static_cast<float>(1024 + (bits & 0x3ff)), (bits >> 10 & 31) - 25);
+    return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+inline uint32_t halfx2_from_e4m3x2(uint16_t codes)
+{
+    return static_cast<uint32_t>(detail::half_from_e4m3(static_cast<uint8_t>(codes >> 8))) << 16 | detail::half_from_e4m3(static_cast<uint8_t>(codes));
+}
+
+inline uint32_t halfx2_from_e5m2x2(uint16_t codes)
+{
+    return static_cast<uint32_t>(codes & 0xff00) << 16 | static_cast<uint32_t>(codes & 0xff) << 8;
+}
+
+// ---- Asynchronous copies to shared memory (9.7.9.25 cp.async) ----
+
+inline uint32_t shared_address(const void* p)
+{
+    return static_cast<uint32_t>(static_cast<const unsigned char*>(p) - emulated::current->block->dynamicShared);
+}
+
+inline void copy_async16(void* shared, const void* global, bool valid)
+{
+    if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) % 16 != 0)
+        emulated::services->fail(emulated::Failure::MisalignedAddress, "copy_async16: an address is not aligned to 16 bytes");
+    emulated::services->copy(shared, global, valid ? 16 : 0, valid ? 0 : 16);
+}
+
+inline void copy_async_commit() { emulated::services->commitCopies(); }
+
+template <int Pending> inline void copy_async_wait() { emulated::services->waitForCopies(Pending); }
+
+// ---- Matrix fragments and products of a warp (9.7.14 mma, ldmatrix) ----
+
+namespace detail {
+
+// Instructions of a whole warp: no lane may have exited.
+inline void require_all(uint32_t present, const char* what)
+{
+    if (present == 0xffffffffu) return;
+    char message[200];
+    std::snprintf(message, sizeof(message), "%s needs all 32 lanes, and only 0x%08x are there", what, present);
+    emulated::services->fail(emulated::Failure::LaunchFailed, message);
+}
+
+inline void require_aligned(const void* row, const char* file, int line)
+{
+    if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
+        emulated::fail(emulated::Failure::MisalignedAddress, {file, static_cast<uint32_t>(line), 0}, "row %p of a matrix is not aligned to 16 bytes", row);
+}
+
+struct MatrixLoad { uint32_t* fragment; const void* row; };
+
+// Matrix m has its row r at the address of lane 8m + r. Lane l receives in fragment[m] the elements (l / 4, 2(l % 4)) in the lower and
+// (l / 4, 2(l % 4) + 1) in the upper half; transposed, elements (2(l % 4), l / 4) and (2(l % 4) + 1, l / 4).
+template <bool Transposed> inline void load(MatrixLoad* const* lanes, uint32_t present)
+{
+    require_all(present, "load_matrices");
+    for (int lane = 0; lane < 32; lane++)
+    {
+        for (int m = 0; m < 4; m++)
+        {
+            uint16_t pair[2];
+            for (int i = 0; i < 2; i++)
+            {
+                int row = lane / 4, column = lane % 4 * 2 + i;
+                if (Transposed) std::swap(row, column);
+                pair[i] = static_cast<const uint16_t*>(lanes[8 * m + row]->row)[column];
+            }
+            lanes[lane]->fragment[m] = static_cast<uint32_t>(pair[1]) << 16 | pair[0];
+        }
+    }
+}
+
+struct MatrixProduct { float* d; const uint32_t* a; uint32_t b[2]; };
+
+// Sums d[16x8] += a[16xK] b[Kx8] over fragments whose registers hold N elements each (K = 8 N):
+// a: register r of lane l, element i is a[l / 4 + 8 (r % 2)][N (l % 4) + i + 4 N (r / 2)];
+// b: register r of lane l, element i is b[N (l % 4) + i + 4 N r][l / 4];
+// d: register r of lane l is d[l / 4 + 8 (r / 2)][2 (l % 4) + r % 2].
+template <int N, typename Decode> inline void multiply(MatrixProduct* const* lanes, uint32_t present, Decode decode)
+{
+    require_all(present, "multiply");
+    float a[16][8 * N], b[8 * N][8], d[16][8];
+    for (int lane = 0; lane < 32; lane++)
+    {
+        for (int r = 0; r < 4; r++)
+        {
+            for (int i = 0; i < N; i++) a[lane / 4 + 8 * (r % 2)][N * (lane % 4) + i + 4 * N * (r / 2)] = decode(lanes[lane]->a[r], i);
+            d[lane / 4 + 8 * (r / 2)][2 * (lane % 4) + r % 2] = lanes[lane]->d[r];
+        }
+        for (int r = 0; r < 2; r++)
+            for (int i = 0; i < N; i++) b[N * (lane % 4) + i + 4 * N * r][lane / 4] = decode(lanes[lane]->b[r], i);
+    }
+    for (int row = 0; row < 16; row++)
+        for (int k = 0; k < 8 * N; k++)
+            for (int column = 0; column < 8; column++) d[row][column] += a[row][k] * b[k][column];
+    for (int lane = 0; lane < 32; lane++)
+        for (int r = 0; r < 4; r++) lanes[lane]->d[r] = d[lane / 4 + 8 * (r / 2)][2 * (lane % 4) + r % 2];
+}
+
+}
+
+inline void load_matrices(uint32_t (&fragment)[4], const void* row, EMULATED_SITE)
+{
+    detail::require_aligned(row, file, line);
+    detail::MatrixLoad record{fragment, row};
+    emulated::collective(0xffffffffu, record, [](detail::MatrixLoad* const* lanes, uint32_t present) { detail::load<false>(lanes, present); }, "load_matrices", {file, line});
+}
+
+inline void load_matrices_transposed(uint32_t (&fragment)[4], const void* row, EMULATED_SITE)
+{
+    detail::require_aligned(row, file, line);
+    detail::MatrixLoad record{fragment, row};
+    emulated::collective(0xffffffffu, record, [](detail::MatrixLoad* const* lanes, uint32_t present) { detail::load<true>(lanes, present); }, "load_matrices_transposed", {file, line});
+}
+
+inline void multiply_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, EMULATED_SITE)
+{
+    detail::MatrixProduct record{d, a, {b0, b1}};
+    emulated::collective(0xffffffffu, record, [](detail::MatrixProduct* const* lanes, uint32_t present)
+    {
+        detail::multiply<2>(lanes, present, [](uint32_t bits, int i) { return detail::bf16_value(static_cast<uint16_t>(bits >> (16 * i))); });
+    }, "multiply_bf16", {file, line});
+}
+
+inline void multiply_e4m3(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, EMULATED_SITE)
+{
+    detail::MatrixProduct record{d, a, {b0, b1}};
+    emulated::collective(0xffffffffu, record, [](detail::MatrixProduct* const* lanes, uint32_t present)
+    {
+        detail::multiply<4>(lanes, present, [](uint32_t bits, int i) { return detail::e4m3_value(static_cast<uint8_t>(bits >> (8 * i))); });
+    }, "multiply_e4m3", {file, line});
+}
+
+}
