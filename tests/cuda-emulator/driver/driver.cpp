@@ -3,6 +3,7 @@
 #include "driver.hpp"
 #include "blocks.hpp"
 #include "memory.hpp"
+#include "../device/tensormap.hpp"
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -241,7 +242,24 @@ EXPORT int cuMemsetD32Async(unsigned char* to, unsigned value, size_t count, Str
 EXPORT int cuMemsetD2D8Async(unsigned char* to, size_t pitch, unsigned char value, size_t width, size_t height, Stream* stream) { return fill(to, pitch, &value, 1, width, height, stream); }
 EXPORT int cuMemsetD2D32Async(unsigned char* to, size_t pitch, unsigned value, size_t width, size_t height, Stream* stream) { return fill(to, pitch, &value, 4, width, height, stream); }
 
-EXPORT int cuTensorMapEncodeTiled(void*, int, unsigned, void*, const uint64_t*, const uint64_t*, const unsigned*, const unsigned*, int, int, int, int)
+// Elements of 1, 4 or 2 bytes (CUtensorMapDataType 0, 7, 9), two or three dimensions, no swizzle or that of 128 bytes.
+EXPORT int cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* address, const uint64_t* sizes, const uint64_t* strides, const unsigned* box,
+    const unsigned* elementStrides, int interleave, int swizzle, int, int fill)
 {
-    return fail(NotSupported, "the emulator has no tensor maps");
+    unsigned bytes = type == 0 ? 1 : type == 7 ? 4 : type == 9 ? 2 : 0;
+    if (bytes == 0 || rank < 2 || rank > 3 || interleave != 0 || (swizzle != 0 && swizzle != 3) || fill != 0) return fail(NotSupported, "cuTensorMapEncodeTiled: no such map in the emulator");
+    bool aligned = reinterpret_cast<uintptr_t>(map) % 64 == 0 && reinterpret_cast<uintptr_t>(address) % 16 == 0;
+    emulated::TensorMap made{emulated::TensorMap::Mark, bytes, rank, swizzle == 3, static_cast<const unsigned char*>(address), {1, 1, 1}, {0, 0}, {1, 1, 1}};
+    for (unsigned i = 0; i < rank; i++)
+    {
+        if (sizes[i] == 0 || sizes[i] > uint64_t(1) << 32 || box[i] == 0 || box[i] > 256 || elementStrides[i] != 1) aligned = false;
+        if (i > 0 && (strides[i - 1] % 16 != 0 || strides[i - 1] >= uint64_t(1) << 40)) aligned = false;
+        made.sizes[i] = sizes[i];
+        made.box[i] = box[i];
+        if (i > 0) made.strides[i - 1] = strides[i - 1];
+    }
+    if (box[0] * bytes % 16 != 0 || (swizzle == 3 && box[0] * bytes > 128)) aligned = false;
+    if (!aligned) return fail(InvalidValue, "cuTensorMapEncodeTiled: an address, size, stride or box that the copy engine does not take");
+    std::memcpy(map, &made, sizeof(made));
+    return Success;
 }
