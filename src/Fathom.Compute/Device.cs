@@ -17,8 +17,8 @@ public abstract class Device : IDisposable
     public virtual bool IsHost => true;
 
     /// <summary>
-    /// Whether results that a recipe rounds to BF16 lie in BF16. Where not, they lie in F32 and are rounded in place: what a processor
-    /// without BF16 arithmetic is faster with.
+    /// Whether results that a recipe rounds to BF16 lie in BF16: every operator then takes and gives what flows between layers in BF16
+    /// as well as in F32. Where not, they lie in F32 and are rounded in place: what a processor without BF16 arithmetic is faster with.
     /// </summary>
     public virtual bool HoldsBFloat16 => false;
 

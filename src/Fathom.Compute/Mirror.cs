@@ -25,6 +25,15 @@ public sealed class Mirror(Device device, Shape shape, DType dtype, MemoryKind k
         if (!device.IsHost) device.Upload(Host, Tensor);
     }
 
+    /// <summary>Hands the first elements of what the processor wrote to the device.</summary>
+    /// <param name="elements">How many, in the order of memory.</param>
+    public void Push(long elements)
+    {
+        if (device.IsHost || elements == 0) return;
+        Shape all = new(shape.Elements);
+        device.Upload(Host.Reshape(all).Slice(0, elements), Tensor.Reshape(all).Slice(0, elements));
+    }
+
     /// <summary>Gets what the device computed, once it has.</summary>
     public void Pull()
     {

@@ -4,18 +4,6 @@ namespace Fathom.Model;
 
 public sealed partial class DeepSeekModel
 {
-    /// <summary>Sum over all expert layers of the mean over sequences of the balance loss, without alpha.</summary>
-    public double BalanceLoss(MicroBatch micro)
-    {
-        double sum = 0;
-        for (int l = 0; l < Blocks.Count; l++) sum += OfBlock(Blocks[l], micro.Blocks[l]);
-        for (int k = 0; k < MtpModules.Count; k++) sum += OfBlock(MtpModules[k].Block, micro.Mtp[k].Block);
-        return sum;
-
-        double OfBlock(TransformerBlock block, BlockActivations activations) =>
-            block.Experts is null ? 0 : Device.Reduction.Sum(activations.Experts.BalanceLosses) / micro.Batch;
-    }
-
     /// <summary>
     /// The first activation of a micro-batch that is not finite, in the order of computation, or the first tile that could not be
     /// quantised; null where all are finite.

@@ -1,6 +1,7 @@
 // The whole model: embedding, transformer layers, final norm, head, MTP modules. One definition for training, evaluation and
 // inference; what differs is only the attention core and what is kept.
 using Fathom.Compute;
+using Fathom.Numerics;
 
 namespace Fathom.Model;
 
@@ -16,6 +17,7 @@ public sealed partial class DeepSeekModel
     private readonly Parameter embedding;
     private readonly RmsNormLayer finalNorm;
     private readonly OutputHead head;
+    private readonly Mirror? loads; // [expert layers, E], I64
 
     /// <summary>Builds the layers, taking their weights from <paramref name="source"/>.</summary>
     /// <exception cref="Numerics.FathomException">The source is a checkpoint that does not fit the configuration.</exception>
@@ -25,16 +27,19 @@ public sealed partial class DeepSeekModel
         Rotary = new RotaryTable(device, config);
         Shape table = new(config.VocabSize, config.HiddenSize);
         embedding = source.Get("model.embed_tokens.weight", table, ParameterRole.Embedding);
-        Blocks = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(l => new TransformerBlock(device, source, config, l, Rotary))];
+        Blocks = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(l => new TransformerBlock(source, config, l, Rotary))];
         finalNorm = new RmsNormLayer(source.Get("model.norm.weight", new Shape(config.HiddenSize), ParameterRole.NormWeight), (float)config.RmsNormEps);
         head = new OutputHead(source.Get("lm_head.weight", table, ParameterRole.Matrix));
         MtpModules =
         [
             .. Enumerable.Range(1, config.NumNextnPredictLayers)
                 .TakeWhile(k => source.HasMtpModule(config.NumHiddenLayers + k - 1))
-                .Select(k => new MtpModule(device, source, config, k, Rotary)),
+                .Select(k => new MtpModule(source, config, k, Rotary)),
         ];
         ExpertLayers = [.. Blocks.Concat(MtpModules.Select(m => m.Block)).Where(b => b.Experts is not null)];
+        if (ExpertLayers.Count == 0) return;
+        loads = new Mirror(device, new Shape(ExpertLayers.Count, config.NRoutedExperts), DType.I64);
+        for (int l = 0; l < ExpertLayers.Count; l++) ExpertLayers[l].Experts!.Load = loads.Tensor.At(l);
     }
 
     /// <summary>Where the model runs.</summary>
@@ -53,6 +58,19 @@ public sealed partial class DeepSeekModel
     public IReadOnlyList<TransformerBlock> ExpertLayers { get; }
 
     internal RotaryTable Rotary { get; }
+
+    /// <summary>Brings the experts' loads to the host, when all that was asked for has run.</summary>
+    public void PullLoads() => loads?.Pull();
+
+    /// <summary>Tokens that chose each expert of a layer, [E], as of the last <see cref="PullLoads"/>.</summary>
+    /// <param name="layer">Among <see cref="ExpertLayers"/>.</param>
+    public ReadOnlySpan<long> LoadsOf(int layer) => loads!.Host.Row<long>(layer);
+
+    /// <summary>Sets the loads of all expert layers to zero.</summary>
+    public void ClearLoads()
+    {
+        if (loads is not null) Device.Reduction.Zero(loads.Tensor);
+    }
 
     /// <summary>Forward and backward pass of one micro-batch; adds to the gradients and to the experts' loads.</summary>
     public void ForwardBackward(MicroBatch micro, in LossWeights weights)
@@ -79,7 +97,7 @@ public sealed partial class DeepSeekModel
     {
         if (depth == 0) Forward(micro);
         Tensor hidden = depth == 0 ? micro.FinalNormed : micro.Mtp[depth - 1].OutputNormed;
-        Tensor logits = micro.Context.Save(hidden.Rows, Config.VocabSize);
+        Tensor logits = micro.Context.Save(new Shape(hidden.Rows, Config.VocabSize));
         head.Logits(micro.Context, hidden, logits);
         return logits;
     }
@@ -101,7 +119,7 @@ public sealed partial class DeepSeekModel
         Tensor spare = own ? default : context.Result(tokens, width, plain);
         for (int l = 0; l < Blocks.Count; l++)
         {
-            Tensor output = own ? context.Save(tokens, width) : spare;
+            Tensor output = own ? context.SaveResult(tokens, width) : spare;
             Arena.Mark mark = context.Saved.Position;
             Blocks[l].Forward(context, x, micro.Blocks[l], output);
             if (!context.Training) context.Saved.Release(mark);
@@ -111,7 +129,7 @@ public sealed partial class DeepSeekModel
 
         micro.FinalInput = context.Keep(x, plain, default);
         micro.FinalRstd = context.SaveForBackward(tokens);
-        micro.FinalNormed = context.KeepsResults ? context.Save(tokens, width) : context.Temporary(tokens, width);
+        micro.FinalNormed = context.KeepsResults ? context.SaveResult(tokens, width) : context.Temporary(tokens, width);
         finalNorm.Forward(context, x, micro.FinalNormed, micro.FinalRstd);
 
         Tensor previous = Config.MtpHiddenBeforeNorm ? x : micro.FinalNormed;
@@ -119,7 +137,7 @@ public sealed partial class DeepSeekModel
         {
             LossRows rows = micro.Depths[k + 1];
             context.Positions = rows.Positions;
-            MtpModules[k].Forward(context, previous, rows.PreviousRows, rows.Ids, embedding.Value, micro.Mtp[k]);
+            MtpModules[k].Forward(context, previous, rows.Ids, embedding.Value, micro.Mtp[k]);
             previous = micro.Mtp[k].Hidden;
         }
     }
@@ -176,7 +194,7 @@ public sealed partial class DeepSeekModel
                 Device.Reduction.Zero(dprevious);
             }
 
-            MtpModules[k].Backward(context, dnormed, doutput, rows.PreviousRows, rows.Ids, embedding, balanceScale, activations, dprevious);
+            MtpModules[k].Backward(context, dnormed, doutput, rows.Ids, embedding, balanceScale, activations, dprevious);
             doutput = dprevious;
         }
     }

@@ -1,6 +1,8 @@
 // The training step: micro-batches forward and backward, gradient norm, clipping, AdamW, routing bias. Everything a step depends on
 // is the configuration, the weights and moments, and a few counters; nothing is drawn from a generator with hidden state, so a run
 // that goes on from a checkpoint repeats the bits of the one that was never stopped.
+// A device that works beside the processor is asked for all forward and backward passes of a step before anything is waited for: the
+// gradient norm decides the clipping, and losses, loads and faults come with it.
 using System.Diagnostics;
 using Fathom.Compute;
 using Fathom.Model;
@@ -149,16 +151,19 @@ public sealed class Trainer : IDisposable
         ClearLosses();
         Parameters.RefreshOperands();
         micro.Context.Faults.Forget();
+        micro.Reserve(microBatches);
         for (int m = 0; m < microBatches; m++)
         {
+            micro.Pass = m;
             Fill(State.NextSample + (long)m * micro.Batch);
             Model.ForwardBackward(micro, weights);
-            AddLosses(microBatches);
         }
 
+        report.GradientNorm = Optimizer.GradientNorm();
+        Parameters.CheckOperands();
+        AddLosses(microBatches);
         report.TotalLoss = report.Loss + weights.Balance * report.BalanceLoss;
         foreach (double loss in report.MtpLoss) report.TotalLoss += weights.Mtp / report.MtpLoss.Length * loss;
-        report.GradientNorm = Optimizer.GradientNorm();
         if (!double.IsFinite(report.TotalLoss) || !double.IsFinite(report.GradientNorm))
             throw new NonFiniteLossException(report.Step, report.TotalLoss, Model.FirstNonFinite(micro) ?? FirstNonFiniteGradient());
 
@@ -205,14 +210,16 @@ public sealed class Trainer : IDisposable
 
             validation.Load(validationTokens);
             Model.Evaluate(validation);
-            ReadOnlySpan<float> losses = validation.Depths[0].Losses.AsSpan<float>();
+            validation.Pull();
+            ReadOnlySpan<float> losses = validation.Depths[0].HostLosses;
             for (int b = 0; b < validation.Batch; b++)
             {
                 foreach (float loss in losses.Slice(b * length, counted[b])) nats += loss;
             }
         }
 
-        ClearLoads();
+        Parameters.CheckOperands();
+        Model.ClearLoads();
         return new ValidationReport(nats / windows.TokenCount, windows.BitsPerByte(nats), windows.TokenCount);
     }
 
@@ -242,15 +249,28 @@ public sealed class Trainer : IDisposable
 
     private void AddLosses(int microBatches)
     {
-        Device device = Model.Device;
-        report.Loss += micro.Depths[0].MeanLoss(device) / microBatches;
-        for (int k = 0; k < report.MtpLoss.Length; k++)
+        micro.Pull();
+        for (int m = 0; m < microBatches; m++)
         {
-            report.MtpLoss[k] += micro.Depths[k + 1].MeanLoss(device) / microBatches;
-            report.MtpAccuracy[k] += micro.Depths[k + 1].Accuracy() / microBatches;
+            micro.Pass = m;
+            report.Loss += micro.Depths[0].MeanLoss() / microBatches;
+            for (int k = 0; k < report.MtpLoss.Length; k++)
+            {
+                report.MtpLoss[k] += micro.Depths[k + 1].MeanLoss() / microBatches;
+                report.MtpAccuracy[k] += micro.Depths[k + 1].Accuracy() / microBatches;
+            }
+
+            report.BalanceLoss += micro.BalanceLoss() / microBatches;
         }
 
-        report.BalanceLoss += Model.BalanceLoss(micro) / microBatches;
+        Model.PullLoads();
+        for (int l = 0; l < report.LoadImbalance.Length; l++)
+        {
+            ReadOnlySpan<long> loads = Model.LoadsOf(l);
+            long largest = 0, total = 0;
+            foreach (long load in loads) (largest, total) = (Math.Max(largest, load), total + load);
+            report.LoadImbalance[l] = (double)largest * loads.Length / total;
+        }
     }
 
     private void BalanceExperts(float speed)
@@ -258,18 +278,10 @@ public sealed class Trainer : IDisposable
         for (int l = 0; l < Model.ExpertLayers.Count; l++)
         {
             MixtureOfExperts experts = Model.ExpertLayers[l].Experts!;
-            long largest = 0, total = 0;
-            foreach (long load in experts.Load.AsSpan<long>()) (largest, total) = (Math.Max(largest, load), total + load);
-            report.LoadImbalance[l] = (double)largest * experts.Load.Elements / total;
             if (experts.Bias is { } bias && speed != 0) Model.Device.Routing.UpdateBias(bias.Value, experts.Load, speed);
         }
 
-        ClearLoads();
-    }
-
-    private void ClearLoads()
-    {
-        for (int l = 0; l < Model.ExpertLayers.Count; l++) Model.Device.Reduction.Zero(Model.ExpertLayers[l].Experts!.Load);
+        Model.ClearLoads();
     }
 
     private string FirstNonFiniteGradient()

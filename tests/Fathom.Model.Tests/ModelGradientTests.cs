@@ -67,8 +67,8 @@ public sealed class ModelGradientTests(ITestOutputHelper output)
                 Span<float> values = parameter.Value.AsSpan<float>();
                 for (int i = 0; i < values.Length; i++) values[i] = (float)(start[index][i] + step * direction[i]);
                 model.ForwardBackward(micro, weights);
-                double loss = micro.Depths[0].MeanLoss(device) + 0.05f * model.BalanceLoss(micro);
-                for (int k = 1; k < micro.Depths.Count; k++) loss += 0.3f / (micro.Depths.Count - 1) * micro.Depths[k].MeanLoss(device);
+                double loss = micro.Depths[0].MeanLoss() + 0.05f * micro.BalanceLoss();
+                for (int k = 1; k < micro.Depths.Count; k++) loss += 0.3f / (micro.Depths.Count - 1) * micro.Depths[k].MeanLoss();
                 return loss;
             }
         }

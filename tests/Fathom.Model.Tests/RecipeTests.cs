@@ -171,7 +171,7 @@ public sealed class RecipeTests(ITestOutputHelper output)
         var micro = new MicroBatch(model, 2, 24, training: true, recipe);
         micro.Load(Tokens());
         model.ForwardBackward(micro, new LossWeights(1, 0.3f, 1e-4f));
-        return (parameters, micro.Depths[0].MeanLoss(device));
+        return (parameters, micro.Depths[0].MeanLoss());
     }
 
     private static int[] Tokens() => [.. Enumerable.Range(0, 2 * 25).Select(i => i * 37 % 320)];

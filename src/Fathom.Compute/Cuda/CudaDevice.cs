@@ -12,6 +12,9 @@ namespace Fathom.Compute.Cuda;
 public sealed unsafe class CudaDevice : Device
 {
     private readonly CudaContext context;
+    private readonly CudaQuantization quantization;
+    private readonly CudaRouting routing;
+    private readonly CudaLinear linear;
 
     /// <summary>Opens a GPU and begins to compile what is not in the cache.</summary>
     /// <param name="ordinal">Which one, from 0.</param>
@@ -21,12 +24,16 @@ public sealed unsafe class CudaDevice : Device
         context = new CudaContext(ordinal, DescribeHoldings);
         Norm = new CudaNorm(context);
         Rotary = new CudaRotary(context);
+        Attention = new CudaAttention(context);
         Cache = new CudaCache(context);
         Activation = new CudaActivation(context);
         Loss = new CudaLoss(context);
         Embedding = new CudaEmbedding(context);
         Optimizer = new CudaOptimizer(context);
         Reduction = new CudaReduction(context);
+        quantization = new CudaQuantization(context);
+        routing = new CudaRouting(context);
+        linear = new CudaLinear(context, quantization);
     }
 
     /// <inheritdoc/>
@@ -39,10 +46,10 @@ public sealed unsafe class CudaDevice : Device
     public override bool HoldsBFloat16 => true;
 
     /// <inheritdoc/>
-    public override ILinearOperators Linear => throw Missing(nameof(Linear));
+    public override ILinearOperators Linear => linear;
 
     /// <inheritdoc/>
-    public override IQuantizationOperators Quantization => throw Missing(nameof(Quantization));
+    public override IQuantizationOperators Quantization => quantization;
 
     /// <inheritdoc/>
     public override INormOperators Norm { get; }
@@ -51,13 +58,13 @@ public sealed unsafe class CudaDevice : Device
     public override IRotaryOperators Rotary { get; }
 
     /// <inheritdoc/>
-    public override IAttentionOperators Attention => throw Missing(nameof(Attention));
+    public override IAttentionOperators Attention { get; }
 
     /// <inheritdoc/>
     public override ICacheOperators Cache { get; }
 
     /// <inheritdoc/>
-    public override IRoutingOperators Routing => throw Missing(nameof(Routing));
+    public override IRoutingOperators Routing => routing;
 
     /// <inheritdoc/>
     public override IActivationOperators Activation { get; }
@@ -128,8 +135,6 @@ public sealed unsafe class CudaDevice : Device
         if (host.DType != tensor.DType || host.Elements != tensor.Elements || !host.IsContiguous || !tensor.IsContiguous)
             throw new ArgumentException($"{what} between {host} in host memory and {tensor} on the device: expected contiguous tensors of one type and size");
     }
-
-    private static NotSupportedException Missing(string family) => new($"the CUDA device has no {family} operators");
 
     private string DescribeHoldings() => string.Join(", ", Enum.GetValues<MemoryKind>()
         .Where(kind => AllocatedBytes(kind) > 0)

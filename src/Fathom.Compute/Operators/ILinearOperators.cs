@@ -5,7 +5,8 @@ namespace Fathom.Compute.Operators;
 
 /// <summary>
 /// Linear layers without bias. M rows (tokens), N outputs, K inputs. Every tensor may have a row stride. Operands are F32, BF16 or
-/// quantised; results are F32, and so are the sums.
+/// quantised, each on its own: a router multiplies activations in BF16 with its weight in F32, and takes gradients in F32 back. Sums are
+/// F32, and so are results; on a device that holds BF16, results other than dw may be BF16 too, whatever the operands are.
 /// </summary>
 public interface ILinearOperators
 {

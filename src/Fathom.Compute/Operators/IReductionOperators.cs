@@ -8,6 +8,17 @@ public interface IReductionOperators
     /// <summary>Σ x², summed in F64. Contiguous.</summary>
     double SumOfSquares(Tensor x);
 
+    /// <summary>
+    /// Σ x² over several tensors: the sums of each, added in their order. A device whose sums have to be waited for waits once for all.
+    /// </summary>
+    /// <param name="tensors">Each contiguous, F32.</param>
+    double SumOfSquares(IReadOnlyList<Tensor> tensors)
+    {
+        double sum = 0;
+        for (int i = 0; i < tensors.Count; i++) sum += SumOfSquares(tensors[i]);
+        return sum;
+    }
+
     /// <summary>Σ x, summed in F64. Contiguous.</summary>
     double Sum(Tensor x);
 

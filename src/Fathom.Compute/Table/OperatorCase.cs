@@ -32,9 +32,10 @@ public enum Fill
 /// <param name="PadColumns">Extra columns between rows: the operand is then a strided view.</param>
 /// <param name="Initialize">Fills the operand where <see cref="Fill"/> is custom; the second argument is a seeded generator. Always called with host memory.</param>
 /// <param name="Activation">Whether it flows between layers, so that a device may hold it in BF16.</param>
+/// <param name="InHostMemory">Whether it lies in host memory on every device.</param>
 public sealed record Operand(
     string Name, Shape Shape, Fill Fill, DType DType = DType.F32, bool Compare = false, int PadColumns = 0,
-    Action<Tensor, Random>? Initialize = null, bool Activation = false);
+    Action<Tensor, Random>? Initialize = null, bool Activation = false, bool InHostMemory = false);
 
 /// <summary>Which of a case's activations hold BF16 values. On a device that keeps them in F32 they are rounded.</summary>
 public enum BFloat16Activations
@@ -55,7 +56,7 @@ public enum BFloat16Activations
 /// <summary>One operator at one shape.</summary>
 public sealed unsafe class OperatorCase
 {
-    // What lies between rows: a byte that is the upper half of itself as F32 and as BF16.
+    // What lies between rows.
     private const byte PaddingByte = 0xA5;
 
     /// <summary>Family and operator, as "linear.forward".</summary>
@@ -110,9 +111,9 @@ public sealed unsafe class OperatorCase
             if (operand.Initialize is { } initialize) initialize(values, random);
             else FillWith(values, operand.Fill, random);
             if (rounds) Round(values);
-            if (!device.IsHost)
+            if (!device.IsHost && !operand.InHostMemory)
             {
-                if (rounds && device.HoldsBFloat16) host = Narrow(host);
+                if (rounds && device.HoldsBFloat16) host = Narrow(values, padded);
                 Tensor there = device.Allocate(padded, host.DType, MemoryKind.Workspace);
                 device.Upload(host, there);
                 values = operand.PadColumns > 0 ? there.ColumnRange(0, operand.Shape.Columns) : there;
@@ -147,7 +148,7 @@ public sealed unsafe class OperatorCase
     internal static (Tensor Values, bool PaddingIntact) Fetch(Device device, Tensor tensor, int padColumns)
     {
         Tensor host = tensor;
-        if (!device.IsHost)
+        if (tensor.Owner is IDeviceMemory)
         {
             Shape padded = WithColumns(tensor.Shape, tensor.Columns + padColumns);
             host = HostMemory.Allocate(padded, tensor.DType);
@@ -181,9 +182,10 @@ public sealed unsafe class OperatorCase
         }
     }
 
-    private static Tensor Narrow(Tensor tensor)
+    private static Tensor Narrow(Tensor tensor, Shape padded)
     {
-        Tensor narrow = HostMemory.Allocate(tensor.Shape, DType.BF16);
+        Tensor narrow = HostMemory.Allocate(padded, DType.BF16);
+        new Span<byte>(narrow.Pointer<byte>(), checked((int)narrow.Bytes)).Fill(PaddingByte);
         for (long r = 0; r < tensor.Rows; r++)
         {
             Span<float> from = tensor.Row<float>(r);

@@ -6,7 +6,7 @@ public static partial class OperatorTable
 {
     private static readonly (int Tokens, int Vocabulary, int Columns, int Pad, bool Small)[] EmbeddingShapes =
     [
-        (0, 5, 8, 0, true), (1, 1, 1, 0, true), (30, 7, 17, 5, true), (200, 50, 130, 3, true), (100, 300, 384, 0, true),
+        (0, 5, 8, 0, true), (1, 1, 1, 0, true), (30, 7, 17, 5, true), (200, 50, 130, 3, true), (100, 300, 384, 0, true), (700, 1, 264, 0, true),
         (4096, 8192, 384, 0, false), (4096, 129280, 1024, 0, false),
     ];
 
@@ -36,21 +36,24 @@ public static partial class OperatorTable
                 };
             }
 
-            yield return new OperatorCase
+            foreach (bool activations in (bool[])[false, true])
             {
-                Name = "embedding.weight_gradient",
-                Label = label,
-                Operands =
-                [
-                    ids,
-                    new("dy", new Shape(tokens, columns), Fill.Normal, PadColumns: pad, Activation: true),
-                    new("dtable", new Shape(vocabulary, columns), Fill.Normal, Compare: true),
-                ],
-                Run = static (device, t) => device.Embedding.WeightGradient(t[0], t[1], t[2]),
-                Bytes = 12.0 * tokens * columns,
-                Tolerance = 0,
-                Small = small,
-            };
+                yield return new OperatorCase
+                {
+                    Name = "embedding.weight_gradient",
+                    Label = activations ? $"{label} into activations" : label,
+                    Operands =
+                    [
+                        ids,
+                        new("dy", new Shape(tokens, columns), Fill.Normal, PadColumns: pad, Activation: true),
+                        new("dtable", new Shape(vocabulary, columns), Fill.Normal, Compare: true, Activation: activations),
+                    ],
+                    Run = static (device, t) => device.Embedding.WeightGradient(t[0], t[1], t[2]),
+                    Bytes = 12.0 * tokens * columns,
+                    Tolerance = 0,
+                    Small = small,
+                };
+            }
         }
     }
 }

@@ -6,7 +6,8 @@ public static partial class OperatorTable
 {
     private static readonly (int Rows, int Columns, int Pad, bool Small)[] NormShapes =
     [
-        (0, 8, 0, true), (1, 1, 0, true), (3, 17, 5, true), (5, 64, 3, true), (130, 70, 0, true), (65, 384, 0, true), (2, 7168, 0, true),
+        (0, 8, 0, true), (1, 1, 0, true), (3, 17, 5, true), (5, 64, 3, true), (130, 70, 0, true), (65, 384, 0, true), (2, 7168, 0, true), (3, 2501, 3, true),
+        (2, 20_000, 0, true),
         (4096, 384, 0, false), (4096, 7168, 0, false),
     ];
 

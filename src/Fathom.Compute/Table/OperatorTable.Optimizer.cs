@@ -40,7 +40,7 @@ public static partial class OperatorTable
             {
                 Name = "optimizer.average",
                 Label = $"{elements} elements, one thread",
-                Operands = [new("average", shape, Fill.Normal, Compare: true), new("weights", shape, Fill.Normal)],
+                Operands = [new("average", shape, Fill.Normal, Compare: true, InHostMemory: true), new("weights", shape, Fill.Normal)],
                 Run = static (device, t) => device.Optimizer.Average(t[0], t[1], 1e-3f),
                 Bytes = 12.0 * elements,
                 Tolerance = 0,

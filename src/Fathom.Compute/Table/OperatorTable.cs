@@ -14,6 +14,7 @@ public static partial class OperatorTable
         .. Activations(),
         .. Losses(),
         .. Embeddings(),
+        .. Caches(),
         .. Optimizers(),
         .. Linears(),
         .. GroupedLinears(),

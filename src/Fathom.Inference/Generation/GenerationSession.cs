@@ -44,6 +44,7 @@ public sealed class GenerationSession : IDisposable
     private readonly CachedSequence sequence;
     private readonly InferencePass pass;
     private readonly Sampler sampler;
+    private readonly Staging staging;
     private readonly List<int> cached = [];
     private readonly int capacity;
 
@@ -51,7 +52,8 @@ public sealed class GenerationSession : IDisposable
     /// <param name="model">The model.</param>
     /// <param name="capacity">Most tokens of prompt and answers together; 0 for the model's max_position_embeddings, at most 32,768.</param>
     /// <param name="cacheType">F32 or BF16.</param>
-    public GenerationSession(DeepSeekModel model, int capacity = 0, DType cacheType = DType.BF16)
+    /// <param name="recipe">How activations are stored and multiplied; <see cref="Recipe.ForInference"/> where none is given.</param>
+    public GenerationSession(DeepSeekModel model, int capacity = 0, DType cacheType = DType.BF16, Recipe? recipe = null)
     {
         this.model = model;
         int most = model.Config.MaxPositionEmbeddings;
@@ -59,7 +61,8 @@ public sealed class GenerationSession : IDisposable
         this.capacity = capacity > 0 ? capacity : Math.Min(most, 32_768);
         cache = new LatentCache(model.Device, model.Config, this.capacity, cacheType);
         sequence = new CachedSequence(cache);
-        pass = new InferencePass(model.Device);
+        pass = new InferencePass(model.Device, recipe);
+        staging = new Staging(model.Device);
         sampler = new Sampler(model.Config.VocabSize);
     }
 
@@ -131,7 +134,7 @@ public sealed class GenerationSession : IDisposable
             pass.Clear();
             pass.AddPrefill(sequence, chunk, last);
             Tensor result = model.Infer(pass, cache);
-            if (last) logits = result.Row<float>(0);
+            if (last) logits = Logits(result);
         }
 
         return logits;
@@ -143,7 +146,7 @@ public sealed class GenerationSession : IDisposable
         Grow([token]);
         pass.Clear();
         pass.AddDecode(sequence, token);
-        return model.Infer(pass, cache).Row<float>(0);
+        return Logits(model.Infer(pass, cache));
     }
 
     /// <summary>Forgets the tokens from a place on.</summary>
@@ -155,6 +158,9 @@ public sealed class GenerationSession : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => sequence.Dispose();
+
+    /// <summary>The one row of logits, on the host. Here, once a token, a device that works beside the processor is waited for.</summary>
+    private ReadOnlySpan<float> Logits(Tensor result) => staging.Download(result).Row<float>(0);
 
     private void Grow(ReadOnlySpan<int> tokens)
     {

@@ -30,7 +30,7 @@ public sealed class LoadedModel
     /// <summary>Ids that end a text.</summary>
     public IReadOnlyList<int> EosIds { get; }
 
-    /// <summary>Opens a model folder or a run directory. Weights are mapped, not copied.</summary>
+    /// <summary>Opens a model folder or a run directory. Weights are mapped; a device with memory of its own gets them as they are stored.</summary>
     /// <param name="device">Where to compute.</param>
     /// <param name="path">The folder.</param>
     /// <param name="weights">Which weights, where a run has several.</param>

@@ -28,7 +28,7 @@ public sealed class CheckpointReader(Checkpoint checkpoint, QuantizationConfig? 
     /// <exception cref="FathomException">There is no such tensor, its shape or type is another, or its scale does not fit.</exception>
     public void ReadF32(string name, in Tensor destination)
     {
-        if (destination.DType != DType.F32 || destination.IsReadOnly) throw new ArgumentException($"reading '{name}' needs writable F32, not {destination}");
+        if (destination.DType != DType.F32 || destination.IsReadOnly || destination.Owner is IDeviceMemory) throw new ArgumentException($"reading '{name}' needs writable F32 in host memory, not {destination}");
         Tensor source = Find(name, out string stored, out long firstRow);
         if (source.Shape != destination.Shape)
             throw new FathomException($"{checkpoint.Path}: tensor '{name}' has shape {source.Shape}, {destination.Shape} is expected; does config.json belong to these weights?");

@@ -16,7 +16,7 @@ public static class CheckpointWriter
     /// <summary>Writes all tensors into a folder, replacing the weights there.</summary>
     /// <param name="folder">The model folder; created where absent.</param>
     /// <param name="tensors">What to write; shards are filled in this order.</param>
-    /// <param name="source">Gives each tensor's data in host memory, in the declared type or as singles; asked once for each.</param>
+    /// <param name="source">Gives each tensor's data in host memory, in the declared type or as singles; asked once for each, and done with before the next.</param>
     /// <param name="shardBytes">Most bytes of data in a shard; a single tensor may exceed it.</param>
     /// <param name="metadata">Texts for each file's __metadata__.</param>
     /// <exception cref="FathomException">The disk is full or failed, or a tensor is not as declared; old weights are untouched.</exception>

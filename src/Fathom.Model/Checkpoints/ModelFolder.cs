@@ -12,17 +12,18 @@ public static class ModelFolder
     /// <summary>Writes the folder's files; the folder exists.</summary>
     /// <param name="folder">Where to.</param>
     /// <param name="config">Written as config.json.</param>
-    /// <param name="parameters">All weights, in F32.</param>
+    /// <param name="parameters">All weights, in F32; of a device with memory of its own one tensor at a time is brought to the host.</param>
     /// <param name="dtype">F32, BF16 or F16 for matrices and norms; routing biases stay F32, as in the published files.</param>
     /// <param name="tokenizerFolder">Files of the tokenizer to copy, where the folder exists.</param>
     /// <exception cref="FathomException">The disk is full or the folder not writable.</exception>
-    public static void Write(string folder, ModelConfig config, IReadOnlyList<Parameter> parameters, DType dtype, string? tokenizerFolder)
+    public static void Write(string folder, ModelConfig config, ParameterSet parameters, DType dtype, string? tokenizerFolder)
     {
-        var values = parameters.SelectMany(p => p.CheckpointTensors()).ToDictionary(t => t.Name, t => t.Value);
+        var values = parameters.All.SelectMany(p => p.CheckpointTensors()).ToDictionary(t => t.Name, t => t.Value);
         int mtpModules = values.Keys.Count(name => name.EndsWith(".eh_proj.weight", StringComparison.Ordinal));
         LayoutTensor[] layout = [.. TensorLayout.Enumerate(config, mtpModules)];
         var copies = layout.Where(t => t.CopyOf is not null).ToDictionary(t => t.Name, t => t.CopyOf!);
-        CheckpointWriter.Write(folder, layout.Select(t => t.Declare(dtype)), t => values[copies.GetValueOrDefault(t.Name, t.Name)]);
+        var staging = new Staging(parameters.Device);
+        CheckpointWriter.Write(folder, layout.Select(t => t.Declare(dtype)), t => staging.Download(values[copies.GetValueOrDefault(t.Name, t.Name)]));
 
         var generation = new JsonObject { ["bos_token_id"] = config.BosTokenId, ["eos_token_id"] = new JsonArray([.. config.EosTokenIds.Select(id => JsonValue.Create(id))]) };
         AtomicFile.WriteAllText(Path.Combine(folder, "generation_config.json"), generation.ToJsonString() + "\n");

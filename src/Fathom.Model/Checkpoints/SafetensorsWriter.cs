@@ -76,6 +76,7 @@ public sealed class SafetensorsWriter : IDisposable
     public unsafe void Write(string name, in Tensor tensor)
     {
         TensorDeclaration declaration = Find(name).Declaration;
+        if (tensor.Owner is IDeviceMemory) throw new InvalidOperationException($"writing {file.Path}: tensor '{name}' lies in a device's memory; download it first");
         bool convert = tensor.DType == DType.F32 && declaration.DType is DType.BF16 or DType.F16 or DType.F64;
         if (tensor.IsEmpty || !SameShape(tensor.Shape, declaration.Shape) || (tensor.DType != declaration.DType && !convert))
             throw new FathomException($"writing {file.Path}: tensor '{name}' is declared {declaration.DType} {SafetensorsEntry.FormatShape(declaration.Shape)}, {tensor} was given");

@@ -13,7 +13,7 @@ public sealed partial class DeepSeekModel
     public Tensor Infer(InferencePass pass, LatentCache cache)
     {
         pass.Complete();
-        foreach (int id in pass.Ids.AsSpan<int>())
+        foreach (int id in pass.TokenIds)
         {
             if ((uint)id >= (uint)Config.VocabSize)
                 throw new FathomException($"token id {id} is outside the model's vocabulary of {Config.VocabSize}");
@@ -23,7 +23,7 @@ public sealed partial class DeepSeekModel
         context.Reset();
         Rotary.Reserve(pass.Reach);
         long width = Config.HiddenSize;
-        Tensor x = context.Save(pass.Count, width), output = context.Save(pass.Count, width);
+        Tensor x = context.SaveResult(pass.Count, width), output = context.SaveResult(pass.Count, width);
         Device.Embedding.Forward(pass.Ids, embedding.Value, x);
         context.Round(x);
         for (int l = 0; l < Blocks.Count; l++)
@@ -35,7 +35,7 @@ public sealed partial class DeepSeekModel
         }
 
         long rows = pass.OutputRows.Elements;
-        Tensor last = context.Save(rows, width), logits = context.Save(rows, Config.VocabSize);
+        Tensor last = context.SaveResult(rows, width), logits = context.Save(new Shape(rows, Config.VocabSize));
         Device.Embedding.Forward(pass.OutputRows, x, last);
         finalNorm.Forward(context, last, last, default);
         head.Logits(context, last, logits);

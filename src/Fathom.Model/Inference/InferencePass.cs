@@ -1,5 +1,6 @@
 // One pass of the model over new tokens of several sequences: chunks of prompts first, then one token each of the sequences that
-// are generating. All memory is kept from pass to pass, so a decode step allocates nothing.
+// are generating. All memory is kept from pass to pass, so a decode step allocates nothing; everything that says where tokens belong
+// goes to the device in one piece.
 using System.Runtime.InteropServices;
 using Fathom.Compute;
 using Fathom.Numerics;
@@ -10,29 +11,32 @@ namespace Fathom.Model;
 /// <param name="Start">First row of the pass.</param>
 /// <param name="Count">New tokens.</param>
 /// <param name="Past">Tokens of the sequence that were cached before.</param>
-/// <param name="AllSlots">[Past + Count], I32: cache rows of the whole sequence; empty where Past is 0.</param>
-public readonly record struct PrefillChunk(int Start, int Count, int Past, Tensor AllSlots);
+/// <param name="FirstSlot">Where among the pass's tables the cache rows of the whole sequence begin, Past + Count of them; unused where Past is 0.</param>
+internal readonly record struct PrefillChunk(int Start, int Count, int Past, int FirstSlot);
 
 /// <summary>The tokens of a pass, where their latents go, and which rows want logits.</summary>
 public sealed class InferencePass
 {
+    private const int LeastTable = 1 << 10;
     private readonly List<PrefillChunk> prefills = [];
     private readonly List<(CachedSequence Sequence, int Token)> decodes = [];
     private readonly List<int> ids = [];
     private readonly List<int> positions = [];
     private readonly List<int> slots = [];
     private readonly List<int> outputs = [];
-    private readonly List<int> blocks = [];
-    private readonly List<int> lengths = [];
-    private readonly Arena integers;
+    private readonly List<int> sequenceSlots = []; // of sequences that are prefilled on, whole
+    private readonly Device device;
+    private Mirror tables;
+    private Tensor allSlots;
 
     /// <summary>A pass on a device, to be used again and again.</summary>
     /// <param name="device">Where it runs.</param>
-    /// <param name="recipe">How activations are stored and multiplied; F32 throughout where none is given.</param>
+    /// <param name="recipe">How activations are stored and multiplied; <see cref="Recipe.ForInference"/> where none is given.</param>
     public InferencePass(Device device, Recipe? recipe = null)
     {
-        integers = new Arena(device, MemoryKind.Inputs, 1 << 16);
-        Context = new LayerContext(device, training: false, recipe ?? Recipe.Fp32) { Batch = 1 };
+        this.device = device;
+        tables = new Mirror(device, new Shape(LeastTable), DType.I32);
+        Context = new LayerContext(device, training: false, recipe ?? Recipe.ForInference(device)) { Batch = 1 };
     }
 
     /// <summary>Memory of the layers.</summary>
@@ -50,6 +54,9 @@ public sealed class InferencePass
     internal int DecodeStart { get; private set; }
 
     internal int DecodeCount { get; private set; }
+
+    /// <summary>The tokens, when the pass is complete.</summary>
+    internal ReadOnlySpan<int> TokenIds => CollectionsMarshal.AsSpan(ids);
 
     internal Tensor Ids { get; private set; }               // [M] I32
 
@@ -73,7 +80,7 @@ public sealed class InferencePass
         positions.Clear();
         slots.Clear();
         outputs.Clear();
-        integers.Reset();
+        sequenceSlots.Clear();
         Reach = 0;
     }
 
@@ -85,20 +92,15 @@ public sealed class InferencePass
     {
         int past = sequence.Length - tokens.Length, start = ids.Count;
         for (int i = 0; i < tokens.Length; i++) AddToken(sequence, tokens[i], past + i);
-        Tensor all = default;
-        if (past > 0)
-        {
-            all = integers.Take(new Shape(sequence.Length), DType.I32);
-            for (int i = 0; i < sequence.Length; i++) all.AsSpan<int>()[i] = sequence.Slot(i);
-        }
-
-        prefills.Add(new PrefillChunk(start, tokens.Length, past, all));
+        prefills.Add(new PrefillChunk(start, tokens.Length, past, sequenceSlots.Count));
+        for (int i = 0; past > 0 && i < sequence.Length; i++) sequenceSlots.Add(sequence.Slot(i));
         if (wantLogits) outputs.Add(ids.Count - 1);
     }
 
     /// <summary>Adds the next token of a generating sequence, whose room in the cache it has already taken; its logits are wanted.</summary>
     public void AddDecode(CachedSequence sequence, int token) => decodes.Add((sequence, token));
 
+    /// <summary>Adds the tokens that are generated, and hands all tables to the device.</summary>
     internal void Complete()
     {
         DecodeStart = ids.Count;
@@ -111,21 +113,42 @@ public sealed class InferencePass
             mostBlocks = Math.Max(mostBlocks, sequence.Blocks.Count);
         }
 
-        blocks.Clear();
-        lengths.Clear();
-        foreach ((CachedSequence sequence, _) in decodes)
+        int size = 3 * ids.Count + outputs.Count + DecodeCount * (1 + mostBlocks) + sequenceSlots.Count;
+        if (size > tables.Tensor.Elements) tables = new Mirror(device, new Shape(System.Numerics.BitOperations.RoundUpToPowerOf2((uint)size)), DType.I32);
+        int at = 0;
+        Ids = Place(CollectionsMarshal.AsSpan(ids), ref at);
+        Context.Positions = Place(CollectionsMarshal.AsSpan(positions), ref at);
+        Slots = Place(CollectionsMarshal.AsSpan(slots), ref at);
+        OutputRows = Place(CollectionsMarshal.AsSpan(outputs), ref at);
+        allSlots = Place(CollectionsMarshal.AsSpan(sequenceSlots), ref at);
+        if (DecodeCount > 0) PlaceDecodes(mostBlocks, ref at);
+        tables.Push(at);
+    }
+
+    /// <summary>[Past + Count], I32: cache rows of a chunk's whole sequence.</summary>
+    internal Tensor AllSlots(PrefillChunk chunk) => allSlots.Slice(chunk.FirstSlot, chunk.Past + chunk.Count);
+
+    private void PlaceDecodes(int mostBlocks, ref int at)
+    {
+        DecodeBlocks = tables.Tensor.Slice(at, (long)DecodeCount * mostBlocks).Reshape(new Shape(DecodeCount, mostBlocks));
+        DecodeLengths = tables.Tensor.Slice(at + (long)DecodeCount * mostBlocks, DecodeCount);
+        Span<int> table = tables.Host.AsSpan<int>()[at..], lengths = table[(DecodeCount * mostBlocks)..];
+        for (int d = 0; d < DecodeCount; d++)
         {
-            lengths.Add(sequence.Length);
-            for (int i = 0; i < mostBlocks; i++) blocks.Add(i < sequence.Blocks.Count ? sequence.Blocks[i] : 0);
+            CachedSequence sequence = decodes[d].Sequence;
+            lengths[d] = sequence.Length;
+            for (int i = 0; i < mostBlocks; i++) table[d * mostBlocks + i] = i < sequence.Blocks.Count ? sequence.Blocks[i] : 0;
         }
 
-        Ids = Upload(ids);
-        Context.Positions = Upload(positions);
-        Slots = Upload(slots);
-        OutputRows = Upload(outputs);
-        if (DecodeCount == 0) return;
-        DecodeBlocks = Upload(blocks).Reshape(new Shape(DecodeCount, mostBlocks));
-        DecodeLengths = Upload(lengths);
+        at += DecodeCount * (1 + mostBlocks);
+    }
+
+    private Tensor Place(ReadOnlySpan<int> values, ref int at)
+    {
+        values.CopyTo(tables.Host.AsSpan<int>()[at..]);
+        Tensor placed = tables.Tensor.Slice(at, values.Length);
+        at += values.Length;
+        return placed;
     }
 
     private void AddToken(CachedSequence sequence, int token, int position)
@@ -134,12 +157,5 @@ public sealed class InferencePass
         positions.Add(position);
         slots.Add(sequence.Slot(position));
         Reach = Math.Max(Reach, position + 1);
-    }
-
-    private Tensor Upload(List<int> values)
-    {
-        Tensor tensor = integers.Take(new Shape(values.Count), DType.I32);
-        CollectionsMarshal.AsSpan(values).CopyTo(tensor.AsSpan<int>());
-        return tensor;
     }
 }

@@ -112,9 +112,9 @@ public sealed class LatentAttention
     public void Infer(LayerContext context, in LinearInput x, InferencePass pass, Tensor cache, Tensor sum)
     {
         Projections p = Project(context, x.Operand, pass.Attention, null);
-        Tensor attended = context.Save(sum.Rows, output.Inputs);
+        Tensor attended = context.SaveResult(sum.Rows, output.Inputs);
         context.Device.Cache.Store(p.PlainLatent, RotaryKey(p.KeyValueDown), pass.Slots, cache);
-        foreach (PrefillChunk chunk in pass.Prefills) InferPrefill(context, p, chunk, cache, attended);
+        foreach (PrefillChunk chunk in pass.Prefills) InferPrefill(context, p, pass, chunk, cache, attended);
         if (pass.DecodeCount > 0)
         {
             Tensor query = p.Query.Slice(pass.DecodeStart, pass.DecodeCount), result = attended.Slice(pass.DecodeStart, pass.DecodeCount);
@@ -276,7 +276,7 @@ public sealed class LatentAttention
     }
 
     /// <summary>A prompt's chunk: keys and values of everything up to its end are expanded, earlier latents read back from the cache.</summary>
-    private void InferPrefill(LayerContext context, in Projections p, PrefillChunk chunk, Tensor cache, Tensor attended)
+    private void InferPrefill(LayerContext context, in Projections p, InferencePass pass, PrefillChunk chunk, Tensor cache, Tensor attended)
     {
         Arena.Mark mark = context.Scratch.Position;
         Tensor latent = p.PlainLatent.Slice(chunk.Start, chunk.Count), rotaryKey = RotaryKey(p.KeyValueDown).Slice(chunk.Start, chunk.Count);
@@ -284,7 +284,7 @@ public sealed class LatentAttention
         {
             latent = context.Temporary(chunk.Past + chunk.Count, rank);
             rotaryKey = context.Temporary(chunk.Past + chunk.Count, rope);
-            context.Device.Cache.Load(cache, chunk.AllSlots, latent, rotaryKey);
+            context.Device.Cache.Load(cache, pass.AllSlots(chunk), latent, rotaryKey);
         }
 
         Tensor keyValue = context.Temporary(latent.Rows, keyValueUp.Outputs);

@@ -1,6 +1,8 @@
 // What a layer is given with every call. A layer itself holds parameters only; what one micro-batch keeps for its backward pass
 // lies in that micro-batch's context, so several can be in flight. The context also applies the precision recipe: what is rounded,
 // what is quantised, and in which format something waits for the backward pass.
+// What flows between layers has one type, the flow's: BF16 where the recipe computes in it and the device holds it, else F32. Numbers
+// that never flow (statistics of norms and softmax, everything of the router, logits, losses) are F32 everywhere and asked for by shape.
 using Fathom.Compute;
 using Fathom.Compute.Operators;
 using Fathom.Numerics;
@@ -18,11 +20,13 @@ public sealed class LayerContext
     /// <param name="recipe">How numbers are stored and multiplied.</param>
     public LayerContext(Device device, bool training, Recipe recipe)
     {
-        (Device, Training, Recipe) = (device, training, recipe);
+        (Device, Training) = (device, training);
+        Recipe = recipe.On(device.HoldsBFloat16);
+        Flow = device.HoldsBFloat16 ? recipe.Compute : DType.F32;
         Saved = new Arena(device, training ? MemoryKind.Activations : MemoryKind.Workspace);
         Scratch = new Arena(device, MemoryKind.Workspace);
         Faults = new FaultLog(device);
-        Linear = device.LinearWith(recipe.Promotion);
+        Linear = Products(device, recipe);
     }
 
     /// <summary>Where the layers run.</summary>
@@ -34,8 +38,11 @@ public sealed class LayerContext
     /// <summary>Whether a backward pass follows.</summary>
     public bool Training { get; }
 
-    /// <summary>How numbers are stored and multiplied.</summary>
+    /// <summary>How numbers are stored and multiplied on this device.</summary>
     public Recipe Recipe { get; }
+
+    /// <summary>Type of what flows between layers.</summary>
+    public DType Flow { get; }
 
     /// <summary>What is kept until the backward pass of the micro-batch.</summary>
     public Arena Saved { get; }
@@ -55,8 +62,10 @@ public sealed class LayerContext
     /// <summary>Number of tokens in the micro-batch, M.</summary>
     public long Tokens => Positions.Elements;
 
-    /// <summary>Whether results in F32 are what the backward pass reads, or there is none: they are then never copied.</summary>
-    internal bool KeepsResults => !Training || Recipe.Compute == DType.F32;
+    /// <summary>Whether results as they flow are what the backward pass reads, or there is none: they are then never copied.</summary>
+    internal bool KeepsResults => !Training || Recipe.Compute == Flow;
+
+    private OperandFormat Flowing => new(Flow);
 
     /// <summary>Bytes of each element type in <see cref="Saved"/>, scales counted with their own type.</summary>
     public ReadOnlySpan<long> SavedBytes => savedBytes;
@@ -70,8 +79,8 @@ public sealed class LayerContext
         Array.Clear(savedBytes);
     }
 
-    /// <summary>A matrix of F32 in <see cref="Saved"/>.</summary>
-    internal Tensor Save(long rows, long columns) => Save(new Shape(rows, columns));
+    /// <summary>A matrix that flows on, in <see cref="Saved"/>.</summary>
+    internal Tensor SaveResult(long rows, long columns) => Save(new Shape(rows, columns), Flow);
 
     /// <summary>A tensor in <see cref="Saved"/>.</summary>
     internal Tensor Save(Shape shape, DType dtype = DType.F32)
@@ -81,8 +90,8 @@ public sealed class LayerContext
         return tensor;
     }
 
-    /// <summary>A matrix of F32 in <see cref="Scratch"/>.</summary>
-    internal Tensor Temporary(long rows, long columns) => Scratch.Take(new Shape(rows, columns));
+    /// <summary>A matrix that flows on, in <see cref="Scratch"/>.</summary>
+    internal Tensor Temporary(long rows, long columns) => Scratch.Take(new Shape(rows, columns), Flow);
 
     /// <summary>A vector that only a backward pass reads: empty in inference.</summary>
     internal Tensor SaveForBackward(long elements, DType dtype = DType.F32) => Training ? Save(new Shape(elements), dtype) : default;
@@ -92,21 +101,21 @@ public sealed class LayerContext
     /// <param name="columns">Columns.</param>
     /// <param name="kept">The format in which the backward pass finds it, or null where it does not need it.</param>
     internal Tensor Result(long rows, long columns, OperandFormat? kept) =>
-        !Training || kept == OperandFormat.F32 ? Save(rows, columns) : Temporary(rows, columns);
+        !Training || kept == Flowing ? SaveResult(rows, columns) : Temporary(rows, columns);
 
-    /// <summary>Rounds a result to what the recipe computes in.</summary>
+    /// <summary>Rounds a result to what the recipe computes in, where it does not lie in that type anyway.</summary>
     internal void Round(Tensor x)
     {
-        if (Recipe.Compute == DType.BF16) Device.Quantization.RoundToBFloat16(x);
+        if (Recipe.Compute == DType.BF16 && Flow == DType.F32) Device.Quantization.RoundToBFloat16(x);
     }
 
-    /// <summary>A result as the backward pass will find it: the result itself in inference, and in F32 where it is saved already.</summary>
+    /// <summary>A result as the backward pass will find it: the result itself in inference, and where it is saved already as it flows.</summary>
     internal ScaledTensor Keep(Tensor x, OperandFormat format, OperandName name)
     {
-        if (!Training || format == OperandFormat.F32 && Saved.Holds(x)) return x;
-        if (format == OperandFormat.F32)
+        if (!Training || format == Flowing && Saved.Holds(x)) return x;
+        if (format == Flowing)
         {
-            Tensor copy = Save(x.Rows, x.Columns);
+            Tensor copy = SaveResult(x.Rows, x.Columns);
             Device.Reduction.Copy(x, copy);
             return copy;
         }
@@ -116,13 +125,16 @@ public sealed class LayerContext
         return kept;
     }
 
-    /// <summary>What was kept, as F32: itself where it is, else in <see cref="Scratch"/>.</summary>
-    internal Tensor Recall(in ScaledTensor kept)
+    /// <summary>What was kept, as it flowed: itself where it was kept so, else in <see cref="Scratch"/>.</summary>
+    internal Tensor Recall(in ScaledTensor kept) => Recall(kept, Flow);
+
+    /// <summary>A result that does not flow on (logits' gradients), as a product with what flowed takes it.</summary>
+    internal Tensor ToFlow(Tensor x)
     {
-        if (kept.Layout == ScaleLayout.None && kept.DType == DType.F32) return kept.Elements;
-        Tensor values = Scratch.Take(kept.Shape);
-        Device.Quantization.Dequantize(kept, values);
-        return values;
+        if (x.DType == Flow) return x;
+        Tensor flowing = Temporary(x.Rows, x.Columns);
+        Device.Reduction.Convert(x, flowing);
+        return flowing;
     }
 
     /// <summary>
@@ -137,7 +149,9 @@ public sealed class LayerContext
     {
         if (format.IsPlain || x.Layout == format.Layout && x.DType == format.Elements) return x;
         ScaledTensor operand = format.Take(new Shape(x.Shape.Rows, x.Shape.Columns), new ArenaSource(Scratch), rowOffsets.IsEmpty ? 0 : (int)rowOffsets.Elements - 1);
-        Device.Quantization.Quantize(Recall(x), operand, Faults.Next(name), rowOffsets, name.LeastAmax);
+        // What is quantised again goes through F32: rounding it to BF16 between would be an error of its own.
+        Tensor values = x.Layout == ScaleLayout.None ? Recall(x) : Recall(x, DType.F32);
+        Device.Quantization.Quantize(values, operand, Faults.Next(name), rowOffsets, name.LeastAmax);
         return operand;
     }
 
@@ -157,6 +171,26 @@ public sealed class LayerContext
 
         ScaledTensor kept = Recipe.SavedLinearInput.IsPlain && !plain.IsEmpty ? plain : Keep(x, Recipe.SavedLinearInput, name);
         return new LinearInput(Operand(x, format, name), kept);
+    }
+
+    private static ILinearOperators Products(Device device, Recipe recipe)
+    {
+        try
+        {
+            return device.LinearWith(recipe.Promotion);
+        }
+        catch (NotSupportedException e)
+        {
+            throw new FathomException($"recipe: promotion {recipe.Promotion} is emulated, which {device.Name} does not; leave it at fp32, or train on the processor", e);
+        }
+    }
+
+    private Tensor Recall(in ScaledTensor kept, DType type)
+    {
+        if (kept.Layout == ScaleLayout.None && kept.DType == type) return kept.Elements;
+        Tensor values = Scratch.Take(kept.Shape, type);
+        Device.Quantization.Dequantize(kept, values);
+        return values;
     }
 
     private readonly struct SavedSource(LayerContext context) : ITensorSource

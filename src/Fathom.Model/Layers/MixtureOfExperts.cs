@@ -30,7 +30,7 @@ public sealed class MixtureOfExpertsActivations
     internal Tensor DUp;                // [S, I]
     internal Tensor DLogits;            // [M, E]
 
-    /// <summary>Balance loss of each sequence, [B], without alpha; empty where none was computed.</summary>
+    /// <summary>Balance loss of each sequence, [B], without alpha: among the micro-batch's results; empty in inference.</summary>
     public Tensor BalanceLosses { get; internal set; }
 }
 
@@ -46,7 +46,7 @@ public sealed class MixtureOfExperts
     private readonly RoutingOptions options;
 
     /// <summary>Builds the layer from {prefix}.gate, .experts.* and .shared_experts.</summary>
-    public MixtureOfExperts(Device device, IParameterSource source, string prefix, ModelConfig config)
+    public MixtureOfExperts(IParameterSource source, string prefix, ModelConfig config)
     {
         long hidden = config.HiddenSize, inner = config.MoeIntermediateSize;
         options = config.Routing;
@@ -57,11 +57,10 @@ public sealed class MixtureOfExperts
         up = source.GetExperts(prefix + ".experts.{0}.up_proj.weight", options.Experts, new Shape(inner, hidden));
         down = source.GetExperts(prefix + ".experts.{0}.down_proj.weight", options.Experts, new Shape(hidden, inner));
         if (config.NSharedExperts > 0) shared = new SwiGluMlp(source, prefix + ".shared_experts", hidden, inner * config.NSharedExperts);
-        Load = device.Allocate(new Shape(options.Experts), DType.I64, MemoryKind.Inputs);
     }
 
-    /// <summary>Tokens that chose each expert since the load was last cleared, [E], I64.</summary>
-    public Tensor Load { get; }
+    /// <summary>Tokens that chose each expert since the load was last cleared, [E], I64: a row of the model's table of loads.</summary>
+    public Tensor Load { get; internal set; }
 
     /// <summary>The routing bias, or null where the choice has none.</summary>
     public Parameter? Bias => bias;
@@ -121,7 +120,7 @@ public sealed class MixtureOfExperts
         long rows = a.SlotOfRow.Elements, inner = gate.Experts!.Outputs, tokens = dy.Rows;
         a.DGate = context.Temporary(rows, inner);
         a.DUp = context.Temporary(rows, inner);
-        a.DLogits = context.Temporary(tokens, options.Experts);
+        a.DLogits = context.Scratch.Take(new Shape(tokens, options.Experts));
         bool recompute = a.Hidden.IsEmpty;
         if (recompute) a.Hidden = context.Temporary(rows, inner);
         ScaledTensor doutput = recipe.DispatchGradient.IsPlain ? dy : Quantize(context, dy, recipe.DispatchGradient, false, new("dispatched output gradient", down.Name, Gradient: true));
@@ -131,7 +130,7 @@ public sealed class MixtureOfExperts
         ScaledTensor operand = context.Operand(a.DExpertOutput, recipe.ActivationGradient, new("output gradient", down.Name, Gradient: true));
         context.Linear.GroupedInputGradient(operand, a.RowOffsets, down.Experts!, a.DGate);
         context.Round(a.DGate);
-        Tensor drowGates = context.Scratch.Take(new Shape(rows)), dgates = context.Temporary(tokens, options.TopK);
+        Tensor drowGates = context.Scratch.Take(new Shape(rows)), dgates = context.Scratch.Take(new Shape(tokens, options.TopK));
         Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
         if (recompute) Multiply(context, gated, upped, a, a.Hidden.Elements);
         device.Activation.SwiGluGradient(a.DGate, gated, upped, a.RowGates, a.DGate, a.DUp, drowGates);
@@ -206,16 +205,16 @@ public sealed class MixtureOfExperts
     {
         Device device = context.Device;
         long tokens = x.Rows, slots = tokens * options.TopK;
-        a.Scores = context.Save(tokens, options.Experts);
+        a.Scores = context.Save(new Shape(tokens, options.Experts));
         a.Experts = context.Save(new Shape(tokens, options.TopK), DType.I32);
-        a.Gates = context.Save(tokens, options.TopK);
+        a.Gates = context.Save(new Shape(tokens, options.TopK));
         a.RowOffsets = context.Save(new Shape(options.Experts + 1), DType.I32);
         a.SlotOfRow = context.Save(new Shape(slots), DType.I32);
         a.RowOfSlot = context.Save(new Shape(tokens, options.TopK), DType.I32);
         a.RowGates = context.Save(new Shape(slots));
 
         Arena.Mark mark = context.Scratch.Position;
-        Tensor logits = context.Temporary(tokens, options.Experts);
+        Tensor logits = context.Scratch.Take(new Shape(tokens, options.Experts));
         router.Forward(context, x, logits);
         device.Routing.Choose(
             logits, bias?.Value ?? default, options, a.Scores, a.Experts, a.Gates, Load);
@@ -224,8 +223,7 @@ public sealed class MixtureOfExperts
         device.Routing.SlotsToRows(a.Gates, a.SlotOfRow, a.RowGates);
 
         if (!context.Training) return;
-        a.Frequencies = context.Save(context.Batch, options.Experts);
-        a.BalanceLosses = context.Save(new Shape(context.Batch));
+        a.Frequencies = context.Save(new Shape(context.Batch, options.Experts));
         device.Routing.BalanceLoss(a.Scores, options.TopK, context.Batch, a.Frequencies, a.BalanceLosses);
     }
 }

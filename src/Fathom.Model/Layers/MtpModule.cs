@@ -28,19 +28,18 @@ public sealed class MtpModule
     private readonly RmsNormLayer outputNorm;
 
     /// <summary>Builds the module from model.layers.{layer}.</summary>
-    /// <param name="device">Where it runs.</param>
     /// <param name="source">Where weights come from.</param>
     /// <param name="config">The model.</param>
     /// <param name="depth">k, from 1.</param>
     /// <param name="rotary">The model's rotary tables.</param>
-    public MtpModule(Device device, IParameterSource source, ModelConfig config, int depth, RotaryTable rotary)
+    public MtpModule(IParameterSource source, ModelConfig config, int depth, RotaryTable rotary)
     {
         int layer = config.NumHiddenLayers + depth - 1;
         string prefix = $"model.layers.{layer}";
         embeddingNorm = Norm("enorm");
         hiddenNorm = Norm("hnorm");
         join = new LinearLayer(source.Get($"{prefix}.eh_proj.weight", new Shape(config.HiddenSize, 2L * config.HiddenSize), ParameterRole.Matrix));
-        Block = new TransformerBlock(device, source, config, layer, rotary);
+        Block = new TransformerBlock(source, config, layer, rotary);
         outputNorm = Norm("shared_head.norm");
         Depth = depth;
 
@@ -56,12 +55,11 @@ public sealed class MtpModule
 
     /// <summary>The pass up to the normalised hidden state that the head takes.</summary>
     /// <param name="context">The micro-batch, at this module's positions.</param>
-    /// <param name="previous">Hidden states of the depth before, one row a token of its own.</param>
-    /// <param name="rows">[Mk], I32: the row of <paramref name="previous"/> for each token of the module.</param>
+    /// <param name="previous">Hidden states of the depth before, [B·(Mk / B + 1), D]: a token more a sequence than the module has.</param>
     /// <param name="ids">[Mk], I32: the token k places further.</param>
     /// <param name="embedding">[V, D].</param>
     /// <param name="a">What is kept.</param>
-    public void Forward(LayerContext context, Tensor previous, Tensor rows, Tensor ids, Tensor embedding, MtpActivations a)
+    public void Forward(LayerContext context, Tensor previous, Tensor ids, Tensor embedding, MtpActivations a)
     {
         long tokens = ids.Elements, width = previous.Columns;
         OperandFormat plain = context.Recipe.Plain;
@@ -69,13 +67,13 @@ public sealed class MtpModule
         a.PreviousRstd = context.SaveForBackward(tokens);
         a.OutputRstd = context.SaveForBackward(tokens);
         a.Hidden = context.Result(tokens, width, plain);
-        a.OutputNormed = context.KeepsResults ? context.Save(tokens, width) : context.Temporary(tokens, width);
+        a.OutputNormed = context.KeepsResults ? context.SaveResult(tokens, width) : context.Temporary(tokens, width);
 
         Arena.Mark mark = context.Scratch.Position;
         Tensor embedded = context.Result(tokens, width, plain), gathered = context.Result(tokens, width, plain);
         context.Device.Embedding.Forward(ids, embedding, embedded);
         context.Round(embedded);
-        context.Device.Embedding.Forward(rows, previous, gathered);
+        context.Device.Reduction.Copy(WithoutLast(context, previous, tokens), Sequences(context, gathered));
         a.Embedded = context.Keep(embedded, plain, default);
         a.Previous = context.Keep(gathered, plain, default);
         Tensor joined = context.Result(tokens, 2 * width, context.Recipe.RecomputeNorms ? null : plain);
@@ -93,14 +91,13 @@ public sealed class MtpModule
     /// <param name="context">The micro-batch, at this module's positions.</param>
     /// <param name="dnormed">[Mk, D]: gradient of what the head took.</param>
     /// <param name="doutput">[Mk, D]: gradient that the next depth left for this one's block output, or empty; overwritten.</param>
-    /// <param name="rows">As in the forward pass.</param>
     /// <param name="ids">As in the forward pass.</param>
     /// <param name="embedding">The shared embedding, whose gradient is added to.</param>
     /// <param name="balanceScale">Derivative of the total loss by one sequence's balance loss.</param>
     /// <param name="a">Of the forward pass.</param>
     /// <param name="dprevious">Gradient of the hidden states of the depth before, added to.</param>
     public void Backward(
-        LayerContext context, Tensor dnormed, Tensor doutput, Tensor rows, Tensor ids, Parameter embedding, float balanceScale,
+        LayerContext context, Tensor dnormed, Tensor doutput, Tensor ids, Parameter embedding, float balanceScale,
         MtpActivations a, Tensor dprevious)
     {
         long tokens = ids.Elements, width = dnormed.Columns;
@@ -130,9 +127,17 @@ public sealed class MtpModule
         hiddenNorm.BackwardInput(context, dsecond, previous, a.PreviousRstd, dgathered);
         hiddenNorm.BackwardWeight(context, dsecond, previous, a.PreviousRstd);
         context.Device.Embedding.WeightGradient(ids, dembedded, embedding.Gradient);
-        context.Device.Embedding.WeightGradient(rows, dgathered, dprevious);
+        Tensor dfrom = WithoutLast(context, dprevious, tokens);
+        context.Device.Reduction.Add(dfrom, Sequences(context, dgathered), dfrom);
         context.Scratch.Release(mark);
     }
+
+    /// <summary>Rows of whole sequences, [B, tokens·D].</summary>
+    private static Tensor Sequences(LayerContext context, Tensor x) => x.Reshape(new Shape(context.Batch, x.Elements / context.Batch));
+
+    /// <summary>The depth before has a token more a sequence: all but that, [B, tokens·D].</summary>
+    private static Tensor WithoutLast(LayerContext context, Tensor previous, long tokens) =>
+        Sequences(context, previous).ColumnRange(0, tokens / context.Batch * previous.Columns);
 
     private void Join(LayerContext context, Tensor embedded, Tensor previous, MtpActivations a, Tensor joined)
     {

@@ -1,5 +1,6 @@
 // Logits and their cross-entropy, some rows at a time: the logits of a whole micro-batch (tokens x vocabulary) are never held. The
-// gradients of hidden states and of the head's weight follow at once, while the piece is in the cache.
+// gradients of hidden states and of the head's weight follow at once, while the piece is in the cache. Logits and their softmax are F32;
+// where layers pass BF16 on, the products take the logits' gradients in BF16 too, as those of all other layers.
 using Fathom.Compute;
 
 namespace Fathom.Model;
@@ -34,14 +35,15 @@ public sealed class OutputHead(Parameter weight)
         {
             long count = Math.Min(RowsAtATime, hidden.Rows - start);
             Arena.Mark mark = context.Scratch.Position;
-            Tensor logits = context.Temporary(count, linear.Outputs), x = hidden.Slice(start, count);
+            Tensor logits = context.Scratch.Take(new Shape(count, linear.Outputs)), x = hidden.Slice(start, count);
             linear.Forward(context, x, logits);
             context.Device.Loss.CrossEntropy(
                 logits, targets.Slice(start, count), gradientScale, losses.Slice(start, count), correct.Slice(start, count));
             if (gradientScale != 0)
             {
-                linear.BackwardInput(context, logits, dhidden.Slice(start, count));
-                linear.BackwardWeight(context, logits, x);
+                Tensor dlogits = context.ToFlow(logits);
+                linear.BackwardInput(context, dlogits, dhidden.Slice(start, count));
+                linear.BackwardWeight(context, dlogits, x);
             }
 
             context.Scratch.Release(mark);

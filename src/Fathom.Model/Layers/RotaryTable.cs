@@ -35,11 +35,10 @@ public sealed class RotaryTable
     {
         if (!Cos.IsEmpty && Cos.Shape[0] >= positions) return;
         long size = (long)System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)Math.Max(positions, 64));
-        Tensor cos = device.Allocate(new Shape(size, frequencies.Length), DType.F32, MemoryKind.Inputs);
-        Tensor sin = device.Allocate(new Shape(size, frequencies.Length), DType.F32, MemoryKind.Inputs);
+        Mirror cos = new(device, new Shape(size, frequencies.Length), DType.F32), sin = new(device, new Shape(size, frequencies.Length), DType.F32);
         for (long t = 0; t < size; t++)
         {
-            Span<float> c = cos.Row<float>(t), s = sin.Row<float>(t);
+            Span<float> c = cos.Host.Row<float>(t), s = sin.Host.Row<float>(t);
             for (int i = 0; i < frequencies.Length; i++)
             {
                 (double sine, double cosine) = Math.SinCos(t * frequencies[i]);
@@ -48,7 +47,9 @@ public sealed class RotaryTable
             }
         }
 
-        (Cos, Sin) = (cos, sin);
+        cos.Push();
+        sin.Push();
+        (Cos, Sin) = (cos.Tensor, sin.Tensor);
     }
 
     /// <summary>The angle a pair turns by from one position to the next, for each of the dr / 2 pairs.</summary>

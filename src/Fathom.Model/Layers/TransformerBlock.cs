@@ -30,14 +30,14 @@ public sealed class TransformerBlock
     private readonly SwiGluMlp? dense;
 
     /// <summary>Builds layer <paramref name="layer"/> from model.layers.{layer}; the configuration says whether it has experts.</summary>
-    public TransformerBlock(Device device, IParameterSource source, ModelConfig config, int layer, RotaryTable rotary)
+    public TransformerBlock(IParameterSource source, ModelConfig config, int layer, RotaryTable rotary)
     {
         string prefix = $"model.layers.{layer}";
         Shape width = new(config.HiddenSize);
         inputNorm = new RmsNormLayer(source.Get($"{prefix}.input_layernorm.weight", width, ParameterRole.NormWeight), (float)config.RmsNormEps);
         attention = new LatentAttention(source, $"{prefix}.self_attn", config, rotary);
         middleNorm = new RmsNormLayer(source.Get($"{prefix}.post_attention_layernorm.weight", width, ParameterRole.NormWeight), (float)config.RmsNormEps);
-        if (config.IsMoeLayer(layer)) Experts = new MixtureOfExperts(device, source, $"{prefix}.mlp", config);
+        if (config.IsMoeLayer(layer)) Experts = new MixtureOfExperts(source, $"{prefix}.mlp", config);
         else dense = new SwiGluMlp(source, $"{prefix}.mlp", config.HiddenSize, config.IntermediateSize);
         Layer = layer;
     }
@@ -67,7 +67,7 @@ public sealed class TransformerBlock
     public void Infer(LayerContext context, Tensor x, InferencePass pass, Tensor cache, Tensor output)
     {
         Arena.Mark mark = context.Scratch.Position;
-        Tensor middle = context.Save(x.Rows, x.Columns);
+        Tensor middle = context.SaveResult(x.Rows, x.Columns);
         LinearInput input = BeforeAttention(context, x, pass.Block, middle);
         attention.Infer(context, input, pass, cache, middle);
         AfterAttention(context, middle, pass.Block, output);

@@ -19,27 +19,31 @@ public readonly record struct OperandName(string Role, string Parameter, bool Gr
     public override string ToString() => $"the {Role} of {Parameter}";
 }
 
-/// <summary>First tiles with values that are not finite, in the order of the calls of a step's micro-batches.</summary>
+/// <summary>
+/// First tiles with values that are not finite, in the order of a micro-batch's calls. The micro-batches of a step ask for the same
+/// slots in the same order, and a slot keeps the first tile it was given, so nothing is read between them.
+/// </summary>
 public sealed class FaultLog
 {
     private const int Capacity = 1 << 12;
-    private readonly Tensor slots;
+    private readonly Mirror slots;
     private readonly OperandName[] names;
-    private int count;
-    private string? earlier;
+    private int count, used;
 
     internal FaultLog(Device device)
     {
-        slots = device.Allocate(new Shape(Capacity), DType.I64, MemoryKind.Inputs);
+        slots = new Mirror(device, new Shape(Capacity), DType.I64);
         names = new OperandName[Capacity];
+        used = Capacity;
+        Forget();
     }
 
-    /// <summary>The first operand that could not be quantised, and its tile; null where there is none.</summary>
+    /// <summary>The first operand that could not be quantised, and its tile; null where there is none. Waits for the device.</summary>
     public string? First()
     {
-        if (earlier is not null) return earlier;
-        ReadOnlySpan<long> tiles = slots.AsSpan<long>();
-        for (int i = 0; i < count; i++)
+        slots.Pull();
+        ReadOnlySpan<long> tiles = slots.Host.AsSpan<long>();
+        for (int i = 0; i < used; i++)
         {
             if (tiles[i] >= 0) return $"tile {tiles[i]} of {names[i]}";
         }
@@ -48,21 +52,23 @@ public sealed class FaultLog
     }
 
     /// <summary>Forgets the steps before.</summary>
-    public void Forget() => (count, earlier) = (0, null);
+    public void Forget()
+    {
+        slots.Host.AsSpan<long>()[..used].Fill(-1);
+        slots.Push(used);
+        (count, used) = (0, 0);
+    }
 
     /// <summary>Begins the next micro-batch of the step.</summary>
-    internal void Advance()
-    {
-        earlier = First();
-        count = 0;
-    }
+    internal void Advance() => count = 0;
 
     /// <summary>The slot of the next call; none where the log is full.</summary>
     internal Tensor Next(OperandName name)
     {
         if (count == Capacity) return default;
         names[count] = name;
-        slots.AsSpan<long>()[count] = -1;
-        return slots.Slice(count++, 1);
+        Tensor slot = slots.Tensor.Slice(count++, 1);
+        used = Math.Max(used, count);
+        return slot;
     }
 }

@@ -13,13 +13,11 @@ public sealed partial class MemoryEstimate
         private readonly Recipe recipe;
         private readonly KeptFormats kept;
         private readonly int batch;
-        private readonly bool computesInF32;
 
-        public SavedActivations(ModelConfig config, Recipe recipe, int batch, int tokens)
+        public SavedActivations(ModelConfig config, KeptFormats kept, int batch, int tokens)
         {
-            (this.config, this.recipe, this.batch) = (config, recipe, batch);
-            kept = new KeptFormats(recipe);
-            computesInF32 = recipe.Plain == OperandFormat.F32;
+            (this.config, this.kept, this.batch) = (config, kept, batch);
+            recipe = kept.Recipe;
             MainModel((long)batch * tokens);
             for (int k = 1; k <= config.NumNextnPredictLayers; k++) MtpModule((long)batch * (tokens - k), config.NumHiddenLayers + k - 1);
         }
@@ -48,12 +46,12 @@ public sealed partial class MemoryEstimate
             FinalNorm(tokens);
         }
 
-        /// <summary>Input and reciprocal roots of the norm in front of the head. Its output is read before anything else is computed, but stays where all is F32.</summary>
+        /// <summary>Input and reciprocal roots of the norm in front of the head. Its output is read before anything else is computed, but stays where results are kept as they flow.</summary>
         private void FinalNorm(long tokens)
         {
             Keep(recipe.Plain, tokens, config.HiddenSize);
             Keep(tokens);
-            if (computesInF32) Keep(tokens * config.HiddenSize);
+            if (kept.KeepsResults) Keep(kept.Flow, tokens, config.HiddenSize);
         }
 
         /// <summary>A layer without its input, which is the output of the layer before.</summary>
@@ -115,19 +113,18 @@ public sealed partial class MemoryEstimate
             Keep(tokens * experts); // scores
             Keep(2 * rows);         // gates, by slot and by sorted row
             Keep(batch * experts);  // frequencies of the balance loss
-            Keep(batch);            // balance losses
             Keep(3 * rows + experts + 1, DType.I32); // chosen experts, sorted order and its inverse, first row of each expert
             Keep(recipe.SavedSwiGluInput, rows, config.MoeIntermediateSize); // gate
             Keep(recipe.SavedSwiGluInput, rows, config.MoeIntermediateSize); // up
             Operand(kept.ExpertHidden, rows, config.MoeIntermediateSize, recipe.RecomputeSwiGlu);
         }
 
-        /// <summary>A result that linear layers take. Where all is F32 and it is not computed again, it stays beside a narrower copy.</summary>
+        /// <summary>A result that linear layers take. Where results are kept as they flow and it is not computed again, it stays beside a narrower copy.</summary>
         private void Operand(OperandFormat? format, long rows, long columns, bool recomputed)
         {
-            bool stays = computesInF32 && !recomputed;
-            if (stays) Keep(rows * columns);
-            if (!stays || format != OperandFormat.F32) Keep(format, rows, columns);
+            bool stays = kept.KeepsResults && !recomputed;
+            if (stays) Keep(kept.Flow, rows, columns);
+            if (!stays || format != kept.Flow) Keep(format, rows, columns);
         }
 
         private void Keep(OperandFormat? format, long rows, long columns)

@@ -29,7 +29,9 @@ public sealed partial class MemoryEstimate
         private void Loss(long rows)
         {
             var mark = stack.Position;
-            Temporary(Math.Min(LossRowsAtATime, rows), config.VocabSize);
+            long logits = Math.Min(LossRowsAtATime, rows) * config.VocabSize;
+            stack.Take(logits);
+            if (flow != OperandFormat.F32) stack.Take(logits, flow.Elements); // their gradients, for the products
             stack.Release(mark);
         }
 
@@ -115,7 +117,7 @@ public sealed partial class MemoryEstimate
 
             Temporary(rows, queries);
             Temporary(rows, keyValues);
-            OperandFormat latent = kept.LinearInput ?? F32;
+            OperandFormat latent = kept.LinearInput ?? flow;
             Operand(latent, recipe.Activation, rows, config.QLoraRank > 0 ? config.QLoraRank : width);
             Operand(latent, recipe.Activation, rows, config.KvLoraRank);
         }
@@ -123,7 +125,7 @@ public sealed partial class MemoryEstimate
         private void AttentionWeights(long rows)
         {
             var mark = stack.Position;
-            OperandFormat input = kept.LinearInput ?? F32;
+            OperandFormat input = kept.LinearInput ?? flow;
             WeightGradient(rows, width, recipe.SavedAttentionOutput, values);
             WeightGradient(rows, keyValues, input, config.KvLoraRank);
             Recall(recipe.Plain, rows, config.KeyValueCacheWidth);
@@ -153,8 +155,8 @@ public sealed partial class MemoryEstimate
 
         private void MlpWeights(long rows, long inner, OperandFormat? input)
         {
-            WeightGradient(rows, width, kept.Hidden ?? F32, inner);
-            WeightGradient(rows, inner, input ?? F32, width);
+            WeightGradient(rows, width, kept.Hidden ?? flow, inner);
+            WeightGradient(rows, inner, input ?? flow, width);
         }
 
         private void ExpertsBackward(long tokens)
@@ -162,9 +164,9 @@ public sealed partial class MemoryEstimate
             long rows = tokens * config.NumExpertsPerTok, inner = config.MoeIntermediateSize;
             Temporary(rows, inner);
             Temporary(rows, inner);
-            Temporary(tokens, config.NRoutedExperts);
+            stack.Take(tokens * config.NRoutedExperts); // gradient of the logits
             if (kept.ExpertHidden is null) Temporary(rows, inner);
-            Operand(F32, recipe.DispatchGradient, tokens, width);
+            Operand(flow, recipe.DispatchGradient, tokens, width);
             OperandFormat dispatched = Dispatch(recipe.DispatchGradient, rows);
 
             var mark = stack.Position;
@@ -174,8 +176,8 @@ public sealed partial class MemoryEstimate
             Recall(recipe.SavedSwiGluInput, rows, inner);
             Recall(recipe.SavedSwiGluInput, rows, inner);
             Temporary(rows, width); // gradient of the dispatched inputs
-            Operand(F32, recipe.ActivationGradient, rows, inner);
-            Operand(F32, recipe.ActivationGradient, rows, inner);
+            Operand(flow, recipe.ActivationGradient, rows, inner);
+            Operand(flow, recipe.ActivationGradient, rows, inner);
             stack.Release(mark);
             if (config.NSharedExperts > 0) MlpBackward(tokens, config.NSharedExperts * inner);
         }
@@ -184,13 +186,13 @@ public sealed partial class MemoryEstimate
         {
             long rows = tokens * config.NumExpertsPerTok, inner = config.MoeIntermediateSize;
             int experts = config.NRoutedExperts;
-            OperandFormat input = kept.Normed ?? F32, output = recipe.DispatchGradient.IsPlain ? F32 : recipe.DispatchGradient;
+            OperandFormat input = kept.Normed ?? flow, output = recipe.DispatchGradient.IsPlain ? flow : recipe.DispatchGradient;
             var mark = stack.Position;
-            Operand(kept.ExpertHidden ?? F32, recipe.WeightGradient, rows, inner, experts);
+            Operand(kept.ExpertHidden ?? flow, recipe.WeightGradient, rows, inner, experts);
             OutputGradient(output, width);
             if (recipe.Dispatch.IsPlain) Recall(input, tokens, width);
             Operand(Dispatch(recipe.Dispatch, rows), recipe.WeightGradient, rows, width, experts);
-            OutputGradient(F32, inner);
+            OutputGradient(flow, inner);
             Recall(input, tokens, width); // for the router
             stack.Release(mark);
             if (config.NSharedExperts > 0) MlpWeights(tokens, config.NSharedExperts * inner, kept.SharedInput);
@@ -207,7 +209,7 @@ public sealed partial class MemoryEstimate
         private void InputGradient(long rows, long outputs)
         {
             var mark = stack.Position;
-            Operand(F32, recipe.ActivationGradient, rows, outputs);
+            Operand(flow, recipe.ActivationGradient, rows, outputs);
             stack.Release(mark);
         }
 
@@ -215,7 +217,7 @@ public sealed partial class MemoryEstimate
         private void WeightGradient(long rows, long outputs, OperandFormat input, long inputs)
         {
             var mark = stack.Position;
-            Operand(F32, recipe.WeightGradient, rows, outputs);
+            Operand(flow, recipe.WeightGradient, rows, outputs);
             Operand(input, recipe.WeightGradient, rows, inputs);
             stack.Release(mark);
         }

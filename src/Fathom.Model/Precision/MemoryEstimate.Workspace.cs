@@ -8,17 +8,17 @@ public sealed partial class MemoryEstimate
     /// <summary>Follows the temporaries of one micro-batch. M tokens, D hidden, S = M·K sorted rows.</summary>
     private sealed partial class WorkspaceTrace
     {
-        private static readonly OperandFormat F32 = OperandFormat.F32;
         private readonly ModelConfig config;
         private readonly Recipe recipe;
         private readonly KeptFormats kept;
+        private readonly OperandFormat flow;
         private readonly Stack stack = new();
         private readonly long width, queries, keyValues, values;
 
-        public WorkspaceTrace(ModelConfig config, Recipe recipe, int batch, int tokens)
+        public WorkspaceTrace(ModelConfig config, KeptFormats kept, int batch, int tokens)
         {
-            (this.config, this.recipe) = (config, recipe);
-            kept = new KeptFormats(recipe);
+            (this.config, this.kept) = (config, kept);
+            (recipe, flow) = (kept.Recipe, kept.Flow);
             long heads = config.NumAttentionHeads;
             width = config.HiddenSize;
             (queries, keyValues, values) = (heads * config.QkHeadDim, heads * (config.QkNopeHeadDim + config.VHeadDim), heads * config.VHeadDim);
@@ -30,21 +30,19 @@ public sealed partial class MemoryEstimate
         /// <summary>The most bytes in use at one time.</summary>
         public long Peak => stack.Peak;
 
-        private bool ComputesInF32 => recipe.Plain == F32;
-
         private void Forward(long[] rows)
         {
             Result(rows[0], width, recipe.Plain); // the embedded tokens,
             Result(rows[0], width, recipe.Plain); // and the other of two buffers that layers write in turn
             for (int layer = 0; layer < config.NumHiddenLayers; layer++) Block(rows[0], layer);
-            if (!ComputesInF32) Temporary(rows[0], width); // the final norm's output
+            if (!kept.KeepsResults) Temporary(rows[0], width); // the final norm's output
             for (int k = 1; k < rows.Length; k++) MtpModule(rows[k], config.NumHiddenLayers + k - 1);
         }
 
         private void MtpModule(long rows, int layer)
         {
             Result(rows, width, recipe.Plain);            // the block's output
-            if (!ComputesInF32) Temporary(rows, width); // the same, normalised
+            if (!kept.KeepsResults) Temporary(rows, width); // the same, normalised
             var mark = stack.Position;
             Result(rows, width, recipe.Plain);      // embedding
             Result(rows, width, recipe.Plain);      // hidden state of the depth before
@@ -85,7 +83,7 @@ public sealed partial class MemoryEstimate
             OperandBesideCopy(rows, config.KvLoraRank);
             Result(rows, keyValues, expanded);
             Result(rows, values, recipe.SavedAttentionOutput);
-            Operand(F32, recipe.Activation, rows, values);
+            Operand(flow, recipe.Activation, rows, values);
         }
 
         private void Mlp(long rows, long inner)
@@ -93,7 +91,7 @@ public sealed partial class MemoryEstimate
             Result(rows, inner, recipe.SavedSwiGluInput);
             Result(rows, inner, recipe.SavedSwiGluInput);
             Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
-            if (recipe.RecomputeSwiGlu) Operand(F32, recipe.Activation, rows, inner);
+            if (recipe.RecomputeSwiGlu) Operand(flow, recipe.Activation, rows, inner);
             else OperandBesideCopy(rows, inner);
         }
 
@@ -101,7 +99,7 @@ public sealed partial class MemoryEstimate
         {
             long rows = tokens * config.NumExpertsPerTok, inner = config.MoeIntermediateSize;
             var mark = stack.Position;
-            Temporary(tokens, config.NRoutedExperts); // logits
+            stack.Take(tokens * config.NRoutedExperts); // logits
             stack.Release(mark);
             Result(rows, inner, recipe.SavedSwiGluInput);
             Result(rows, inner, recipe.SavedSwiGluInput);
@@ -109,23 +107,24 @@ public sealed partial class MemoryEstimate
             mark = stack.Position;
             Operand(Dispatch(recipe.Dispatch, rows), recipe.Activation, rows, width);
             Temporary(rows, width); // the experts' outputs
-            Operand(F32, recipe.Activation, rows, inner);
+            Operand(flow, recipe.Activation, rows, inner);
             stack.Release(mark);
             if (config.NSharedExperts > 0) Mlp(tokens, (long)config.NSharedExperts * inner);
         }
 
-        private void Temporary(long rows, long columns) => stack.Take(rows * columns);
+        /// <summary>A matrix that flows on.</summary>
+        private void Temporary(long rows, long columns) => stack.Take(rows * columns, flow.Elements);
 
-        /// <summary>A result in F32: in scratch memory unless it is kept as it is.</summary>
+        /// <summary>A result: in scratch memory unless it is kept as it flows.</summary>
         private void Result(long rows, long columns, OperandFormat? format)
         {
-            if (format != F32) Temporary(rows, columns);
+            if (format != flow) Temporary(rows, columns);
         }
 
-        /// <summary>What was kept, in F32.</summary>
+        /// <summary>What was kept, as it flowed.</summary>
         private void Recall(OperandFormat format, long rows, long columns)
         {
-            if (format != F32) Temporary(rows, columns);
+            if (format != flow) Temporary(rows, columns);
         }
 
         /// <summary>A matrix in the format that a product takes, by way of F32 where it has another.</summary>
@@ -133,20 +132,20 @@ public sealed partial class MemoryEstimate
         {
             if (to.IsPlain || from.Layout == to.Layout && from.Elements == to.Elements) return;
             stack.Take(to, rows, columns, groups);
-            Recall(from, rows, columns);
+            if (from != flow) stack.Take(rows * columns);
         }
 
         /// <summary>The operand of a forward product, where what is kept of it is something else.</summary>
         private void OperandBesideCopy(long rows, long columns)
         {
-            if (kept.Quantizes && !kept.KeepsOperand) Operand(F32, recipe.Activation, rows, columns);
+            if (kept.Quantizes && !kept.KeepsOperand) Operand(flow, recipe.Activation, rows, columns);
         }
 
         /// <summary>Rows in the order of the experts.</summary>
         private OperandFormat Dispatch(OperandFormat format, long rows)
         {
-            // What is not quantised is dispatched in the F32 that it was computed in.
-            OperandFormat moved = format.IsPlain ? F32 : format;
+            // What is not quantised is dispatched as it flows.
+            OperandFormat moved = format.IsPlain ? flow : format;
             stack.Take(moved, rows, width);
             return moved;
         }

@@ -1,6 +1,6 @@
 // The memory of a training step from shapes and recipe alone; nothing is allocated, so a model that fits no machine at hand is
 // estimated like any other. Written from the model's definition: the layers' own counters are what it is checked against.
-// The trap is memory that a result in F32 keeps although only a narrower copy of it is read later; it is counted where it occurs.
+// The trap is memory that a result keeps as it flows although only a narrower copy of it is read later; it is counted where it occurs.
 using Fathom.Numerics;
 
 namespace Fathom.Model;
@@ -48,8 +48,9 @@ public sealed partial class MemoryEstimate
     /// <param name="batch">B: sequences of a micro-batch.</param>
     /// <param name="tokens">T: tokens of a sequence.</param>
     /// <param name="moments">Type of the optimizer's moments, F32 or BF16.</param>
+    /// <param name="holdsBFloat16">Whether results that the recipe rounds to BF16 lie in it, as <see cref="Compute.Device.HoldsBFloat16"/> says.</param>
     /// <exception cref="FathomException">No sequence, one that is too short for the MTP modules, or a width that the recipe's formats cannot hold.</exception>
-    public static MemoryEstimate For(ModelConfig config, Recipe recipe, int batch, int tokens, DType moments)
+    public static MemoryEstimate For(ModelConfig config, Recipe recipe, int batch, int tokens, DType moments, bool holdsBFloat16 = false)
     {
         if (batch < 1) throw new FathomException($"memory: the batch is {batch}, expected at least one sequence");
         if (tokens <= config.NumNextnPredictLayers)
@@ -67,13 +68,14 @@ public sealed partial class MemoryEstimate
             if (OperandFormatOf(tensor, recipe) is var format && format != OperandFormat.F32) copies += format.Bytes(tensor.Shape[0], tensor.Shape[1]);
         }
 
-        return new MemoryEstimate(new SavedActivations(config, recipe, batch, tokens).Bytes)
+        var kept = new KeptFormats(recipe.On(holdsBFloat16), holdsBFloat16);
+        return new MemoryEstimate(new SavedActivations(config, kept, batch, tokens).Bytes)
         {
             Weights = parameters * DType.F32.SizeInBytes(),
             WeightCopies = copies,
             Gradients = trained * DType.F32.SizeInBytes(),
             Moments = 2 * trained * moments.SizeInBytes(),
-            Workspace = new WorkspaceTrace(config, recipe, batch, tokens).Peak,
+            Workspace = new WorkspaceTrace(config, kept, batch, tokens).Peak,
         };
     }
 
@@ -83,9 +85,19 @@ public sealed partial class MemoryEstimate
         : tensor.Part is ModelPart.Head or ModelPart.MtpProjection ? recipe.WeightFormat(ParameterRole.Matrix) : OperandFormat.F32;
 
     /// <summary>In which format a recipe keeps the inputs of linear layers; null where the backward pass computes one again.</summary>
-    /// <param name="recipe">The recipe.</param>
-    private sealed class KeptFormats(Recipe recipe)
+    /// <param name="recipe">The recipe, as the device runs it.</param>
+    /// <param name="holdsBFloat16">Whether results in BF16 lie in it.</param>
+    private sealed class KeptFormats(Recipe recipe, bool holdsBFloat16)
     {
+        /// <summary>The recipe, as the device runs it.</summary>
+        public Recipe Recipe => recipe;
+
+        /// <summary>What flows between layers.</summary>
+        public OperandFormat Flow { get; } = holdsBFloat16 ? recipe.Plain : OperandFormat.F32;
+
+        /// <summary>Whether results as they flow are what the backward pass reads.</summary>
+        public bool KeepsResults => Flow == recipe.Plain;
+
         /// <summary>Whether the forward products of quantised layers take a copy of their input.</summary>
         public bool Quantizes { get; } = !recipe.Activation.IsPlain;
 

@@ -98,6 +98,32 @@ public sealed record Recipe
     [JsonIgnore]
     public OperandFormat Plain => new(Compute);
 
+    /// <summary>What inference computes in on a device where nothing else is asked for: BF16 where it is held, else F32.</summary>
+    public static Recipe ForInference(Device device) => device.HoldsBFloat16 ? Bf16 : Fp32;
+
+    /// <summary>
+    /// The recipe as a device runs it. Where results lie in BF16, what was to stay unquantised in F32 stays in BF16: it has no more
+    /// digits than that.
+    /// </summary>
+    /// <param name="holdsBFloat16">As <see cref="Device.HoldsBFloat16"/> says.</param>
+    internal Recipe On(bool holdsBFloat16)
+    {
+        if (!holdsBFloat16 || Compute != DType.BF16) return this;
+        return this with
+        {
+            Activation = Held(Activation),
+            ActivationGradient = Held(ActivationGradient),
+            WeightGradient = Held(WeightGradient),
+            Dispatch = Held(Dispatch),
+            DispatchGradient = Held(DispatchGradient),
+            SavedLinearInput = Held(SavedLinearInput),
+            SavedAttentionOutput = Held(SavedAttentionOutput),
+            SavedSwiGluInput = Held(SavedSwiGluInput),
+        };
+
+        static OperandFormat Held(OperandFormat format) => format.IsPlain ? OperandFormat.BF16 : format;
+    }
+
     /// <summary>In which format products take a parameter.</summary>
     public OperandFormat WeightFormat(ParameterRole role) => role switch
     {

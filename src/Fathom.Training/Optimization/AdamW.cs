@@ -12,6 +12,7 @@ public sealed class AdamW
     private readonly Device device;
     private readonly OptimizerConfig config;
     private readonly Entry[] entries;
+    private readonly Tensor[] gradients;
 
     /// <summary>Allocates moments of zeros beside the parameters' gradients.</summary>
     /// <param name="device">Where the parameters are.</param>
@@ -31,7 +32,11 @@ public sealed class AdamW
                 device.Allocate(p.Value.Shape, MomentType, MemoryKind.OptimizerMoments),
                 device.Allocate(p.Value.Shape, MomentType, MemoryKind.OptimizerMoments))),
         ];
+        gradients = [.. entries.Select(e => e.Parameter.Gradient)];
     }
+
+    /// <summary>Where the parameters are.</summary>
+    public Device Device => device;
 
     /// <summary>Type of both moments, F32 or BF16.</summary>
     public DType MomentType { get; }
@@ -40,13 +45,8 @@ public sealed class AdamW
     public IEnumerable<(Parameter Parameter, Tensor First, Tensor Second)> Moments =>
         entries.Select(e => (e.Parameter, e.First, e.Second));
 
-    /// <summary>Root of the sum of squares of all gradients.</summary>
-    public double GradientNorm()
-    {
-        double sum = 0;
-        foreach (Entry entry in entries) sum += device.Reduction.SumOfSquares(entry.Parameter.Gradient);
-        return Math.Sqrt(sum);
-    }
+    /// <summary>Root of the sum of squares of all gradients. Here, once a step, a device that works beside the processor is waited for.</summary>
+    public double GradientNorm() => Math.Sqrt(device.Reduction.SumOfSquares(gradients));
 
     /// <summary>Updates every parameter and clears its gradient.</summary>
     /// <param name="learningRate">Step size.</param>

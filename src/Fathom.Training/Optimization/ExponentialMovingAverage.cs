@@ -45,7 +45,7 @@ public sealed class ExponentialMovingAverage : IDisposable
     public void Restart()
     {
         Wait();
-        foreach (Entry entry in entries) device.Reduction.Copy(entry.Parameter.Value, entry.Average);
+        foreach (Entry entry in entries) device.Download(entry.Parameter.Value, entry.Average);
         updates = 0;
     }
 

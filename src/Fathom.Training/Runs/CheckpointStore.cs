@@ -89,7 +89,7 @@ public sealed class CheckpointStore(RunDirectory run, int keep)
 
     private void WriteFiles(Trainer trainer, string folder)
     {
-        ModelFolder.Write(folder, trainer.Model.Config with { Dtype = DType.F32 }, trainer.Parameters.All, DType.F32, run.TokenizerFolder);
+        ModelFolder.Write(folder, trainer.Model.Config with { Dtype = DType.F32 }, trainer.Parameters, DType.F32, run.TokenizerFolder);
         TrainerFiles.WriteMoments(trainer.Optimizer, Path.Combine(folder, MomentsFile));
         if (trainer.Ema is { } ema) TrainerFiles.WriteEma(ema, trainer.Model.Config, Path.Combine(folder, Checkpoint.EmaFile));
         var saved = new SavedState(

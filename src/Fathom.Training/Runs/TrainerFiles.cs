@@ -17,7 +17,8 @@ internal static class TrainerFiles
     {
         var moments = Named(optimizer).ToList();
         using var writer = new SafetensorsWriter(path, moments.Select(m => new TensorDeclaration(m.Name, m.Value.DType, ModelFolder.Dimensions(m.Value))));
-        foreach ((string name, Tensor value) in moments) writer.Write(name, value);
+        var staging = new Staging(optimizer.Device);
+        foreach ((string name, Tensor value) in moments) writer.Write(name, staging.Download(value));
         writer.Finish();
     }
 
@@ -34,7 +35,7 @@ internal static class TrainerFiles
                 throw new FathomException($"{path} holds moments in {saved}, this run wants them in {wanted}; set optimizer.moments to \"{saved}\" in run.json to go on");
             }
 
-            Copy(file, name, value);
+            optimizer.Device.Upload(Stored(file, name, value), value);
         }
     }
 
@@ -58,7 +59,8 @@ internal static class TrainerFiles
         if (!long.TryParse(file.Metadata.GetValueOrDefault(UpdatesKey), NumberStyles.None, CultureInfo.InvariantCulture, out long updates))
             throw new FathomException($"{path}: the metadata lacks {UpdatesKey}, the number of updates of the average");
         ema.Resume(updates);
-        foreach ((string name, Tensor value) in ema.Averages.SelectMany(a => a.Parameter.Split(a.Average))) Copy(file, name, value);
+        foreach ((string name, Tensor value) in ema.Averages.SelectMany(a => a.Parameter.Split(a.Average)))
+            Stored(file, name, value).AsSpan<float>().CopyTo(value.AsSpan<float>());
     }
 
     private static IEnumerable<(string Name, Tensor Value)> Named(AdamW optimizer) => optimizer.Moments.SelectMany(m => (IEnumerable<(string, Tensor)>)
@@ -67,12 +69,11 @@ internal static class TrainerFiles
         .. m.Parameter.Split(m.Second).Select(t => ("second." + t.Name, t.Value)),
     ]);
 
-    private static void Copy(SafetensorsFile file, string name, Tensor destination)
+    private static Tensor Stored(SafetensorsFile file, string name, Tensor destination)
     {
         Tensor stored = file.Get(name);
         if (stored.DType != destination.DType || stored.Elements != destination.Elements)
             throw new FathomException($"{file.Path}: {name} is {stored}, expected {destination}");
-        if (destination.DType == DType.F32) stored.AsSpan<float>().CopyTo(destination.AsSpan<float>());
-        else stored.AsSpan<ushort>().CopyTo(destination.AsSpan<ushort>());
+        return stored;
     }
 }

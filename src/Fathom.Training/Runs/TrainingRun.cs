@@ -173,7 +173,7 @@ public sealed class TrainingRun : IDisposable
     {
         System.IO.Directory.CreateDirectory(Directory.ModelFolder);
         ModelConfig config = Trainer.Model.Config with { Dtype = DType.BF16 };
-        ModelFolder.Write(Directory.ModelFolder, config, Trainer.Parameters.All, DType.BF16, text is null ? null : Directory.TokenizerFolder);
+        ModelFolder.Write(Directory.ModelFolder, config, Trainer.Parameters, DType.BF16, text is null ? null : Directory.TokenizerFolder);
         return Directory.ModelFolder;
     }
 

@@ -57,7 +57,7 @@ public sealed class StoredWeightsTests(ITestOutputHelper output)
         parameters.Initialize(5, 0.02f);
         parameters.RefreshOperands();
         Directory.CreateDirectory(folder.File("f32"));
-        ModelFolder.Write(folder.File("f32"), config, parameters.All, DType.F32, null);
+        ModelFolder.Write(folder.File("f32"), config, parameters, DType.F32, null);
         ModelConverter.Convert(folder.File("f32"), folder.File("out"), new ConversionOptions(format));
         using Checkpoint exported = Checkpoint.Open(folder.File("out"));
         int compared = 0;

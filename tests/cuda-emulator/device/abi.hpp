@@ -31,6 +31,21 @@ using Combine = void (*)(void* const* records, uint32_t lanes);
 // Codes of CUresult that a kernel can end in.
 enum class Failure { IllegalAddress = 700, Assert = 710, MisalignedAddress = 716, LaunchFailed = 719 };
 
+enum class Queue { Copies, Products };
+constexpr unsigned MostDeferredBytes = 192;
+
+// What cuTensorMapEncodeTiled writes into a CUtensorMap.
+struct TensorMap
+{
+    static constexpr uint64_t Known = 0x6661'7468'6f6d'0002;
+    uint64_t known;
+    unsigned char* start;
+    uint64_t sizes[5], strides[4]; // elements; bytes, from dimension 1 on
+    uint16_t box[5];
+    uint8_t rank, elementBytes, swizzle; // 16-byte pieces that are permuted, less one: 0, 1, 3, 7
+};
+static_assert(sizeof(TensorMap) <= 128);
+
 // Calls of a running thread; barriers and collectives return when all that were waited for have arrived.
 struct Services
 {
@@ -41,10 +56,19 @@ struct Services
     uint32_t (*activeLanes)();
     // Lets the other threads run: for loops that wait for them.
     void (*yield)(Site site);
-    // Asynchronous copies. They are made as late as the program allows, at the wait, so that a missing wait shows.
-    void (*copy)(void* to, const void* from, unsigned bytes, unsigned zeros);
-    void (*commitCopies)();
-    void (*waitForCopies)(unsigned pending);
+    // What the hardware does beside the threads: copies and products. It is done as late as the program allows, when somebody waits, so
+    // that a missing wait shows; in reverse order of threads at once, so that work that was begun too early shows. `work` is called with a
+    // copy of `bytes` bytes at `data`, at most MostDeferredBytes.
+    // In a queue of the running thread, as the current group of it,
+    void (*defer)(Queue queue, void (*work)(const void*), const void* data, unsigned bytes);
+    // which ends here;
+    void (*commit)(Queue queue);
+    // done but for the last `pending` groups of a thread's queue.
+    void (*wait)(Thread* thread, Queue queue, unsigned pending);
+    // Under a key, which somebody of the block waits for.
+    void (*deferUntil)(const void* key, void (*work)(const void*), const void* data, unsigned bytes);
+    // Whether there was something to do under the key.
+    bool (*waitUntil)(const void* key);
     [[noreturn]] void (*fail)(Failure failure, const char* message);
 };
 

@@ -1,203 +1,68 @@
-// Stands in for src/Fathom.Compute/Cuda/Kernels/hopper.cuh: the same functions, each doing in C++ what its instruction does. What is
-// asynchronous on the chip happens here as late as the program allows, or (every third copy) at once: tiles arrive when somebody polls
-// their barrier, products are computed when they are waited for. A wait that is missing, or a stage given back too early, so shows in
-// the sums. Addresses are swizzled as the chip does it: bits 4 to 6 of a place in shared memory change with its bits 7 to 9.
+// Stands in for src/Fathom.Compute/Cuda/Kernels/hopper.cuh: barriers that count bytes, the copy engine for tiles, and products of
+// warpgroups, in C++. Signatures must stay the same in both files. Sections are those of the PTX ISA.
 #pragma once
 #include "ptx.cuh"
-#include "tensormap.hpp"
-#include <atomic>
-#include <vector>
 
 namespace hopper {
 
 struct __align__(64) TensorMap { uint8_t opaque[128]; };
 
-namespace detail {
-
-inline unsigned char* swizzle(unsigned char* place)
-{
-    uint32_t address = ptx::shared_address(place);
-    return place - address + (address ^ (address >> 7 & 7) << 4);
-}
-
-}
-
-// Where an operand of a product lies in shared memory.
-struct Operand
-{
-    unsigned char* start;
-    int blockBytes; // across the sum: from 64 rows to the next; along it: 0
-
-    Operand plus(int bytes) const { return {start + bytes, blockBytes}; }
-
-    // Where element (row, step) lies, row of A or column of B.
-    const unsigned char* at(int row, int step, int elementBytes) const
-    {
-        return detail::swizzle(blockBytes == 0
-            ? start + row / 8 * 1024 + row % 8 * 128 + step * elementBytes
-            : start + row / 64 * blockBytes + row % 64 * elementBytes + step / 8 * 1024 + step % 8 * 128);
-    }
-};
-
-// ---- Barriers in shared memory ----
+// ---- Barriers in shared memory (9.7.13.15 mbarrier) ----
 
 struct Barrier { uint64_t state; };
 
 namespace detail {
 
-// The state of a barrier: what the current phase still waits for. Threads of a block run in turns, so nothing is atomic.
+// A barrier's 64 bits: how many arrive in a phase, how many have yet to, the bytes that have yet to come, and the phase's parity.
 struct Phase
 {
-    uint32_t parity : 1, arrivals : 15, pending : 16;
-    int32_t bytes;
-};
-static_assert(sizeof(Phase) == sizeof(Barrier));
+    uint64_t arrivals : 15, missing : 15, parity : 1, known : 1;
+    int64_t bytes : 32;
 
-struct TileCopy
-{
-    unsigned char* to;
-    emulated::TensorMap map;
-    Phase* barrier;
-    int64_t at[3];
-};
-
-struct WarpgroupProduct
-{
-    float* d;
-    Operand a, b;
-    int columns, depth, elementBytes, batch;
-    bool add;
-
-    float value(const Operand& operand, int row, int step) const
+    static Phase of(const hopper::Barrier* barrier)
     {
-        const unsigned char* place = operand.at(row, step, elementBytes);
-        if (elementBytes == 1) return ptx::detail::e4m3_value(*place);
-        uint16_t bits;
-        std::memcpy(&bits, place, 2);
-        return ptx::detail::bf16_value(bits);
-    }
-};
-
-// What a thread has asked for and not yet waited for.
-struct Products
-{
-    std::vector<WarpgroupProduct> asked;
-    int batch = 0;
-};
-
-// What is under way in a block. Thread-local variables are the block's shared memory here, so it is found by the block instead, which each
-// thread of the system has one of.
-struct UnderWay
-{
-    const emulated::Block* block;
-    UnderWay* next;
-    std::vector<TileCopy> copies;
-    unsigned copyCount;
-    Products products[1024];
-    float a[16][32], b[256][32]; // operands of the product that is computed
-};
-
-inline std::atomic<UnderWay*> allUnderWay;
-
-inline UnderWay& under_way()
-{
-    const emulated::Block* block = emulated::current->block;
-    for (UnderWay* one = allUnderWay; one != nullptr; one = one->next)
-        if (one->block == block) return *one;
-    auto made = new UnderWay{};
-    made->block = block;
-    made->next = allUnderWay;
-    while (!allUnderWay.compare_exchange_weak(made->next, made)) { }
-    return *made;
-}
-
-inline Phase* phase(Barrier* barrier) { return reinterpret_cast<Phase*>(barrier); }
-
-inline void settle(Phase* phase)
-{
-    if (phase->pending != 0 || phase->bytes != 0) return;
-    phase->parity ^= 1;
-    phase->pending = phase->arrivals;
-}
-
-inline void arrive(Phase* phase)
-{
-    if (phase->pending == 0) emulated::services->fail(emulated::Failure::LaunchFailed, "more threads arrive at a barrier in shared memory than it was made for");
-    phase->pending--;
-    settle(phase);
-}
-
-inline void make(const TileCopy& copy)
-{
-    const emulated::TensorMap& map = copy.map;
-    uint32_t pieceBytes = 16 < map.box[0] * map.elementBytes ? 16 : map.box[0] * map.elementBytes, pieces = map.box[0] * map.elementBytes / pieceBytes;
-    for (uint32_t row = 0; row < map.box[1]; row++)
-    {
-        for (uint32_t piece = 0; piece < pieces; piece++)
-        {
-            unsigned char* to = copy.to + row * pieces * pieceBytes + piece * pieceBytes;
-            if (map.swizzled) to = swizzle(to);
-            for (uint32_t i = 0; i < pieceBytes; i += map.elementBytes)
-            {
-                int64_t x = copy.at[0] + (piece * pieceBytes + i) / map.elementBytes, y = copy.at[1] + row, z = copy.at[2];
-                bool inside = x >= 0 && y >= 0 && z >= 0 && x < static_cast<int64_t>(map.sizes[0]) && y < static_cast<int64_t>(map.sizes[1]) && z < static_cast<int64_t>(map.sizes[2]);
-                if (inside) std::memcpy(to + i, map.address + z * map.strides[1] + y * map.strides[0] + x * map.elementBytes, map.elementBytes);
-                else std::memset(to + i, 0, map.elementBytes);
-            }
-        }
+        Phase phase = std::bit_cast<Phase>(barrier->state);
+        // Memory that nobody wrote is all ones.
+        if (~barrier->state == 0 || !phase.known) emulated::services->fail(emulated::Failure::LaunchFailed, "use of a barrier that was not made");
+        return phase;
     }
 
-    copy.barrier->bytes -= static_cast<int32_t>(map.box[0] * map.box[1] * map.elementBytes);
-    settle(copy.barrier);
-}
+    void store(hopper::Barrier* barrier)
+    {
+        if (missing == 0 && bytes == 0) { parity ^= 1; missing = arrivals; }
+        barrier->state = std::bit_cast<uint64_t>(*this);
+    }
+};
+static_assert(sizeof(Phase) == 8);
 
-inline void load(void* shared, const TensorMap* opaque, Barrier* barrier, uint32_t rank, int x, int y, int z)
+inline void arrive(Barrier* barrier, uint32_t bytes)
 {
-    TileCopy copy{static_cast<unsigned char*>(shared), {}, phase(barrier), {x, y, z}};
-    std::memcpy(&copy.map, opaque, sizeof(copy.map));
-    if (copy.map.mark != emulated::TensorMap::Mark) emulated::services->fail(emulated::Failure::IllegalAddress, "load_tile: this is no tensor map");
-    if (copy.map.rank != rank) emulated::services->fail(emulated::Failure::IllegalAddress, "load_tile: the map has another number of dimensions");
-    if (ptx::shared_address(shared) % (copy.map.swizzled ? 1024 : 128) != 0) emulated::services->fail(emulated::Failure::MisalignedAddress, "load_tile: the tile does not begin at a multiple of 1024 (swizzled) or 128 bytes");
-    if (reinterpret_cast<uintptr_t>(opaque) % 64 != 0) emulated::services->fail(emulated::Failure::MisalignedAddress, "load_tile: the map does not lie at a multiple of 64 bytes");
-    if (++under_way().copyCount % 3 == 0) make(copy);
-    else under_way().copies.push_back(copy);
+    Phase phase = Phase::of(barrier);
+    if (phase.missing == 0) emulated::services->fail(emulated::Failure::LaunchFailed, "more threads arrive at a barrier than it was made for");
+    phase.missing--;
+    phase.bytes += static_cast<int64_t>(bytes);
+    phase.store(barrier);
 }
 
 }
 
 inline void barrier_make(Barrier* barrier, uint32_t arrivals)
 {
-    detail::Phase* phase = detail::phase(barrier);
-    *phase = {0, arrivals, arrivals, 0};
-    // Copies of a block that failed before.
-    std::erase_if(detail::under_way().copies, [phase](const detail::TileCopy& copy) { return copy.barrier == phase; });
+    ptx::detail::require_aligned(barrier, 8, "barrier_make", 0);
+    barrier->state = std::bit_cast<uint64_t>(detail::Phase{arrivals, arrivals, 0, 1, 0});
 }
 
 inline void barriers_made() { }
-
-inline void barrier_arrive(Barrier* barrier) { detail::arrive(detail::phase(barrier)); }
-
-inline void barrier_arrive_expecting(Barrier* barrier, uint32_t bytes)
-{
-    detail::phase(barrier)->bytes += static_cast<int32_t>(bytes);
-    detail::arrive(detail::phase(barrier));
-}
+inline void barrier_arrive(Barrier* barrier) { detail::arrive(barrier, 0); }
+inline void barrier_arrive_expecting(Barrier* barrier, uint32_t bytes) { detail::arrive(barrier, bytes); }
 
 inline bool barrier_poll(Barrier* barrier, uint32_t parity, EMULATED_SITE)
 {
-    detail::Phase* phase = detail::phase(barrier);
-    if (phase->parity != parity) return true;
-    auto& copies = detail::under_way().copies;
-    for (size_t i = 0; i < copies.size();)
-    {
-        if (copies[i].barrier != phase) { i++; continue; }
-        detail::make(copies[i]);
-        copies.erase(copies.begin() + static_cast<ptrdiff_t>(i));
-    }
-
-    if (phase->parity != parity) return true;
-    emulated::services->yield({file, line});
-    return phase->parity != parity;
+    // Tiles come when somebody waits for them.
+    if (detail::Phase::of(barrier).parity == parity) emulated::services->waitUntil(barrier);
+    bool ended = detail::Phase::of(barrier).parity != parity;
+    if (!ended) emulated::services->yield({file, line});
+    return ended;
 }
 
 inline void barrier_wait(Barrier* barrier, uint32_t parity, EMULATED_SITE)
@@ -205,109 +70,169 @@ inline void barrier_wait(Barrier* barrier, uint32_t parity, EMULATED_SITE)
     while (!barrier_poll(barrier, parity, file, line)) { }
 }
 
-// Time stands still: the emulator itself notices threads that wait for nothing.
-inline uint64_t nanoseconds() { return 0; }
+// A clock so slow that no kernel gives up because it is emulated.
+inline uint64_t nanoseconds() { return __rdtsc() / 4096; }
 
-// ---- Tiles between global and shared memory ----
+// ---- Tiles between global and shared memory (9.7.9.27 cp.async.bulk.tensor) ----
 
 inline void prefetch(const TensorMap*) { }
-inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y) { detail::load(shared, map, barrier, 2, x, y, 0); }
-inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z) { detail::load(shared, map, barrier, 3, x, y, z); }
+
+namespace detail {
+
+struct Tile
+{
+    emulated::TensorMap map;
+    unsigned char* to;
+    Barrier* barrier;
+    int at[5];
+};
+static_assert(sizeof(Tile) <= emulated::MostDeferredBytes);
+
+// Where the byte at this address of a swizzled tile lies: bits 7 to 9 of the address permute 16-byte pieces.
+inline unsigned char* swizzled(const unsigned char* p, unsigned swizzle)
+{
+    uintptr_t address = reinterpret_cast<uintptr_t>(p);
+    return reinterpret_cast<unsigned char*>(address ^ (address >> 7 & swizzle) << 4);
+}
+
+inline void load(const void* data)
+{
+    auto& tile = *static_cast<const Tile*>(data);
+    const emulated::TensorMap& map = tile.map;
+    unsigned rows = 1, pieces = map.box[0] * map.elementBytes / 16u;
+    for (int i = 1; i < map.rank; i++) rows *= map.box[i];
+    for (unsigned row = 0; row < rows; row++)
+    {
+        // The coordinates of the row, and whether they are inside the matrix; what is outside reads as zero.
+        const unsigned char* from = map.start;
+        bool inside = true;
+        unsigned rest = row;
+        for (int i = 1; i < map.rank; i++)
+        {
+            int64_t at = static_cast<int64_t>(tile.at[i]) + rest % map.box[i];
+            rest /= map.box[i];
+            inside &= at >= 0 && static_cast<uint64_t>(at) < map.sizes[i];
+            from += at * static_cast<int64_t>(map.strides[i - 1]);
+        }
+        for (unsigned piece = 0; piece < pieces; piece++)
+        {
+            unsigned char* to = swizzled(tile.to + row * pieces * 16 + piece * 16, map.swizzle);
+            for (unsigned i = 0; i < 16; i += map.elementBytes)
+            {
+                int64_t at = static_cast<int64_t>(tile.at[0]) + (piece * 16 + i) / map.elementBytes;
+                if (inside && at >= 0 && static_cast<uint64_t>(at) < map.sizes[0]) std::memcpy(to + i, from + at * map.elementBytes, map.elementBytes);
+                else std::memset(to + i, 0, map.elementBytes);
+            }
+        }
+    }
+    Phase phase = Phase::of(tile.barrier);
+    phase.bytes -= static_cast<int64_t>(rows) * pieces * 16;
+    phase.store(tile.barrier);
+}
+
+inline void start_load(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int rank)
+{
+    Tile tile{{}, static_cast<unsigned char*>(shared), barrier, {x, y, z, 0, 0}};
+    std::memcpy(&tile.map, map, sizeof(tile.map));
+    if (tile.map.known != emulated::TensorMap::Known || tile.map.rank != rank) emulated::services->fail(emulated::Failure::LaunchFailed, "load_tile with no tensor map, or one of another rank");
+    ptx::detail::require_aligned(shared, tile.map.swizzle == 7 ? 1024 : 128, "load_tile", 0);
+    Phase::of(barrier);
+    emulated::services->deferUntil(barrier, load, &tile, sizeof(tile));
+}
+
+}
+
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y) { detail::start_load(shared, map, barrier, x, y, 0, 2); }
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z) { detail::start_load(shared, map, barrier, x, y, z, 3); }
+
 inline void fence_async() { }
 
 // ---- Threads ----
 
 inline void sync_some(int barrier, int threads, EMULATED_SITE) { emulated::services->barrier(barrier, static_cast<unsigned>(threads), true, {file, line}); }
-template <int Registers> inline void take_registers() { }
-template <int Registers> inline void give_registers() { }
 
-// ---- Products of a warpgroup ----
+template <int Registers> inline void take_registers(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
+template <int Registers> inline void give_registers(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
 
-inline Operand along_sum(const void* shared) { return {static_cast<unsigned char*>(const_cast<void*>(shared)), 0}; }
-inline Operand across_sum(const void* shared, int blockBytes) { return {static_cast<unsigned char*>(const_cast<void*>(shared)), blockBytes}; }
+// ---- Products of a warpgroup (9.7.15 wgmma) ----
+
+struct Operand
+{
+    const unsigned char* start;
+    int blockBytes; // across the sum: from 64 rows of A (columns of B) to the next
+
+    Operand plus(int bytes) const { return {start + bytes, blockBytes}; }
+};
+
+inline Operand along_sum(const void* shared) { return {static_cast<const unsigned char*>(shared), 0}; }
+inline Operand across_sum(const void* shared, int blockBytes) { return {static_cast<const unsigned char*>(shared), blockBytes}; }
 
 namespace detail {
 
-inline Products& own() { return under_way().products[emulated::current->linear]; }
+constexpr int RowBytes = 128;
 
-// A warp has rows 16 w to 16 w + 15 of the 64, w its place among four.
-inline void compute(const WarpgroupProduct* const (&lanes)[32], int warp)
+// The values of row i of A (column i of B) of one step: 32 bytes of a row along the sum, or one element of each of 16 rows across it.
+template <int Depth, bool Across> inline void read(float (&values)[Depth], Operand operand, int i)
 {
-    const WarpgroupProduct& first = *lanes[0];
-    auto& a = under_way().a;
-    auto& b = under_way().b;
-    for (int row = 0; row < 16; row++)
-        for (int k = 0; k < first.depth; k++) a[row][k] = first.value(first.a, 16 * warp + row, k);
-    for (int column = 0; column < first.columns; column++)
-        for (int k = 0; k < first.depth; k++) b[column][k] = first.value(first.b, column, k);
-    for (int lane = 0; lane < 32; lane++)
+    for (int k = 0; k < Depth; k++)
     {
-        float* d = lanes[lane]->d;
-        for (int i = 0; i < first.columns / 2; i++)
+        const unsigned char* p = Across ? operand.start + i / 64 * operand.blockBytes + k * RowBytes + i % 64 * 2 : operand.start + i * RowBytes + k * (32 / Depth);
+        p = swizzled(p, 7);
+        if constexpr (Depth == 32) values[k] = ptx::detail::e4m3_value(*p);
+        else values[k] = ptx::detail::bf16_value(*reinterpret_cast<const uint16_t*>(p));
+    }
+}
+
+// A thread's part of a product: thread t of the warpgroup has rows 16 (t / 32) + (t % 32) / 4 + 8 h and columns 8 j + 2 (t % 4) + c in
+// d[4 j + 2 h + c].
+struct Product { float* d; Operand a, b; bool add; int thread; };
+
+template <int Count, int Depth, bool AcrossA, bool AcrossB> inline void multiply(const void* data)
+{
+    auto& product = *static_cast<const Product*>(data);
+    float a[2][Depth], b[Depth];
+    for (int h = 0; h < 2; h++) read<Depth, AcrossA>(a[h], product.a, 16 * (product.thread / 32) + product.thread % 32 / 4 + 8 * h);
+    for (int j = 0; j < Count / 4; j++)
+    {
+        for (int c = 0; c < 2; c++)
         {
-            int row = lane / 4 + 8 * (i / 2 % 2), column = i / 4 * 8 + 2 * (lane % 4) + i % 2;
-            float sum = first.add ? d[i] : 0;
-            for (int k = 0; k < first.depth; k++) sum += a[row][k] * b[column][k];
-            d[i] = sum;
+            read<Depth, AcrossB>(b, product.b, 8 * j + 2 * (product.thread % 4) + c);
+            for (int h = 0; h < 2; h++)
+            {
+                float sum = 0;
+                for (int k = 0; k < Depth; k++) sum += a[h][k] * b[k];
+                float& d = product.d[4 * j + 2 * h + c];
+                d = product.add ? d + sum : sum;
+            }
         }
     }
 }
 
-struct WaitForProducts { Products* products; int pending, warp; };
-
-inline void wait(int pending, const char* file, int line)
+template <int Count, int Depth, bool AcrossA, bool AcrossB> inline void defer(float (&d)[Count], Operand a, Operand b, bool add)
 {
-    WaitForProducts record{&own(), pending, static_cast<int>(emulated::current->linear / 32 % 4)};
-    emulated::collective(0xffffffffu, record, [](WaitForProducts* const* lanes, uint32_t present)
+    static_assert(Count == 16 || Count == 32 || Count == 48 || Count == 64 || Count == 80 || Count == 96 || Count == 128, "no product of so many sums is declared");
+    Product product{d, a, b, add, static_cast<int>(emulated::current->linear % 128)};
+    emulated::services->defer(emulated::Queue::Products, multiply<Count, Depth, AcrossA, AcrossB>, &product, sizeof(product));
+}
+
+}
+
+inline void begin_products(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
+inline void commit_products() { emulated::services->commit(emulated::Queue::Products); }
+
+// All lanes' products are made when the warp waits: after that its shared memory may be written again.
+template <int Pending> inline void wait_products(EMULATED_SITE)
+{
+    emulated::collective(0xffffffffu, *emulated::current, [](emulated::Thread* const* lanes, uint32_t present)
     {
         ptx::detail::require_all(present, "wait_products");
-        size_t count = lanes[0]->products->asked.size(), done = 0;
-        for (int lane = 1; lane < 32; lane++)
-            if (lanes[lane]->products->asked.size() != count) emulated::services->fail(emulated::Failure::LaunchFailed, "lanes of a warp asked for different products");
-        for (; done < count && lanes[0]->products->asked[done].batch < lanes[0]->products->batch - lanes[0]->pending; done++)
-        {
-            const WarpgroupProduct* same[32];
-            for (int lane = 0; lane < 32; lane++)
-            {
-                same[lane] = &lanes[lane]->products->asked[done];
-                if (same[lane]->a.start != same[0]->a.start || same[lane]->b.start != same[0]->b.start || same[lane]->add != same[0]->add)
-                    emulated::services->fail(emulated::Failure::LaunchFailed, "lanes of a warp name different operands");
-            }
-
-            compute(same, lanes[0]->warp);
-        }
-
-        for (int lane = 0; lane < 32; lane++)
-        {
-            auto& asked = lanes[lane]->products->asked;
-            asked.erase(asked.begin(), asked.begin() + static_cast<ptrdiff_t>(done));
-        }
+        for (int i = 0; i < 32; i++) emulated::services->wait(lanes[i], emulated::Queue::Products, Pending);
     }, "wait_products", {file, line});
 }
 
-}
+template <int Count> inline void finish_products(float (&)[Count], EMULATED_SITE) { wait_products<0>(file, line); }
 
-inline void begin_products() { }
-inline void commit_products() { detail::own().batch++; }
-
-template <int Pending> inline void wait_products(EMULATED_SITE) { detail::wait(Pending, file, line); }
-
-template <int Count> inline void finish_products(float (&)[Count], EMULATED_SITE)
-{
-    detail::wait(0, file, line);
-    detail::own().batch = 0;
-}
-
-template <int Count> inline void multiply_e4m3(float (&d)[Count], Operand a, Operand b, bool add)
-{
-    detail::own().asked.push_back({d, a, b, 2 * Count, 32, 1, detail::own().batch, add});
-}
-
-template <bool AcrossA, bool AcrossB, int Count> inline void multiply_bf16(float (&d)[Count], Operand a, Operand b, bool add)
-{
-    if ((a.blockBytes != 0) != AcrossA || (b.blockBytes != 0) != AcrossB)
-        emulated::services->fail(emulated::Failure::LaunchFailed, "multiply_bf16: an operand lies the other way");
-    detail::own().asked.push_back({d, a, b, 2 * Count, 16, 2, detail::own().batch, add});
-}
+template <int Count> inline void multiply_e4m3(float (&d)[Count], Operand a, Operand b, bool add) { detail::defer<Count, 32, false, false>(d, a, b, add); }
+template <bool AcrossA, bool AcrossB, int Count> inline void multiply_bf16(float (&d)[Count], Operand a, Operand b, bool add) { detail::defer<Count, 16, AcrossA, AcrossB>(d, a, b, add); }
 
 }

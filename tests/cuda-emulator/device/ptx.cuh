@@ -10,6 +10,12 @@ namespace ptx {
 
 namespace detail {
 
+inline void require_aligned(const void* p, unsigned bytes, const char* file, int line)
+{
+    if (reinterpret_cast<uintptr_t>(p) % bytes != 0)
+        emulated::fail(emulated::Failure::MisalignedAddress, {file, static_cast<uint32_t>(line), 0}, "address %p is not aligned to %u bytes", p, bytes);
+}
+
 // To nearest even with `mantissa` bits after the point and exponents from `lowest` up, in which subnormals lie. x is finite and not
 // negative. The result counts in units of the last place of the lowest exponent, exponents taking 2^mantissa units each: the code of
 // an IEEE-like format, before it saturates.
@@ -112,21 +118,25 @@ inline uint32_t halfx2_from_e5m2x2(uint16_t codes)
 
 // ---- Asynchronous copies to shared memory (9.7.9.25 cp.async) ----
 
-inline uint32_t shared_address(const void* p)
+// The lower half of the address: good for alignments and differences.
+inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(p)); }
+
+inline void copy_async16(void* shared, const void* global, bool valid, EMULATED_SITE)
 {
-    return static_cast<uint32_t>(static_cast<const unsigned char*>(p) - emulated::current->block->dynamicShared);
+    struct Copy { void* to; const void* from; bool valid; } copy{shared, global, valid};
+    detail::require_aligned(shared, 16, file, line);
+    detail::require_aligned(global, 16, file, line);
+    emulated::services->defer(emulated::Queue::Copies, [](const void* data)
+    {
+        auto copy = static_cast<const Copy*>(data);
+        if (copy->valid) std::memcpy(copy->to, copy->from, 16);
+        else std::memset(copy->to, 0, 16);
+    }, &copy, sizeof(copy));
 }
 
-inline void copy_async16(void* shared, const void* global, bool valid)
-{
-    if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) % 16 != 0)
-        emulated::services->fail(emulated::Failure::MisalignedAddress, "copy_async16: an address is not aligned to 16 bytes");
-    emulated::services->copy(shared, global, valid ? 16 : 0, valid ? 0 : 16);
-}
+inline void copy_async_commit() { emulated::services->commit(emulated::Queue::Copies); }
 
-inline void copy_async_commit() { emulated::services->commitCopies(); }
-
-template <int Pending> inline void copy_async_wait() { emulated::services->waitForCopies(Pending); }
+template <int Pending> inline void copy_async_wait() { emulated::services->wait(emulated::current, emulated::Queue::Copies, Pending); }
 
 // ---- Matrix fragments and products of a warp (9.7.14 mma, ldmatrix) ----
 
@@ -139,12 +149,6 @@ inline void require_all(uint32_t present, const char* what)
     char message[200];
     std::snprintf(message, sizeof(message), "%s needs all 32 lanes, and only 0x%08x are there", what, present);
     emulated::services->fail(emulated::Failure::LaunchFailed, message);
-}
-
-inline void require_aligned(const void* row, const char* file, int line)
-{
-    if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
-        emulated::fail(emulated::Failure::MisalignedAddress, {file, static_cast<uint32_t>(line), 0}, "row %p of a matrix is not aligned to 16 bytes", row);
 }
 
 struct MatrixLoad { uint32_t* fragment; const void* row; };
@@ -201,14 +205,14 @@ template <int N, typename Decode> inline void multiply(MatrixProduct* const* lan
 
 inline void load_matrices(uint32_t (&fragment)[4], const void* row, EMULATED_SITE)
 {
-    detail::require_aligned(row, file, line);
+    detail::require_aligned(row, 16, file, line);
     detail::MatrixLoad record{fragment, row};
     emulated::collective(0xffffffffu, record, [](detail::MatrixLoad* const* lanes, uint32_t present) { detail::load<false>(lanes, present); }, "load_matrices", {file, line});
 }
 
 inline void load_matrices_transposed(uint32_t (&fragment)[4], const void* row, EMULATED_SITE)
 {
-    detail::require_aligned(row, file, line);
+    detail::require_aligned(row, 16, file, line);
     detail::MatrixLoad record{fragment, row};
     emulated::collective(0xffffffffu, record, [](detail::MatrixLoad* const* lanes, uint32_t present) { detail::load<true>(lanes, present); }, "load_matrices_transposed", {file, line});
 }

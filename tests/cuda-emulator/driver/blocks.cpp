@@ -1,4 +1,5 @@
 #include "blocks.hpp"
+#include "memory.hpp"
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
@@ -157,6 +158,7 @@ void Worker::run_block(uint64_t index)
     started = 0;
     ready.clear();
     yielded.clear();
+    keyed.clear();
     readyHead = 0;
     freeStacks.clear();
     for (unsigned i = MostThreads; i-- > 0;) freeStacks.push_back(i);
@@ -172,8 +174,8 @@ void Worker::run_block(uint64_t index)
         Fiber& fiber = fibers[i];
         static_cast<Thread&>(fiber) = {{i % size.x, i / size.x % size.y, i / size.x / size.y}, i, &block};
         fiber.state = Fiber::New;
-        fiber.copies.clear();
-        fiber.groups = 0;
+        for (auto& queue : fiber.queues) queue.clear();
+        fiber.groups = {};
     }
     order_threads(index);
     run_fibers();
@@ -224,6 +226,7 @@ void Worker::run_fibers()
                 current = nullptr;
                 launch->fail(static_cast<int>(Failure::LaunchFailed), place(nullptr) + "deadlock: " + waiting_threads());
             }
+            else if (!keyed.empty()) launch->fail(static_cast<int>(Failure::LaunchFailed), place(nullptr) + "copies are under way that nobody waited for");
             break;
         }
     }
@@ -261,7 +264,7 @@ void Worker::wake(Fiber& fiber)
 
 void Worker::finish(Fiber& fiber)
 {
-    flush(fiber, ~0u);
+    for (auto& queue : fiber.queues) flush(queue, [](const Deferred&) { return true; });
     idle = 0;
     fiber.state = Fiber::Finished;
     live--;
@@ -355,16 +358,25 @@ bool Worker::complete(unsigned warp, Fiber& leader)
     return true;
 }
 
-// Makes the copies of the groups before `group`.
-void Worker::flush(Fiber& fiber, unsigned group)
+void Worker::defer(std::vector<Deferred>& queue, const Deferred& deferred, const void* data, unsigned bytes)
 {
-    auto end = std::find_if(fiber.copies.begin(), fiber.copies.end(), [group](const Fiber::Copy& copy) { return copy.group >= group; });
-    for (auto copy = fiber.copies.begin(); copy != end; ++copy)
+    if (order.kind == Order::Reverse) return deferred.work(data);
+    queue.push_back(deferred);
+    std::memcpy(queue.back().data, data, bytes);
+}
+
+// Does what is due, in order; false if nothing was.
+template <typename Due> bool Worker::flush(std::vector<Deferred>& queue, Due due)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < queue.size(); i++)
     {
-        std::memcpy(copy->to, copy->from, copy->bytes);
-        std::memset(static_cast<unsigned char*>(copy->to) + copy->bytes, 0, copy->zeros);
+        if (due(queue[i])) queue[i].work(queue[i].data);
+        else if (kept++ != i) queue[kept - 1] = queue[i];
     }
-    fiber.copies.erase(fiber.copies.begin(), end);
+    bool any = kept < queue.size();
+    queue.resize(kept);
+    return any;
 }
 
 std::string Worker::place(const Fiber* fiber) const
@@ -414,6 +426,14 @@ void Worker::fail(Failure failure, const std::string& message)
     std::abort();
 }
 
+std::string Worker::describe(const void* address) const
+{
+    auto p = static_cast<const unsigned char*>(address);
+    if (p >= shared && p < shared + PageBytes) return format(", past the %u bytes of dynamic shared memory", block.dynamicSharedBytes);
+    if (p >= stacks && p < stacks + MostThreads * (StackBytes + PageBytes)) return ", a stack overflow (a thread of the emulator has 128 KiB)";
+    return describe_address(address);
+}
+
 void* Worker::fault(Failure failure, const char* message)
 {
     launch->fail(static_cast<int>(failure), place(current) + message);
@@ -432,17 +452,21 @@ const Services Worker::services = {
         onThisThread->yielded.push_back(&fiber);
         onThisThread->switch_to_worker();
     },
-    [](void* to, const void* from, unsigned bytes, unsigned zeros)
+    [](Queue queue, void (*work)(const void*), const void* data, unsigned bytes)
     {
         Fiber& fiber = *onThisThread->current;
-        fiber.copies.push_back({to, from, bytes, zeros, fiber.groups});
+        auto index = static_cast<size_t>(queue);
+        onThisThread->defer(fiber.queues[index], {work, {.group = fiber.groups[index]}, {}}, data, bytes);
     },
-    [] { onThisThread->current->groups++; },
-    [](unsigned pending)
+    [](Queue queue) { onThisThread->current->groups[static_cast<size_t>(queue)]++; },
+    [](Thread* thread, Queue queue, unsigned pending)
     {
-        Fiber& fiber = *onThisThread->current;
-        if (fiber.groups > pending) onThisThread->flush(fiber, fiber.groups - pending);
+        auto& fiber = static_cast<Fiber&>(*thread);
+        auto index = static_cast<size_t>(queue);
+        flush(fiber.queues[index], [last = fiber.groups[index], pending](const Deferred& d) { return d.group + pending < last; });
     },
+    [](const void* key, void (*work)(const void*), const void* data, unsigned bytes) { onThisThread->defer(onThisThread->keyed, {work, {.key = key}, {}}, data, bytes); },
+    [](const void* key) { return flush(onThisThread->keyed, [key](const Deferred& d) { return d.key == key; }); },
     [](Failure failure, const char* message) { onThisThread->fail(failure, message); },
 };
 

@@ -42,6 +42,14 @@ struct Order
     static Order from_environment();
 };
 
+// Work beside the threads, of a group of a thread's queue or under a key.
+struct Deferred
+{
+    void (*work)(const void*);
+    union { unsigned group; const void* key; };
+    alignas(16) unsigned char data[MostDeferredBytes];
+};
+
 struct Fiber : Thread
 {
     enum State { New, Ready, AtBarrier, InCollective, Yielding, Finished } state;
@@ -52,9 +60,8 @@ struct Fiber : Thread
     void* record;
     const char* what;
     Site site;
-    struct Copy { void* to; const void* from; unsigned bytes, zeros, group; };
-    std::vector<Copy> copies;
-    unsigned groups;
+    std::array<std::vector<Deferred>, 2> queues; // by Queue
+    std::array<unsigned, 2> groups;
 };
 
 class Worker
@@ -72,6 +79,8 @@ public:
     // Called for a fault of the processor in a running fiber: notes the failure and returns the stack pointer from which
     // `fiber_restore` goes back to the worker.
     void* fault(Failure failure, const char* message);
+    // For messages, what lies at an address that cannot be touched.
+    std::string describe(const void* address) const;
     static const Services services;
 
 private:
@@ -89,7 +98,8 @@ private:
     void release_if_complete(Barrier& barrier, unsigned threads);
     void collective(uint32_t mask, Combine combine, void* record, const char* what, Site site);
     bool complete(unsigned warp, Fiber& leader);
-    void flush(Fiber& fiber, unsigned group);
+    void defer(std::vector<Deferred>& queue, const Deferred& deferred, const void* data, unsigned bytes);
+    template <typename Due> static bool flush(std::vector<Deferred>& queue, Due due);
     [[noreturn]] void fail(Failure failure, const std::string& message);
     std::string place(const Fiber* fiber) const;
     std::string waiting_threads() const;
@@ -106,6 +116,7 @@ private:
     std::vector<Fiber> fibers;
     std::vector<unsigned> sequence; // in which threads start and are woken
     std::vector<Fiber*> ready, yielded;
+    std::vector<Deferred> keyed;
     size_t readyHead = 0;
     std::array<Warp, MostThreads / 32> warps;
     std::array<Barrier, 16> barriers;

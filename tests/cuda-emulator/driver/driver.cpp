@@ -3,7 +3,6 @@
 #include "driver.hpp"
 #include "blocks.hpp"
 #include "memory.hpp"
-#include "../device/tensormap.hpp"
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -242,24 +241,34 @@ EXPORT int cuMemsetD32Async(unsigned char* to, unsigned value, size_t count, Str
 EXPORT int cuMemsetD2D8Async(unsigned char* to, size_t pitch, unsigned char value, size_t width, size_t height, Stream* stream) { return fill(to, pitch, &value, 1, width, height, stream); }
 EXPORT int cuMemsetD2D32Async(unsigned char* to, size_t pitch, unsigned value, size_t width, size_t height, Stream* stream) { return fill(to, pitch, &value, 4, width, height, stream); }
 
-// Elements of 1, 4 or 2 bytes (CUtensorMapDataType 0, 7, 9), two or three dimensions, no swizzle or that of 128 bytes.
-EXPORT int cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* address, const uint64_t* sizes, const uint64_t* strides, const unsigned* box,
+EXPORT int cuTensorMapEncodeTiled(emulated::TensorMap* map, int type, unsigned rank, void* start, const uint64_t* sizes, const uint64_t* strides, const unsigned* box,
     const unsigned* elementStrides, int interleave, int swizzle, int, int fill)
 {
-    unsigned bytes = type == 0 ? 1 : type == 7 ? 4 : type == 9 ? 2 : 0;
-    if (bytes == 0 || rank < 2 || rank > 3 || interleave != 0 || (swizzle != 0 && swizzle != 3) || fill != 0) return fail(NotSupported, "cuTensorMapEncodeTiled: no such map in the emulator");
-    bool aligned = reinterpret_cast<uintptr_t>(map) % 64 == 0 && reinterpret_cast<uintptr_t>(address) % 16 == 0;
-    emulated::TensorMap made{emulated::TensorMap::Mark, bytes, rank, swizzle == 3, static_cast<const unsigned char*>(address), {1, 1, 1}, {0, 0}, {1, 1, 1}};
+    Lock guard(lock);
+    static const uint8_t bytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4}; // by CUtensorMapDataType
+    auto refuse = [](const char* why) { return fail(InvalidValue, std::string("cuTensorMapEncodeTiled: ") + why); };
+    if (type < 0 || type > 12 || interleave != 0 || fill != 0 || swizzle < 0 || swizzle > 3) return fail(NotSupported, "cuTensorMapEncodeTiled: a type, interleaving, filling or swizzle that the emulator does not have");
+    if (rank < 1 || rank > 5) return refuse("rank");
+    if (reinterpret_cast<uintptr_t>(map) % 64 != 0 || reinterpret_cast<uintptr_t>(start) % 16 != 0) return refuse("the map must be aligned to 64 bytes, the matrix to 16");
+    emulated::TensorMap made{emulated::TensorMap::Known, static_cast<unsigned char*>(start), {}, {}, {}, static_cast<uint8_t>(rank), bytes[type], static_cast<uint8_t>((1 << swizzle) - 1)};
+    uint64_t extent = sizes[0] * bytes[type];
     for (unsigned i = 0; i < rank; i++)
     {
-        if (sizes[i] == 0 || sizes[i] > uint64_t(1) << 32 || box[i] == 0 || box[i] > 256 || elementStrides[i] != 1) aligned = false;
-        if (i > 0 && (strides[i - 1] % 16 != 0 || strides[i - 1] >= uint64_t(1) << 40)) aligned = false;
+        if (sizes[i] == 0 || sizes[i] > 1ull << 32) return refuse("a size of 0 or above 2^32");
+        if (box[i] == 0 || box[i] > 256) return refuse("a box of 0 or above 256 elements");
+        if (elementStrides[i] != 1) return fail(NotSupported, "cuTensorMapEncodeTiled: element strides");
         made.sizes[i] = sizes[i];
-        made.box[i] = box[i];
-        if (i > 0) made.strides[i - 1] = strides[i - 1];
+        made.box[i] = static_cast<uint16_t>(box[i]);
+        if (i == 0) continue;
+        if (strides[i - 1] % 16 != 0 || strides[i - 1] >= 1ull << 40) return refuse("a stride of other than multiples of 16 bytes, or too large");
+        made.strides[i - 1] = strides[i - 1];
+        extent += (sizes[i] - 1) * strides[i - 1];
     }
-    if (box[0] * bytes % 16 != 0 || (swizzle == 3 && box[0] * bytes > 128)) aligned = false;
-    if (!aligned) return fail(InvalidValue, "cuTensorMapEncodeTiled: an address, size, stride or box that the copy engine does not take");
-    std::memcpy(map, &made, sizeof(made));
+    unsigned inner = box[0] * bytes[type];
+    if (inner % 16 != 0) return refuse("a box whose rows are no multiple of 16 bytes");
+    if (swizzle != 0 && inner > 16u << swizzle) return refuse("a box whose rows are longer than the swizzle");
+    if (swizzle != 0 && inner < 16u << swizzle) return fail(NotSupported, "cuTensorMapEncodeTiled: a box whose rows are shorter than the swizzle");
+    if (!inside(start, extent)) return refuse("the matrix ends before");
+    *map = made;
     return Success;
 }

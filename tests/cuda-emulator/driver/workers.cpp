@@ -1,5 +1,4 @@
 #include "workers.hpp"
-#include "memory.hpp"
 #include <condition_variable>
 #include <csignal>
 #include <cstdio>
@@ -35,8 +34,8 @@ void on_fault(int signal, siginfo_t* info, void* context)
     else
     {
         failure = Failure::IllegalAddress;
-        std::string where = describe_address(info->si_addr);
-        std::snprintf(message, sizeof(message), "illegal access to address %p%s", info->si_addr, where.c_str());
+        if (info->si_code == SI_KERNEL) std::snprintf(message, sizeof(message), "illegal access: no address of this machine, or a misaligned one");
+        else std::snprintf(message, sizeof(message), "illegal access to address %p%s", info->si_addr, worker->describe(info->si_addr).c_str());
     }
     auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
     registers[REG_RSP] = reinterpret_cast<greg_t>(worker->fault(failure, message));

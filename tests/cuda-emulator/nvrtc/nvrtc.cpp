@@ -20,7 +20,6 @@
 EMBED(embedded_abi, "device/abi.hpp");
 EMBED(embedded_prelude, "device/prelude.hpp");
 EMBED(embedded_ptx, "device/ptx.cuh");
-EMBED(embedded_tensormap, "device/tensormap.hpp");
 EMBED(embedded_hopper, "device/hopper.cuh");
 
 extern char** environ;
@@ -190,11 +189,9 @@ EXPORT int nvrtcCompileProgram(Program* program, int count, const char* const* o
         fs::path name = fs::path(header.name).filename();
         write(root / header.name, name == "ptx.cuh" ? embedded_ptx : name == "hopper.cuh" ? embedded_hopper : header.text);
     }
-
     write(root / program->source.name, program->source.text);
     write(root / "abi.hpp", embedded_abi);
     write(root / "prelude.hpp", embedded_prelude);
-    write(root / "tensormap.hpp", embedded_tensormap);
     write(root / "unit.cpp", unit(*program));
 
     // Linked without -fsanitize, which would ask for a run-time library: the prelude has what the checks call.

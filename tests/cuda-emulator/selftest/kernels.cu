@@ -171,3 +171,93 @@ __global__ void busy(float* x)
 {
     x[blockIdx.x] = block_reduce<Sum>(static_cast<float>(threadIdx.x));
 }
+
+// ---- Hopper ----
+
+#include "hopper.cuh"
+
+// One warpgroup: d[64x32] = a[64xK] b[32xK]^T of E4M3, K in tiles of 128 that thread 0 loads into two stages.
+template <bool Wait>
+__global__ void __launch_bounds__(128) hopper_e4m3(const __grid_constant__ hopper::TensorMap a, const __grid_constant__ hopper::TensorMap b, float* d, int tiles)
+{
+    DYNAMIC_SHARED(memory);
+    unsigned char* start = memory + (1024 - ptx::shared_address(memory) % 1024) % 1024;
+    __shared__ hopper::Barrier filled[2], emptied[2];
+    if (threadIdx.x == 0)
+    {
+        for (int i = 0; i < 2; i++)
+        {
+            hopper::barrier_make(&filled[i], 1);
+            hopper::barrier_make(&emptied[i], 4);
+        }
+        hopper::barriers_made();
+    }
+    __syncthreads();
+    float sums[16];
+    for (int tile = 0; tile < tiles; tile++)
+    {
+        int stage = tile % 2;
+        uint32_t parity = tile / 2 % 2;
+        unsigned char* ofA = start + stage * 12288;
+        if (threadIdx.x == 0)
+        {
+            hopper::barrier_wait(&emptied[stage], parity ^ 1);
+            hopper::barrier_arrive_expecting(&filled[stage], 12288);
+            hopper::load_tile(ofA, &a, &filled[stage], tile * 128, 0);
+            hopper::load_tile(ofA + 8192, &b, &filled[stage], tile * 128, 0);
+        }
+        __syncwarp();
+        if (Wait) hopper::barrier_wait(&filled[stage], parity);
+        hopper::begin_products();
+        for (int step = 0; step < 4; step++)
+            hopper::multiply_e4m3(sums, hopper::along_sum(ofA).plus(32 * step), hopper::along_sum(ofA + 8192).plus(32 * step), tile + step > 0);
+        hopper::commit_products();
+        hopper::finish_products(sums);
+        if (threadIdx.x % 32 == 0) hopper::barrier_arrive(&emptied[stage]);
+    }
+    for (int i = 0; i < 16; i++)
+    {
+        int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + i / 2 % 2 * 8;
+        d[row * 32 + i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2] = sums[i];
+    }
+}
+
+// d[64x128] = a[64x64] b[64x128] of BF16, a as it lies, b by rows of K in two boxes of 64 columns.
+__global__ void __launch_bounds__(128) hopper_bf16(const __grid_constant__ hopper::TensorMap a, const __grid_constant__ hopper::TensorMap b, float* d)
+{
+    DYNAMIC_SHARED(memory);
+    unsigned char* start = memory + (1024 - ptx::shared_address(memory) % 1024) % 1024;
+    __shared__ hopper::Barrier filled;
+    if (threadIdx.x == 0)
+    {
+        hopper::barrier_make(&filled, 1);
+        hopper::barriers_made();
+        hopper::barrier_arrive_expecting(&filled, 3 * 8192);
+        hopper::load_tile(start, &a, &filled, 0, 0);
+        hopper::load_tile(start + 8192, &b, &filled, 0, 0);
+        hopper::load_tile(start + 16384, &b, &filled, 64, 0);
+    }
+    __syncthreads();
+    hopper::barrier_wait(&filled, 0);
+    float sums[64];
+    hopper::begin_products();
+    for (int step = 0; step < 4; step++)
+        hopper::multiply_bf16<false, true>(sums, hopper::along_sum(start).plus(32 * step), hopper::across_sum(start + 8192, 8192).plus(2048 * step), step > 0);
+    hopper::commit_products();
+    hopper::finish_products(sums);
+    for (int i = 0; i < 64; i++)
+    {
+        int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + i / 2 % 2 * 8;
+        d[row * 128 + i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2] = sums[i];
+    }
+}
+
+// Waits for bytes that never come.
+__global__ void hopper_hang(int* x)
+{
+    __shared__ hopper::Barrier filled;
+    if (threadIdx.x == 0) hopper::barrier_make(&filled, 1);
+    __syncthreads();
+    hopper::barrier_wait(&filled, 0);
+    x[0] = 1;
+}

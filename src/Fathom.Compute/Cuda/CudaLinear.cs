@@ -1,0 +1,90 @@
+// Products with weight matrices on the GPU. The three products of a linear layer are one, c[m, n] = sum over d of a(m, d) b(n, d), with
+// operands that lie along the depth or across it: forward a = x, b = w; input gradient a = dy, b = w across; weight
+// gradient a = dy and b = x, both across. cuBLASLt computes what it can; own kernels do the rest, and everything where it is missing.
+using Fathom.Compute.Cuda.Linear;
+using Fathom.Compute.Cuda.Runtime;
+using Fathom.Compute.Operators;
+
+namespace Fathom.Compute.Cuda;
+
+/// <summary>
+/// <see cref="ILinearOperators"/> on a GPU. Operands are F32, BF16, or 8-bit with any scales, in any combination; results F32 or BF16,
+/// weight gradients F32; sums are F32. One thread at a time.
+/// </summary>
+internal sealed partial class CudaLinear : ILinearOperators
+{
+    private readonly CudaContext context;
+    private readonly GemmKernels kernels;
+    private readonly ExpertTable.Tables experts;
+    private readonly CublasProducts? library;
+
+    public CudaLinear(CudaContext context, CudaQuantization quantization)
+    {
+        this.context = context;
+        kernels = new GemmKernels(context);
+        experts = new ExpertTable.Tables(context);
+        library = CublasProducts.TryCreate(context, quantization);
+    }
+
+    public void Forward(in ScaledTensor x, in ScaledTensor w, Tensor y, bool accumulate)
+    {
+        const string Op = "linear forward";
+        long rows = Math.Max(x.Elements.Rows, y.Rows), outputs = y.Columns, inputs = x.Elements.Columns;
+        LinearChecks.Operand(Op, "x", x, rows, inputs);
+        LinearChecks.Operand(Op, "w", w, outputs, inputs);
+        LinearChecks.Result(Op, "y", y, rows, outputs);
+        Run(x, false, w, false, y, rows, outputs, inputs, accumulate);
+    }
+
+    public void InputGradient(in ScaledTensor dy, in ScaledTensor w, Tensor dx, bool accumulate)
+    {
+        const string Op = "linear input gradient";
+        long rows = Math.Max(dy.Elements.Rows, dx.Rows), outputs = dy.Elements.Columns, inputs = dx.Columns;
+        LinearChecks.Operand(Op, "dy", dy, rows, outputs);
+        LinearChecks.Operand(Op, "w", w, outputs, inputs);
+        LinearChecks.Result(Op, "dx", dx, rows, inputs);
+        Run(dy, false, w, true, dx, rows, inputs, outputs, accumulate);
+    }
+
+    public void WeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor dw, bool accumulate)
+    {
+        const string Op = "linear weight gradient";
+        long rows = Math.Max(dy.Elements.Rows, x.Elements.Rows), outputs = dy.Elements.Columns, inputs = x.Elements.Columns;
+        LinearChecks.Operand(Op, "dy", dy, rows, outputs);
+        LinearChecks.Operand(Op, "x", x, rows, inputs);
+        LinearChecks.Result(Op, "dw", dw, outputs, inputs, mayBeBFloat16: false);
+        Run(dy, true, x, true, dw, outputs, inputs, rows, accumulate);
+    }
+
+    /// <summary>c (+)= sum over the depth of a b, one product.</summary>
+    private void Run(in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, Tensor c, long rows, long columns, long depth, bool accumulate)
+    {
+        if (rows == 0 || columns == 0) return;
+        var traits = new GemmTraits(GemmSide.Of(a, transposedA), GemmSide.Of(b, transposedB), c.DType, GemmGrouping.None, 1, rows, columns, depth);
+        GemmPlan plan = GemmPlan.Choose(traits, context.Multiprocessors);
+        if (plan.Way is not (GemmWay.FewTensor or GemmWay.FewSimt) && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
+        GemmProduct product = Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows);
+        if (plan.Splits > 1) product.Partial = context.Workspace(plan.Splits * rows * columns * sizeof(float));
+        kernels.Of(traits, plan).LaunchWith(plan.Shape, product);
+        if (plan.Splits == 1) return;
+        const int Threads = 256;
+        kernels.Combination(c.DType).Launch(
+            new LaunchShape(LaunchShape.Cover(rows * columns, Threads), Threads), product.Partial, plan.Splits, rows, columns, c, c.RowStride, accumulate);
+    }
+
+    private static GemmProduct Product(
+        in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, in Tensor c, long rows, long columns, long depth, bool accumulate, int bandRows,
+        bool groupedDepth = false) => new()
+        {
+            A = new GemmOperand { Elements = a.Elements.Address, Stride = a.Elements.RowStride, Scales = GemmScales.Of(a, transposedA, groupedDepth) },
+            B = new GemmOperand { Elements = b.Elements.Address, Stride = b.Elements.RowStride, Scales = GemmScales.Of(b, transposedB, groupedDepth) },
+            C = c.Address,
+            CStride = c.RowStride,
+            Rows = rows,
+            Columns = columns,
+            Depth = depth,
+            Groups = 1,
+            Accumulate = accumulate ? 1 : 0,
+            BandRows = bandRows,
+        };
+}

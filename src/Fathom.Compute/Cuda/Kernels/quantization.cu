@@ -1,0 +1,525 @@
+// Between activations or weights and the narrow formats of a precision recipe ([P] §3.3.2): one scale for a 1x128 tile, a 128x1 tile,
+// a 128x128 block or a whole matrix. All are bound by memory, so each reads its values once, from memory into registers, finds the
+// largest magnitudes there, and writes codes; only the scale of a whole matrix needs two passes.
+//
+// Chunk is what a thread reads at once: 16 bytes where addresses and columns allow it, else one value (E5M6: a pair).
+#include "formats.cuh"
+#include "rows.cuh"
+
+// One layout for all kernels; CudaQuantization.cs declares it alike.
+struct TileArguments
+{
+    void* plain;                // x or y, [rows, columns]
+    int64_t plainStride;        // elements
+    uint8_t* codes;             // [rows, columns]
+    int64_t codeStride;         // bytes
+    void* scales;               // float, or e8m0 where powerOfTwo
+    int64_t scaleStride;        // from tile row to tile row
+    const int32_t* rowOffsets;  // [groups + 1], or null; tiles of columns only
+    uint64_t* fault;            // or null
+    uint32_t* largest;          // [largestCount]: parts of the largest magnitude of a whole matrix
+    int64_t rows;
+    int32_t columns;
+    int32_t groups;
+    int32_t largestCount;
+    int32_t powerOfTwo;
+    float leastAmax;
+    int32_t scaleRowShift;      // dequantisation: rows to tile rows
+    int32_t scaleStep;          // dequantisation: from tile to tile of a row, 0 or 1
+};
+
+__device__ __forceinline__ void put_scale(const TileArguments& p, int64_t place, float scale)
+{
+    if (p.powerOfTwo) static_cast<uint8_t*>(p.scales)[place] = static_cast<uint8_t>(__float_as_uint(scale) >> 23);
+    else static_cast<float*>(p.scales)[place] = scale;
+}
+
+__device__ __forceinline__ float get_scale(const TileArguments& p, int64_t place)
+{
+    return p.powerOfTwo ? to_float(static_cast<const e8m0*>(p.scales)[place]) : static_cast<const float*>(p.scales)[place];
+}
+
+// The lowest place wins; -1, which none has yet, is the highest unsigned number.
+__device__ __forceinline__ void report_fault(const TileArguments& p, int64_t place)
+{
+    if (p.fault != nullptr) atomicMin(reinterpret_cast<unsigned long long*>(p.fault), static_cast<unsigned long long>(place));
+}
+
+__device__ __forceinline__ uint32_t magnitude(float x) { return __float_as_uint(x) & MagnitudeMask; }
+
+// Chunk values at once where that is 16 bytes, which the caller has aligned, else one by one.
+template <int Chunk, typename X>
+__device__ __forceinline__ Pack<X, Chunk> load_chunk(const X* from)
+{
+    Pack<X, Chunk> pack;
+    if constexpr (Chunk * sizeof(X) == 16) pack = *reinterpret_cast<const Pack<X, Chunk>*>(from);
+    else
+    {
+#pragma unroll
+        for (int i = 0; i < Chunk; i++) pack.values[i] = from[i];
+    }
+
+    return pack;
+}
+
+template <int Chunk, typename Y>
+__device__ __forceinline__ void store_chunk(Y* to, const float (&x)[Chunk])
+{
+    if constexpr (Chunk * sizeof(Y) == 16) store<Y, Chunk>(to, x);
+    else
+    {
+#pragma unroll
+        for (int i = 0; i < Chunk; i++) to[i] = from_float<Y>(x[i]);
+    }
+}
+
+// ---- 1x128 tiles: eight lanes a tile, sixteen values a lane ----
+
+constexpr int TileLanes = 8;
+constexpr int LaneValues = TileLength / TileLanes;
+constexpr int RowThreads = 256;
+
+struct RowTile
+{
+    int64_t row;
+    int32_t tile, column, left;  // left: columns from here on, 0 past the last tile
+};
+
+__device__ __forceinline__ RowTile row_tile(const TileArguments& p, uint32_t index)
+{
+    uint32_t tiles = (static_cast<uint32_t>(p.columns) + TileLength - 1) / TileLength, row = index / tiles, tile = index - row * tiles;
+    int column = static_cast<int>(tile) * TileLength;
+    return {row, static_cast<int>(tile), column, row < p.rows ? min(p.columns - column, TileLength) : 0};
+}
+
+__device__ __forceinline__ uint32_t row_tile_index() { return blockIdx.x * (RowThreads / TileLanes) + threadIdx.x / TileLanes; }
+
+// A lane's values: chunks lane, lane + 8, … of its tile; zeros past the end. Returns the largest magnitude of the lane's.
+template <typename X, int Chunk>
+__device__ __forceinline__ uint32_t load_tile(float (&x)[LaneValues], const TileArguments& p, const RowTile& at)
+{
+    const X* from = static_cast<const X*>(p.plain) + at.row * p.plainStride + at.column;
+    int lane = threadIdx.x % TileLanes;
+    uint32_t largest = 0;
+#pragma unroll
+    for (int i = 0; i < LaneValues / Chunk; i++)
+    {
+        int start = (lane + i * TileLanes) * Chunk;
+        Pack<X, Chunk> pack = {};
+        if (start < at.left) pack = load_chunk<Chunk>(from + start);
+#pragma unroll
+        for (int j = 0; j < Chunk; j++)
+        {
+            x[i * Chunk + j] = to_float(pack.values[j]);
+            largest = max(largest, magnitude(x[i * Chunk + j]));
+        }
+    }
+
+    return largest;
+}
+
+template <typename Q, int Chunk>
+__device__ __forceinline__ void store_tile(const TileArguments& p, const RowTile& at, const float (&x)[LaneValues], const Divisor& divisor, bool finite)
+{
+    uint8_t* to = p.codes + at.row * p.codeStride + code_bytes<Q>(at.column);
+    int lane = threadIdx.x % TileLanes;
+#pragma unroll
+    for (int i = 0; i < LaneValues / Chunk; i++)
+    {
+        int start = (lane + i * TileLanes) * Chunk;
+        if (start >= at.left) continue;
+        float quotients[Chunk];
+#pragma unroll
+        for (int j = 0; j < Chunk; j++) quotients[j] = finite ? divisor.quotient(x[i * Chunk + j]) : 0.0f;
+        store_codes<Q, Chunk>(to + code_bytes<Q>(start), quotients);
+    }
+}
+
+template <typename X, typename Q, int Chunk>
+__global__ void __launch_bounds__(RowThreads) quantize_rows(const __grid_constant__ TileArguments p)
+{
+    RowTile at = row_tile(p, row_tile_index());
+    float x[LaneValues];
+    uint32_t largest = load_tile<X, Chunk>(x, p, at);
+#pragma unroll
+    for (int distance = TileLanes / 2; distance > 0; distance /= 2) largest = max(largest, __shfl_xor_sync(AllLanes, largest, distance));
+    if (at.left == 0) return;
+    bool finite = largest < SingleInfinity;
+    float scale = tile_scale<Q>(largest, p.leastAmax, p.powerOfTwo);
+    if (threadIdx.x % TileLanes == 0)
+    {
+        put_scale(p, at.row * p.scaleStride + at.tile, scale);
+        if (!finite) report_fault(p, at.row * divide_up(p.columns, TileLength) + at.tile);
+    }
+
+    store_tile<Q, Chunk>(p, at, x, Divisor(scale), finite);
+}
+
+// ---- One scale: the largest magnitude of parts, then codes ----
+
+template <typename X, int Chunk>
+__global__ void __launch_bounds__(RowThreads) largest_magnitudes(const __grid_constant__ TileArguments p)
+{
+    int64_t tiles = p.rows * divide_up(p.columns, TileLength), step = static_cast<int64_t>(gridDim.x) * (RowThreads / TileLanes);
+    uint32_t largest = 0;
+    for (int64_t index = row_tile_index(); index < tiles; index += step)
+    {
+        float x[LaneValues];
+        largest = max(largest, load_tile<X, Chunk>(x, p, row_tile(p, static_cast<uint32_t>(index))));
+    }
+
+    largest = block_reduce<Max>(largest);
+    if (threadIdx.x == 0) p.largest[blockIdx.x] = largest;
+}
+
+template <typename X, typename Q, int Chunk>
+__global__ void __launch_bounds__(RowThreads) quantize_whole(const __grid_constant__ TileArguments p)
+{
+    uint32_t largest = 0;
+    for (int i = threadIdx.x; i < p.largestCount; i += RowThreads) largest = max(largest, p.largest[i]);
+    largest = block_reduce<Max>(largest);
+    bool finite = largest < SingleInfinity;
+    float scale = tile_scale<Q>(largest, p.leastAmax, p.powerOfTwo);
+    if (blockIdx.x == 0 && threadIdx.x == 0)
+    {
+        put_scale(p, 0, scale);
+        if (!finite) report_fault(p, 0);
+    }
+
+    RowTile at = row_tile(p, row_tile_index());
+    float x[LaneValues];
+    load_tile<X, Chunk>(x, p, at);
+    store_tile<Q, Chunk>(p, at, x, Divisor(scale), finite);
+}
+
+// ---- Panels of 128 rows ----
+
+struct RowRange
+{
+    int64_t first;
+    int count;  // at most 128; 0 for a tile of no group
+};
+
+// The rows of a tile row. In groups, group g has the tile rows from offsets[g] / 128 + g on, a number that grows with g: the group of
+// a tile is the last one that does not begin behind it. Whole warps call.
+__device__ __forceinline__ RowRange tile_rows(const int32_t* offsets, int groups, int64_t rows, int64_t tile)
+{
+    if (offsets == nullptr)
+    {
+        int64_t start = tile * TileLength;
+        return {start, static_cast<int>(min(rows - start, static_cast<int64_t>(TileLength)))};
+    }
+
+    int begun = 0;
+    for (int g = threadIdx.x % WarpSize; g < groups; g += WarpSize) begun += offsets[g] / TileLength + g <= tile;
+    begun = warp_reduce<Sum>(begun);
+    if (begun == 0) return {0, 0};
+    int group = begun - 1;
+    int64_t first = offsets[group] + (tile - offsets[group] / TileLength - group) * TileLength, left = offsets[group + 1] - first;
+    return {first, static_cast<int>(max(static_cast<int64_t>(0), min(left, static_cast<int64_t>(TileLength))))};
+}
+
+// Up to 128 rows of some columns in the registers of a block: a thread has Chunk columns of every RowsAtOnce-th row.
+template <typename X, int Chunk, int Columns, int Threads>
+struct Panel
+{
+    static constexpr int ThreadsOfRow = Columns / Chunk;
+    static constexpr int RowsAtOnce = Threads / ThreadsOfRow;
+    static constexpr int Passes = TileLength / RowsAtOnce;
+    static_assert(ThreadsOfRow * RowsAtOnce == Threads && RowsAtOnce * Passes == TileLength);
+
+    Pack<X, Chunk> values[Passes];
+
+    __device__ __forceinline__ static int row(int pass) { return threadIdx.x / ThreadsOfRow + pass * RowsAtOnce; }
+    __device__ __forceinline__ static int column() { return threadIdx.x % ThreadsOfRow * Chunk; }
+
+    __device__ __forceinline__ void load(const TileArguments& p, const RowRange& range, int firstColumn)
+    {
+        bool within = firstColumn + column() < p.columns;
+        const X* from = static_cast<const X*>(p.plain) + range.first * p.plainStride + firstColumn + column();
+#pragma unroll
+        for (int i = 0; i < Passes; i++)
+        {
+            values[i] = {};
+            if (within && row(i) < range.count) values[i] = load_chunk<Chunk>(from + row(i) * p.plainStride);
+        }
+    }
+};
+
+constexpr int StripColumns = 64;
+constexpr int StripThreads = 256;
+
+// 128x1 tiles: a block has 128 rows of 64 columns.
+template <typename X, typename Q, int Chunk>
+__global__ void __launch_bounds__(StripThreads) quantize_columns(const __grid_constant__ TileArguments p)
+{
+    using Strip = Panel<X, Chunk, StripColumns, StripThreads>;
+    __shared__ uint32_t largest[StripColumns];
+    __shared__ float ups[StripColumns], scales[StripColumns], reciprocals[StripColumns];
+    uint32_t strips = (static_cast<uint32_t>(p.columns) + StripColumns - 1) / StripColumns, tile = blockIdx.x / strips;
+    int firstColumn = static_cast<int>(blockIdx.x - tile * strips) * StripColumns;
+    RowRange range = tile_rows(p.rowOffsets, p.groups, p.rows, tile);
+    if (range.count == 0) return;
+
+    Strip strip;
+    strip.load(p, range, firstColumn);
+    if (threadIdx.x < StripColumns) largest[threadIdx.x] = 0;
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < Chunk; j++)
+    {
+        uint32_t mine = 0;
+#pragma unroll
+        for (int i = 0; i < Strip::Passes; i++) mine = max(mine, magnitude(to_float(strip.values[i].values[j])));
+#pragma unroll
+        for (int distance = WarpSize / 2; distance >= Strip::ThreadsOfRow; distance /= 2) mine = max(mine, __shfl_xor_sync(AllLanes, mine, distance));
+        if (threadIdx.x % WarpSize < Strip::ThreadsOfRow) atomicMax(&largest[Strip::column() + j], mine);
+    }
+
+    __syncthreads();
+    if (threadIdx.x < StripColumns)
+    {
+        int column = firstColumn + threadIdx.x;
+        bool finite = largest[threadIdx.x] < SingleInfinity;
+        float scale = tile_scale<Q>(largest[threadIdx.x], p.leastAmax, p.powerOfTwo);
+        Divisor divisor(scale);
+        ups[threadIdx.x] = divisor.up;
+        scales[threadIdx.x] = divisor.scale;
+        reciprocals[threadIdx.x] = finite ? divisor.reciprocal : 0.0f;
+        if (column < p.columns)
+        {
+            put_scale(p, tile * p.scaleStride + column, scale);
+            if (!finite) report_fault(p, static_cast<int64_t>(tile) * p.columns + column);
+        }
+    }
+
+    __syncthreads();
+    int column = Strip::column();
+    if (firstColumn + column >= p.columns) return;
+    Divisor divisors[Chunk];
+#pragma unroll
+    for (int j = 0; j < Chunk; j++)
+    {
+        divisors[j].up = ups[column + j];
+        divisors[j].scale = scales[column + j];
+        divisors[j].reciprocal = reciprocals[column + j];
+    }
+
+    uint8_t* to = p.codes + range.first * p.codeStride + firstColumn + column;
+#pragma unroll
+    for (int i = 0; i < Strip::Passes; i++)
+    {
+        if (Strip::row(i) >= range.count) break;
+        float quotients[Chunk];
+#pragma unroll
+        for (int j = 0; j < Chunk; j++)
+            quotients[j] = divisors[j].reciprocal != 0 ? divisors[j].quotient(to_float(strip.values[i].values[j])) : 0.0f;
+        store_codes<Q, Chunk>(to + Strip::row(i) * p.codeStride, quotients);
+    }
+}
+
+constexpr int BlockThreads = 512;
+
+// 128x128 blocks, one a block of threads.
+template <typename X, typename Q, int Chunk>
+__global__ void __launch_bounds__(BlockThreads) quantize_blocks(const __grid_constant__ TileArguments p)
+{
+    using Square = Panel<X, Chunk, TileLength, BlockThreads>;
+    uint32_t columnTiles = (static_cast<uint32_t>(p.columns) + TileLength - 1) / TileLength, tile = blockIdx.x / columnTiles;
+    int columnTile = static_cast<int>(blockIdx.x - tile * columnTiles), firstColumn = columnTile * TileLength;
+    RowRange range = tile_rows(nullptr, 0, p.rows, tile);
+    Square square;
+    square.load(p, range, firstColumn);
+    uint32_t largest = 0;
+#pragma unroll
+    for (int i = 0; i < Square::Passes; i++)
+    {
+#pragma unroll
+        for (int j = 0; j < Chunk; j++) largest = max(largest, magnitude(to_float(square.values[i].values[j])));
+    }
+
+    largest = block_reduce<Max>(largest);
+    bool finite = largest < SingleInfinity;
+    float scale = tile_scale<Q>(largest, p.leastAmax, p.powerOfTwo);
+    if (threadIdx.x == 0)
+    {
+        put_scale(p, tile * p.scaleStride + columnTile, scale);
+        if (!finite) report_fault(p, static_cast<int64_t>(tile) * columnTiles + columnTile);
+    }
+
+    int column = firstColumn + Square::column();
+    if (column >= p.columns) return;
+    Divisor divisor(scale);
+    uint8_t* to = p.codes + range.first * p.codeStride + code_bytes<Q>(column);
+#pragma unroll
+    for (int i = 0; i < Square::Passes; i++)
+    {
+        if (Square::row(i) >= range.count) break;
+        float quotients[Chunk];
+#pragma unroll
+        for (int j = 0; j < Chunk; j++) quotients[j] = finite ? divisor.quotient(to_float(square.values[i].values[j])) : 0.0f;
+        store_codes<Q, Chunk>(to + Square::row(i) * p.codeStride, quotients);
+    }
+}
+
+// ---- Back to values ----
+
+// Scales that do not change within 128 columns of a row: of 1x128 tiles, of blocks, of a whole matrix.
+template <typename Y, typename Q, int Chunk>
+__global__ void __launch_bounds__(RowThreads) dequantize_rows(const __grid_constant__ TileArguments p)
+{
+    RowTile at = row_tile(p, row_tile_index());
+    if (at.left == 0) return;
+    float scale = get_scale(p, (at.row >> p.scaleRowShift) * p.scaleStride + at.tile * p.scaleStep);
+    const uint8_t* from = p.codes + at.row * p.codeStride + code_bytes<Q>(at.column);
+    Y* to = static_cast<Y*>(p.plain) + at.row * p.plainStride + at.column;
+    int lane = threadIdx.x % TileLanes;
+#pragma unroll
+    for (int i = 0; i < LaneValues / Chunk; i++)
+    {
+        int start = (lane + i * TileLanes) * Chunk;
+        if (start >= at.left) continue;
+        float values[Chunk];
+        load_codes<Q, Chunk>(values, from + code_bytes<Q>(start));
+#pragma unroll
+        for (int j = 0; j < Chunk; j++) values[j] = __fmul_rn(values[j], scale);
+        store_chunk<Chunk>(to + start, values);
+    }
+}
+
+template <typename Y, typename Q, int Chunk>
+__global__ void __launch_bounds__(StripThreads) dequantize_columns(const __grid_constant__ TileArguments p)
+{
+    using Strip = Panel<Y, Chunk, StripColumns, StripThreads>;
+    uint32_t strips = (static_cast<uint32_t>(p.columns) + StripColumns - 1) / StripColumns, tile = blockIdx.x / strips;
+    int column = static_cast<int>(blockIdx.x - tile * strips) * StripColumns + Strip::column();
+    RowRange range = tile_rows(p.rowOffsets, p.groups, p.rows, tile);
+    if (column >= p.columns) return;
+    float scales[Chunk];
+#pragma unroll
+    for (int j = 0; j < Chunk; j++) scales[j] = range.count > 0 ? get_scale(p, tile * p.scaleStride + column + j) : 0.0f;
+    const uint8_t* from = p.codes + range.first * p.codeStride + column;
+    Y* to = static_cast<Y*>(p.plain) + range.first * p.plainStride + column;
+#pragma unroll 4
+    for (int row = Strip::row(0); row < range.count; row += Strip::RowsAtOnce)
+    {
+        float values[Chunk];
+        load_codes<Q, Chunk>(values, from + row * p.codeStride);
+#pragma unroll
+        for (int j = 0; j < Chunk; j++) values[j] = __fmul_rn(values[j], scales[j]);
+        store_chunk<Chunk>(to + row * p.plainStride, values);
+    }
+}
+
+// ---- BF16 without scales ----
+
+// y = x rounded to BF16: to narrow, to widen, and in place.
+template <typename X, typename Y, int Chunk>
+__global__ void __launch_bounds__(RowThreads) through_bf16(
+    const X* x, int64_t xStride, Y* y, int64_t yStride, int64_t rows, int32_t columns, int32_t width, int32_t rowsOfBlock)
+{
+    constexpr int ChunksOfThread = 4;
+    RowPlace at = row_place(rows, width, rowsOfBlock, ChunksOfThread);
+    if (!at.valid) return;
+    Pack<X, Chunk> packs[ChunksOfThread];
+#pragma unroll
+    for (int i = 0; i < ChunksOfThread; i++)
+    {
+        int64_t column = (at.first + i * width) * Chunk;
+        if (column < columns) packs[i] = *reinterpret_cast<const Pack<X, Chunk>*>(x + at.row * xStride + column);
+    }
+
+#pragma unroll
+    for (int i = 0; i < ChunksOfThread; i++)
+    {
+        int64_t column = (at.first + i * width) * Chunk;
+        if (column >= columns) continue;
+        float values[Chunk];
+#pragma unroll
+        for (int j = 0; j < Chunk; j++) values[j] = to_float(from_float<bf16>(to_float(packs[i].values[j])));
+        store<Y, Chunk>(y + at.row * yStride + column, values);
+    }
+}
+
+// ---- Transposition of codes ----
+
+// Four rows of four codes as four columns: byte j of word i becomes byte i of word j.
+__device__ __forceinline__ void transpose4(uint32_t (&w)[4])
+{
+    uint32_t a = (w[0] & 0x00ff00ffu) | (w[1] & 0x00ff00ffu) << 8, b = (w[0] >> 8 & 0x00ff00ffu) | (w[1] & 0xff00ff00u);
+    uint32_t c = (w[2] & 0x00ff00ffu) | (w[3] & 0x00ff00ffu) << 8, d = (w[2] >> 8 & 0x00ff00ffu) | (w[3] & 0xff00ff00u);
+    w[0] = (a & 0xffffu) | c << 16;
+    w[1] = (b & 0xffffu) | d << 16;
+    w[2] = a >> 16 | (c & 0xffff0000u);
+    w[3] = b >> 16 | (d & 0xffff0000u);
+}
+
+// to[j, i] = from[i, j], bytes; a block has 128 rows of 128 columns. In groups, the rows of tile t lie in columns 128 t to 128 t + 127,
+// with zeros where a tile has fewer rows, so that sums over a tile's rows may run over all 128. The words of four rows lie in
+// shared memory by column, exchanged in fours so that neither side meets a bank twice.
+template <bool Vector>
+__global__ void __launch_bounds__(256) transpose_bytes(
+    const uint8_t* from, int64_t fromStride, int64_t rows, int32_t columns, const int32_t* rowOffsets, int32_t groups, uint8_t* to, int64_t toStride)
+{
+    __shared__ __align__(16) uint32_t words[TileLength][TileLength / 4];
+    uint32_t columnTiles = (static_cast<uint32_t>(columns) + TileLength - 1) / TileLength, tile = blockIdx.x / columnTiles;
+    int firstColumn = static_cast<int>(blockIdx.x - tile * columnTiles) * TileLength;
+    RowRange range = tile_rows(rowOffsets, groups, rows, tile);
+    int piece = threadIdx.x % 8, line = threadIdx.x / 8;
+
+    // Four rows of sixteen columns.
+    Pack<uint32_t, 4> in[4];
+    int column = firstColumn + 16 * piece;
+    const uint8_t* source = from + range.first * fromStride + column;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+    {
+        in[i] = {};
+        int row = 4 * line + i;
+        if (row >= range.count) continue;
+        if constexpr (Vector)
+        {
+            if (column < columns) in[i] = *reinterpret_cast<const Pack<uint32_t, 4>*>(source + row * fromStride);
+        }
+        else
+        {
+#pragma unroll
+            for (int j = 0; j < 16; j++)
+            {
+                if (column + j < columns) in[i].values[j / 4] |= static_cast<uint32_t>(source[row * fromStride + j]) << (8 * (j % 4));
+            }
+        }
+    }
+
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+    {
+        uint32_t square[4] = {in[0].values[j], in[1].values[j], in[2].values[j], in[3].values[j]};
+        transpose4(square);
+#pragma unroll
+        for (int i = 0; i < 4; i++) words[16 * piece + 4 * j + i][line ^ 4 * piece] = square[i];
+    }
+
+    __syncthreads();
+    int64_t end = rowOffsets == nullptr ? rows : static_cast<int64_t>(tile + 1) * TileLength, firstRow = static_cast<int64_t>(tile) * TileLength + 16 * piece;
+#pragma unroll
+    for (int pass = 0; pass < 4; pass++)
+    {
+        int inTile = line + 32 * pass;
+        if (firstColumn + inTile >= columns) break;
+        Pack<uint32_t, 4> out = *reinterpret_cast<const Pack<uint32_t, 4>*>(&words[inTile][4 * (piece ^ inTile / 16)]);
+        uint8_t* target = to + (firstColumn + inTile) * toStride + firstRow;
+        if constexpr (Vector)
+        {
+            if (firstRow < end) *reinterpret_cast<Pack<uint32_t, 4>*>(target) = out;
+        }
+        else
+        {
+#pragma unroll
+            for (int j = 0; j < 16; j++)
+            {
+                if (firstRow + j < end) target[j] = static_cast<uint8_t>(out.values[j / 4] >> (8 * (j % 4)));
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+// Which of the own kernels computes a product, and with how many blocks: pure, from shapes and types alone.
+using Fathom.Compute.Cuda.Runtime;
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Cuda.Linear;
+
+/// <summary>Ways to compute a product.</summary>
+internal enum GemmWay
+{
+    /// <summary>gemm_tensor.cu: tiles through mma.sync.</summary>
+    Tensor,
+
+    /// <summary>gemm_simt.cu: tiles in F32; takes everything.</summary>
+    Simt,
+
+    /// <summary>gemm_few.cu on tensor cores: a few rows, weights read once.</summary>
+    FewTensor,
+
+    /// <summary>gemm_few.cu in F32.</summary>
+    FewSimt,
+}
+
+/// <summary>One launch of a product.</summary>
+/// <param name="Way">The kernel.</param>
+/// <param name="Tile">Side of a block's tile; rows of it for few rows.</param>
+/// <param name="Staged">Type that tiles have in shared memory (tensor cores).</param>
+/// <param name="Shape">Blocks.</param>
+/// <param name="BandRows">Row tiles that are walked together.</param>
+/// <param name="Splits">Blocks that share the depth, whose sums a second kernel adds up.</param>
+internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, LaunchShape Shape, int BandRows = 1, int Splits = 1)
+{
+    /// <summary>Most rows of a product that the kernels for few rows take.</summary>
+    public const int MostFewRows = 16;
+
+    /// <summary>Rows a group has on average up to which those kernels take grouped products.</summary>
+    public const int MostFewRowsOfGroup = 4;
+
+    private const int FewThreads = 256, SimtThreads = 256;
+    private const int LargeTile = 128, SmallTile = 64;
+    private const int Band = 8;
+
+    /// <summary>Depth beyond which F32 products take small tiles, whose sums have two levels.</summary>
+    private const int DepthOfLargeTiles = 4096;
+
+    /// <summary>The way a product goes.</summary>
+    /// <param name="p">The product; neither rows nor columns are 0.</param>
+    /// <param name="multiprocessors">Of the GPU.</param>
+    public static GemmPlan Choose(in GemmTraits p, int multiprocessors)
+    {
+        bool groupedDepth = p.Grouping == GemmGrouping.Depth;
+        bool coversDepth = GemmScales.CoverDepth(p.A.Layout, p.A.Transposed, groupedDepth) && GemmScales.CoverDepth(p.B.Layout, p.B.Transposed, groupedDepth);
+        bool tensorCores = coversDepth && p.A.FitsTensorCores && p.B.FitsTensorCores && p.A.WholeChunks && p.B.WholeChunks;
+        bool few = !p.A.Transposed && !p.B.Transposed && coversDepth && p.Grouping switch
+        {
+            GemmGrouping.None => p.Rows <= MostFewRows,
+            GemmGrouping.Rows => p.Rows <= Math.Max(MostFewRows, MostFewRowsOfGroup * p.Groups),
+            _ => false,
+        };
+        if (few) return FewRows(p, tensorCores, multiprocessors);
+        return Tiles(p, tensorCores, multiprocessors);
+    }
+
+    /// <summary>
+    /// Tiles that ragged groups of rows have at most: every group that is not empty begins its own, and at most
+    /// as many are not empty as there are rows.
+    /// </summary>
+    public static long MostTiles(long rows, int groups, int tile) => Math.Min(rows, (rows + Math.Min(rows, groups) * (tile - 1)) / tile);
+
+    private static GemmPlan FewRows(in GemmTraits p, bool tensorCores, int multiprocessors)
+    {
+        int outputs = tensorCores ? 16 : 4, tile = tensorCores && p.Grouping == GemmGrouping.None && p.Rows > 8 ? 16 : 8;
+        long across = LaunchShape.Cover(p.Columns, outputs), down = RowTiles(p, tile), blocks = across * down;
+        // Where blocks do not fill the GPU and the depth is long, several share it.
+        long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize);
+        int splits = p.Grouping != GemmGrouping.None || 2 * blocks > multiprocessors || steps < 32 ? 1 : (int)Math.Clamp(Math.Min(steps / 16, 2 * multiprocessors / blocks), 1, 4);
+        return new GemmPlan(tensorCores ? GemmWay.FewTensor : GemmWay.FewSimt, tile, default, new LaunchShape((across, down, splits), FewThreads), 1, splits);
+    }
+
+    private static GemmPlan Tiles(in GemmTraits p, bool tensorCores, int multiprocessors)
+    {
+        long largeTiles = RowTiles(p, LargeTile) * LaunchShape.Cover(p.Columns, LargeTile) * (p.Grouping == GemmGrouping.Depth ? p.Groups : 1);
+        bool small = largeTiles < multiprocessors || p.Rows <= SmallTile || p.Grouping == GemmGrouping.Rows && p.Rows / p.Groups < SmallTile
+            || !tensorCores && (p.Grouping == GemmGrouping.Depth ? p.Depth / p.Groups : p.Depth) > DepthOfLargeTiles;
+        int tile = small ? SmallTile : LargeTile, band = p.Grouping == GemmGrouping.Rows ? 1 : Band;
+        var grid = (RowTiles(p, tile) * LaunchShape.Cover(p.Columns, tile), 1L, p.Grouping == GemmGrouping.Depth ? p.Groups : 1L);
+        if (!tensorCores) return new GemmPlan(GemmWay.Simt, tile, default, new LaunchShape(grid, SimtThreads), band);
+        bool asCodes = p.A.DType == DType.F8E4M3 && p.B.DType == DType.F8E4M3 && !p.A.Transposed && !p.B.Transposed;
+        var shape = new LaunchShape(grid, 2 * tile, TensorSharedBytes(tile, p.A.IsScaled || p.B.IsScaled));
+        return new GemmPlan(GemmWay.Tensor, tile, asCodes ? DType.F8E4M3 : DType.BF16, shape, band);
+    }
+
+    /// <summary>Dynamic shared memory of gemm_tensor: a ring of two tiles of 128-byte rows, and of their scales.</summary>
+    internal static int TensorSharedBytes(int tile, bool scaled) => (tile == LargeTile ? 3 : 4) * 2 * tile * (128 + (scaled ? sizeof(float) : 0));
+
+    private static long RowTiles(in GemmTraits p, int tile) =>
+        p.Grouping == GemmGrouping.Rows ? MostTiles(p.Rows, p.Groups, tile) : LaunchShape.Cover(p.Rows, tile);
+}

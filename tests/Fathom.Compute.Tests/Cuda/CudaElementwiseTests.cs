@@ -1,0 +1,190 @@
+// Element-wise operators on a GPU beyond the table: what returns a number, what bad indices do, the average that runs on a thread
+// of its own, and that the same call gives the same bits.
+using Fathom.Compute.Cpu;
+using Fathom.Compute.Cuda;
+using Fathom.Compute.Operators;
+using Fathom.Compute.Table;
+using Fathom.Numerics;
+using Xunit;
+
+namespace Fathom.Compute.Tests.Cuda;
+
+public sealed class CudaElementwiseTests(CudaFixture gpu, ITestOutputHelper output) : IClassFixture<CudaFixture>
+{
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(1003)]
+    [InlineData(3_000_000)]
+    public void Sums_are_those_of_the_processor(long elements)
+    {
+        CudaDevice device = gpu.Device();
+        Tensor host = Normal(new Shape(elements), 3), x = OnDevice(device, host);
+        double sum = 0, squares = 0, magnitude = 0;
+        for (long i = 0; i < elements; i++)
+        {
+            double value = host.AsSpan<float>()[(int)i];
+            sum += value;
+            squares += value * value;
+            magnitude += Math.Abs(value);
+        }
+
+        double actual = device.Reduction.Sum(x), actualSquares = device.Reduction.SumOfSquares(x);
+        output.WriteLine($"{elements} elements: sum {actual:R} for {sum:R}, squares {actualSquares:R} for {squares:R}");
+        Assert.True(Math.Abs(actual - sum) <= 1e-14 * magnitude);
+        Assert.True(Math.Abs(actualSquares - squares) <= 1e-13 * squares);
+        Assert.Equal(actual, device.Reduction.Sum(x));
+    }
+
+    [Theory]
+    [InlineData(DType.F32)]
+    [InlineData(DType.BF16)]
+    public void One_element_that_is_not_finite_is_found_wherever_it_is(DType type)
+    {
+        CudaDevice device = gpu.Device();
+        foreach ((long rows, long columns, int pad) in ((long, long, int)[])[(1, 1, 0), (3, 17, 0), (5, 64, 8), (7, 1000, 3)])
+        {
+            Tensor wide = HostMemory.Allocate(new Shape(rows, columns + pad), type);
+            for (long r = 0; r < rows && pad > 0; r++) Set(wide, r, columns, float.NaN); // between the rows: not looked at
+            Assert.True(device.Reduction.AllFinite(OnDevice(device, wide).ColumnRange(0, columns)));
+            foreach ((long row, long column) in ((long, long)[])[(0, 0), (rows - 1, columns - 1), (rows / 2, columns / 2)])
+            {
+                foreach (float bad in (float[])[float.NaN, float.PositiveInfinity, float.NegativeInfinity])
+                {
+                    Set(wide, row, column, bad);
+                    Assert.False(device.Reduction.AllFinite(OnDevice(device, wide).ColumnRange(0, columns)), $"{bad} at [{row}, {column}] of [{rows}, {columns}]");
+                    Set(wide, row, column, 3e38f);
+                }
+            }
+        }
+    }
+
+    [Fact]
+    public void Bad_indices_give_no_result_and_an_error_at_the_next_wait()
+    {
+        CudaDevice device = gpu.Device();
+        Tensor table = OnDevice(device, Normal(new Shape(5, 8), 1)), ids = OnDevice(device, Integers(2, 5, 4)), y = device.Allocate(new Shape(3, 8), DType.F32, MemoryKind.Workspace);
+        device.Embedding.Forward(ids, table, y);
+        Assert.Equal("embedding: token id 5 at place 1 is outside the vocabulary of 5", Assert.Throws<ArgumentException>(device.Synchronize).Message);
+        device.Synchronize(); // said once
+        Tensor rows = ToHost(device, y);
+        Assert.All(rows.Row<float>(1).ToArray(), value => Assert.True(float.IsNaN(value)));
+        Assert.All(rows.Row<float>(2).ToArray(), value => Assert.True(float.IsFinite(value)));
+
+        Tensor before = ToHost(device, table);
+        device.Embedding.WeightGradient(OnDevice(device, Integers(-1, 7, -1)), OnDevice(device, Normal(new Shape(3, 8), 2)), table);
+        Assert.StartsWith("embedding weight gradient: token id ", Assert.Throws<ArgumentException>(device.Synchronize).Message, StringComparison.Ordinal);
+        Assert.Equal(before.AsSpan<float>(), ToHost(device, table).AsSpan<float>());
+
+        Tensor cos = OnDevice(device, Normal(new Shape(4, 2), 3)), x = OnDevice(device, Normal(new Shape(2, 3, 6), 4));
+        device.Rotary.Rotate(x, 2, cos, cos, OnDevice(device, Integers(3, 4)));
+        Assert.Equal("rotary: position 4 of token 1 is outside the tables of 4 positions", Assert.Throws<ArgumentException>(device.Synchronize).Message);
+
+        Tensor losses = device.Allocate(new Shape(2), DType.F32, MemoryKind.Workspace), logits = OnDevice(device, Normal(new Shape(2, 9), 5));
+        device.Loss.CrossEntropy(logits, OnDevice(device, Integers(8, 9)), 1, losses, default);
+        Assert.Equal("cross-entropy: target 9 of row 1 is outside the vocabulary of 9", Assert.Throws<ArgumentException>(() => ToHost(device, losses)).Message);
+        float[] values = ToHost(device, losses).AsSpan<float>().ToArray();
+        Assert.True(float.IsFinite(values[0]) && float.IsNaN(values[1]));
+
+        Tensor cache = OnDevice(device, Normal(new Shape(2, 2, 12), 6)), latent = OnDevice(device, Normal(new Shape(1, 8), 7)), rope = OnDevice(device, Normal(new Shape(1, 4), 8));
+        Tensor unchanged = ToHost(device, cache);
+        device.Cache.Store(latent, rope, OnDevice(device, Integers(4)), cache);
+        Assert.Equal("cache store: slot 4 of token 0 is outside the cache of 4 rows", Assert.Throws<ArgumentException>(device.Synchronize).Message);
+        Assert.Equal(unchanged.AsSpan<float>(), ToHost(device, cache).AsSpan<float>());
+        device.Cache.Load(cache, OnDevice(device, Integers(-1)), latent, rope);
+        Assert.Equal("cache load: slot -1 of token 0 is outside the cache of 4 rows", Assert.Throws<ArgumentException>(device.Synchronize).Message);
+        Assert.All(ToHost(device, latent).AsSpan<float>().ToArray(), value => Assert.True(float.IsNaN(value)));
+    }
+
+    /// <summary>More than two chunks, so that each buffer is used again, while the main stream is given other work.</summary>
+    [Fact]
+    public void The_average_is_the_processors_to_the_last_bit_beside_other_work()
+    {
+        CudaDevice device = gpu.Device();
+        using var cpu = new CpuDevice(1);
+        var shape = new Shape(2 * WeightAverage.ChunkElements + 1_234_567);
+        Tensor weights = Uniform(shape, 1), average = Uniform(shape, 2), gradients = Uniform(shape, 3), expected = HostMemory.Allocate(shape, DType.F32);
+        average.AsSpan<float>().CopyTo(expected.AsSpan<float>());
+        Tensor first = HostMemory.Allocate(shape, DType.F32), second = HostMemory.Allocate(shape, DType.F32);
+        Tensor there = OnDevice(device, weights), other = OnDevice(device, gradients), m = OnDevice(device, first), v = OnDevice(device, second);
+        var step = new AdamWStep(1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 1, 1);
+        for (int update = 0; update < 2; update++)
+        {
+            cpu.Optimizer.AdamW(weights, gradients, first, second, step);
+            cpu.Optimizer.Average(expected, weights, 0.25f);
+            device.Optimizer.AdamW(there, other, m, v, step);
+            var thread = new Thread(() => device.Optimizer.Average(average, there, 0.25f));
+            thread.Start();
+            for (int i = 0; i < 3; i++) device.Reduction.Add(other, other, device.Allocate(shape, DType.F32, MemoryKind.Workspace));
+            thread.Join();
+        }
+
+        int wrong = 0;
+        for (int i = 0; i < shape.Elements; i++) wrong += expected.AsSpan<float>()[i].Equals(average.AsSpan<float>()[i]) ? 0 : 1;
+        output.WriteLine($"{wrong} of {shape.Elements} elements differ");
+        Assert.Equal(0, wrong);
+    }
+
+    [Fact]
+    public void The_same_call_gives_the_same_bits()
+    {
+        CudaDevice device = gpu.Device();
+        int compared = 0;
+        string[] families = ["norm.weight_gradient", "embedding.weight_gradient", "loss.cross_entropy", "activation.swiglu_gradient"];
+        foreach (OperatorCase row in OperatorTable.All().Where(c => c.Small && families.Contains(c.Name)))
+        {
+            Tensor[] first = row.Prepare(device, 5), second = row.Prepare(device, 5);
+            row.Run(device, first);
+            row.Run(device, second);
+            for (int i = 0; i < first.Length; i++)
+            {
+                if (!row.Operands[i].Compare || row.Operands[i].PadColumns > 0) continue;
+                compared++;
+                Assert.True(Bytes(ToHost(device, first[i])).SequenceEqual(Bytes(ToHost(device, second[i]))), $"{row}, {row.Operands[i].Name}");
+            }
+        }
+
+        output.WriteLine($"{compared} results compared");
+        Assert.True(compared > 50);
+    }
+
+    private static unsafe ReadOnlySpan<byte> Bytes(Tensor host) => new(host.Pointer<byte>(), (int)host.Bytes);
+
+    private static Tensor OnDevice(CudaDevice device, Tensor host)
+    {
+        Tensor tensor = device.Allocate(host.Shape, host.DType, MemoryKind.Workspace);
+        device.Upload(host, tensor);
+        return tensor;
+    }
+
+    private static Tensor ToHost(CudaDevice device, Tensor tensor)
+    {
+        Tensor host = HostMemory.Allocate(tensor.Shape, tensor.DType);
+        device.Download(tensor, host);
+        return host;
+    }
+
+    private static Tensor Normal(Shape shape, int seed) => Filled(shape, new Random(seed), OperatorCase.Normal);
+
+    private static Tensor Uniform(Shape shape, int seed) => Filled(shape, new Random(seed), random => random.NextSingle() - 0.5f);
+
+    private static Tensor Filled(Shape shape, Random random, Func<Random, float> value)
+    {
+        Tensor host = HostMemory.Allocate(shape, DType.F32);
+        foreach (ref float element in host.AsSpan<float>()) element = value(random);
+        return host;
+    }
+
+    private static Tensor Integers(params int[] values)
+    {
+        Tensor host = HostMemory.Allocate(new Shape(values.Length), DType.I32);
+        values.CopyTo(host.AsSpan<int>());
+        return host;
+    }
+
+    private static void Set(Tensor tensor, long row, long column, float value)
+    {
+        if (tensor.DType == DType.F32) tensor.Row<float>(row)[(int)column] = value;
+        else tensor.Row<ushort>(row)[(int)column] = ((BFloat16)value).Bits;
+    }
+}
