@@ -19,6 +19,7 @@ var root = new RootCommand("Fathom: train a DeepSeek-V3 model on your own text, 
     StudyVerb.Create(),
     BenchVerb.Create(),
     CheckVerb.Create(),
+    DoctorVerb.Create(),
     VersionVerb.Create(),
 };
 
@@ -27,8 +28,7 @@ if (parsed.Action is ParseErrorAction)
 {
     // The last is the most particular: what is wrong before what is missing.
     Errors.Write(string.Join("; ", parsed.Errors.Reverse().Select(error => error.Message.TrimEnd('.'))));
-    string verb = parsed.CommandResult.Command is RootCommand ? "" : " " + parsed.CommandResult.Command.Name;
-    Console.Error.WriteLine($"See: {CommandName.Text}{verb} --help");
+    Console.Error.WriteLine($"See: {CommandName.Text}{CommandName.Verbs(parsed.CommandResult)} --help");
     return ExitCode.BadInput;
 }
 

@@ -22,7 +22,7 @@ public sealed class BadInputTests(ITestOutputHelper output)
     [InlineData("--memory-report makes no run; leave --out away", "train", "--memory-report", "--preset", "nano", "--out", "{temporary}/run")]
     [InlineData("--preset goes with --data", "train", "--memory-report", "--config", "a.json", "--preset", "nano")]
     [InlineData("training 683G parameters in bf16 takes", "train", "--memory-report", "--preset", "deepseek-v3")]
-    [InlineData("--recipe, --batch and --tokens go with --memory", "model", "nano", "--batch", "2")]
+    [InlineData("--recipe, --batch, --tokens and --device go with --memory", "model", "nano", "--batch", "2")]
     [InlineData("the batch is 0", "model", "nano", "--memory", "--batch", "0")]
     [InlineData("unknown recipe 'fp9'", "model", "nano", "--memory", "--recipe", "fp9")]
     [InlineData("there is no model preset \"nope\"", "train", "--data", "{temporary}", "--preset", "nope", "--out", "{temporary}/run")]
@@ -44,6 +44,8 @@ public sealed class BadInputTests(ITestOutputHelper output)
     [InlineData("there is no model preset \"nope\"", "study", "fp8", "--data", "{temporary}", "--preset", "nope")]
     [InlineData("there is no such file or folder", "study", "fp8", "--data", "/no/such/text", "--out", "{temporary}/study")]
     [InlineData("--k 0", "study", "accumulation", "--k", "0", "--out", "{temporary}/study")]
+    [InlineData("--device is 'gpu'; give cpu, cuda, or cuda:N", "generate", "--model", "m", "--ids", "1", "--device", "gpu")]
+    [InlineData("--device is 'cuda:-1'; give cpu, cuda, or cuda:N", "train", "--data", "{temporary}", "--device", "cuda:-1")]
     [InlineData("Option '--tensor' is required", "forward", "--model", "m", "--ids", "f", "--out", "o")]
     public void A_mistake_is_one_line_and_exit_code_2(string message, params string[] arguments)
     {

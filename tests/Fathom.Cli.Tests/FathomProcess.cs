@@ -25,7 +25,7 @@ public sealed class FathomProcess : IDisposable
     private readonly StringBuilder output = new(), error = new();
     private long peakMemory;
 
-    private FathomProcess(string? input, string[] arguments)
+    private FathomProcess(string? input, string[] arguments, IEnumerable<(string Name, string Value)>? environment = null)
     {
         var start = new ProcessStartInfo(Environment.ProcessPath is { } host && Path.GetFileNameWithoutExtension(host) == "dotnet" ? host : "dotnet")
         {
@@ -35,6 +35,7 @@ public sealed class FathomProcess : IDisposable
         };
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "fathom.dll"));
         foreach (string argument in arguments) start.ArgumentList.Add(argument);
+        foreach ((string name, string value) in environment ?? []) start.Environment[name] = value;
         process = new Process { StartInfo = start };
         process.OutputDataReceived += (_, e) => Append(output, e.Data);
         process.ErrorDataReceived += (_, e) => Append(error, e.Data);
@@ -72,6 +73,13 @@ public sealed class FathomProcess : IDisposable
     public static Outcome RunWithInput(string? input, params string[] arguments)
     {
         using var running = new FathomProcess(input, arguments);
+        return running.Wait();
+    }
+
+    /// <summary>Runs a command with environment variables of its own.</summary>
+    public static Outcome RunIn(IEnumerable<(string Name, string Value)> environment, params string[] arguments)
+    {
+        using var running = new FathomProcess(null, arguments, environment);
         return running.Wait();
     }
 

@@ -1,6 +1,5 @@
 // Prefill and absorbed decode over the cache must give what recomputing the whole sequence gives.
 using Fathom.Compute.Cpu;
-using Fathom.Compute.Reference;
 using Fathom.Model;
 using Fathom.Numerics;
 using Fathom.Testing;
@@ -15,18 +14,22 @@ public sealed class CachedDecodeTests(ITestOutputHelper output)
     [InlineData(0, "cpu", DType.F32, 2e-5)]
     [InlineData(24, "reference", DType.F32, 2e-5)]
     [InlineData(24, "cpu", DType.BF16, 3e-2)]
+    [InlineData(24, "separate", DType.F32, 2e-5)]
+    [InlineData(0, "separate", DType.BF16, 3e-2)]
+    [InlineData(24, "cuda", DType.F32, 2e-5)]
+    [InlineData(0, "cuda", DType.BF16, 3e-2)]
     public void Cached_decode_equals_recomputation(int queryRank, string deviceName, DType cacheType, double tolerance)
     {
-        using Compute.Device device = deviceName == "cpu" ? new CpuDevice(2) : new ReferenceDevice();
+        using Compute.Device device = TestDevices.Open(deviceName);
         ModelConfig config = TestModels.Config(queryRank);
         DeepSeekModel model = TestModels.Random(device, config);
-        int length = deviceName == "cpu" ? 150 : 40, prompt = length / 2;
+        int length = deviceName == "reference" ? 40 : 150, prompt = length / 2;
         int[] tokens = TestModels.Tokens(length + 1, config.VocabSize, 1);
         var micro = new MicroBatch(model, 1, length, training: false);
         micro.Load(tokens);
-        float[] expected = model.Logits(micro, 0).AsSpan<float>().ToArray();
+        float[] expected = device.Read<float>(model.Logits(micro, 0));
 
-        using var session = new GenerationSession(model, 256, cacheType);
+        using var session = new GenerationSession(model, 256, cacheType, Recipe.Fp32);
         double worst = 0, largest = expected.Max(MathF.Abs);
         Compare(session.Prefill(tokens.AsSpan(0, prompt / 2)), prompt / 2 - 1);
         Compare(session.Prefill(tokens.AsSpan(prompt / 2, prompt - prompt / 2)), prompt - 1);
@@ -45,16 +48,19 @@ public sealed class CachedDecodeTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData("tiny-v3")]
-    [InlineData("tiny-v3-yarn")]
-    public void Greedy_ids_are_those_of_transformers(string name)
+    [InlineData("tiny-v3", "cpu")]
+    [InlineData("tiny-v3-yarn", "cpu")]
+    [InlineData("tiny-v3", "separate")]
+    [InlineData("tiny-v3", "cuda")]
+    [InlineData("tiny-v3-yarn", "cuda")]
+    public void Greedy_ids_are_those_of_transformers(string name, string deviceName)
     {
         string folder = Golden.Shared("golden", name);
-        using var device = new CpuDevice(2);
+        using Compute.Device device = TestDevices.Open(deviceName);
         using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
         int[] greedy = [.. reference.ReadI64("greedy").Select(id => (int)id)];
         LoadedModel loaded = LoadedModel.Open(device, folder);
-        using var session = new GenerationSession(loaded.Model, 64, DType.F32);
+        using var session = new GenerationSession(loaded.Model, 64, DType.F32, Recipe.Fp32);
         var ids = greedy[..8].ToList();
         session.Generate(ids.ToArray(), new SamplingOptions { Temperature = 0, MaxNewTokens = 24, StopAtEos = false }, [], id =>
         {
@@ -103,6 +109,45 @@ public sealed class CachedDecodeTests(ITestOutputHelper output)
         long before = GC.GetAllocatedBytesForCurrentThread();
         for (int t = 300; t < 315; t++) session.Decode(tokens[t]);
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    // What a GPU serves by default: results in BF16 beside a cache in BF16. A row of logits moves by a few roundings of each layer.
+    [Fact]
+    public void Results_in_BF16_are_near_those_in_F32()
+    {
+        ModelConfig config = TestModels.Config();
+        int[] tokens = TestModels.Tokens(80, config.VocabSize, 4);
+        using var cpu = new CpuDevice(2);
+        using var separate = new SeparateDevice(2, holdsBFloat16: true);
+        using var exact = new GenerationSession(TestModels.Random(cpu, config), 128, DType.F32);
+        using var rounded = new GenerationSession(TestModels.Random(separate, config), 128);
+        double difference = 0, size = 0;
+        Compare(exact.Prefill(tokens.AsSpan(0, 60)), rounded.Prefill(tokens.AsSpan(0, 60)));
+        for (int t = 60; t < 80; t++) Compare(exact.Decode(tokens[t]), rounded.Decode(tokens[t]));
+        output.WriteLine($"relative norm of the difference over 21 rows of logits: {Math.Sqrt(difference / size):E2} (bound 2E-02)");
+        Assert.InRange(Math.Sqrt(difference / size), 1e-5, 2e-2);
+
+        void Compare(ReadOnlySpan<float> expected, ReadOnlySpan<float> actual)
+        {
+            for (int v = 0; v < expected.Length; v++)
+            {
+                difference += Math.Pow((double)expected[v] - actual[v], 2);
+                size += (double)expected[v] * expected[v];
+            }
+        }
+    }
+
+    [Fact]
+    public void A_decode_step_copies_once_to_the_device_and_once_back()
+    {
+        using var device = new SeparateDevice();
+        DeepSeekModel model = TestModels.Random(device, TestModels.Config());
+        using var session = new GenerationSession(model, 128);
+        session.Prefill(TestModels.Tokens(20, 160, 3));
+        session.Decode(5);
+        int before = device.Copies;
+        for (int i = 0; i < 10; i++) session.Decode(i);
+        Assert.Equal(20, device.Copies - before);
     }
 
     [Fact]

@@ -1,8 +1,6 @@
 // The whole model against what independent programs computed: Hugging Face transformers (tiny-v3, tiny-v3-yarn) and an FP8
 // checkpoint's dequantised weights (nano-v3-fp8).
 using Fathom.Compute;
-using Fathom.Compute.Cpu;
-using Fathom.Compute.Reference;
 using Fathom.Testing;
 using Xunit;
 
@@ -13,38 +11,44 @@ public sealed class GoldenModelTests(ITestOutputHelper output)
     [Theory]
     [InlineData("tiny-v3", "cpu")]
     [InlineData("tiny-v3", "reference")]
+    [InlineData("tiny-v3", "cuda")]
     [InlineData("tiny-v3-yarn", "cpu")]
+    [InlineData("tiny-v3-yarn", "cuda")]
     public void Logits_are_those_of_transformers(string name, string device)
     {
         string folder = Golden.Shared("golden", name);
-        using Device on = Create(device);
+        using Device on = TestDevices.Open(device);
         using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
         DeepSeekModel model = Open(on, folder);
         MicroBatch micro = Batch(model, reference, "input_ids", training: false);
-        Compare("logits", reference.ReadF32("logits"), model.Logits(micro, 0).AsSpan<float>(), 1e-4);
+        Compare("logits", reference.ReadF32("logits"), on.Read<float>(model.Logits(micro, 0)), 1e-4);
     }
 
-    [Fact]
-    public void Dequantised_fp8_weights_give_the_reference_logits()
+    [Theory]
+    [InlineData("cpu")]
+    [InlineData("cuda")]
+    public void Dequantised_fp8_weights_give_the_reference_logits(string device)
     {
         string folder = Golden.Shared("golden", "nano-v3-fp8");
-        using Device on = Create("cpu");
+        using Device on = TestDevices.Open(device);
         using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
         DeepSeekModel model = Open(on, folder);
         MicroBatch micro = Batch(model, reference, "ids", training: false);
-        Compare("logits_w8", reference.ReadF32("logits_w8"), model.Logits(micro, 0).AsSpan<float>(), 1e-4);
-        Compare("mtp_logits_w8", reference.ReadF32("mtp_logits_w8"), model.Logits(micro, 1).AsSpan<float>(), 1e-4);
+        Compare("logits_w8", reference.ReadF32("logits_w8"), on.Read<float>(model.Logits(micro, 0)), 1e-4);
+        Compare("mtp_logits_w8", reference.ReadF32("mtp_logits_w8"), on.Read<float>(model.Logits(micro, 1)), 1e-4);
     }
 
-    [Fact]
-    public void Fp8_activations_give_the_reference_logits()
+    [Theory]
+    [InlineData("cpu")]
+    [InlineData("cuda")]
+    public void Fp8_activations_give_the_reference_logits(string device)
     {
         string folder = Golden.Shared("golden", "nano-v3-fp8");
-        using Device on = Create("cpu");
+        using Device on = TestDevices.Open(device);
         using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
         DeepSeekModel model = Open(on, folder);
         MicroBatch micro = Batch(model, reference, "ids", training: false, Recipe.Fp8Activations);
-        ReadOnlySpan<float> logits = model.Logits(micro, 0).AsSpan<float>();
+        float[] logits = on.Read<float>(model.Logits(micro, 0));
         float[] expected = reference.ReadF32("logits_w8a8"), unquantised = reference.ReadF32("logits_w8");
         double difference = 0, size = 0, effect = 0;
         for (int i = 0; i < expected.Length; i++)
@@ -58,11 +62,13 @@ public sealed class GoldenModelTests(ITestOutputHelper output)
         Assert.InRange(Math.Sqrt(difference / size), 0, 2e-3);
     }
 
-    [Fact]
-    public void Gradients_are_those_of_transformers()
+    [Theory]
+    [InlineData("cpu")]
+    [InlineData("cuda")]
+    public void Gradients_are_those_of_transformers(string device)
     {
         string folder = Golden.Shared("golden", "tiny-v3");
-        using Device on = Create("cpu");
+        using Device on = TestDevices.Open(device);
         using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
         ModelConfig config = ModelConfig.Load(folder) with { NumNextnPredictLayers = 0 };
         var parameters = new ParameterSet(on);
@@ -75,6 +81,7 @@ public sealed class GoldenModelTests(ITestOutputHelper output)
         var micro = new MicroBatch(model, 2, 32, training: true);
         micro.Load([.. ids.Select(id => (int)id)]);
         model.ForwardBackward(micro, new LossWeights(1, 0, 0));
+        micro.Pull();
         double loss = micro.Depths[0].MeanLoss(), expected = reference.ReadF32("loss")[0];
         output.WriteLine($"loss {loss:R} for {expected:R}");
         Assert.Equal(expected, loss, 1e-5);
@@ -82,7 +89,7 @@ public sealed class GoldenModelTests(ITestOutputHelper output)
         int compared = 0;
         foreach ((string name, Tensor gradient) in parameters.All.Where(p => !p.Gradient.IsEmpty).SelectMany(p => p.Split(p.Gradient)))
         {
-            Compare(name, Expected(reference, config, name), gradient.AsSpan<float>(), 1e-4);
+            Compare(name, Expected(reference, config, name), on.Read<float>(gradient), 1e-4);
             compared++;
         }
 
@@ -101,8 +108,6 @@ public sealed class GoldenModelTests(ITestOutputHelper output)
         int start = down ? expert * size : (2 * expert + (up ? 1 : 0)) * size;
         return stacked[start..(start + size)];
     }
-
-    private static Device Create(string name) => name == "cpu" ? new CpuDevice(2) : new ReferenceDevice();
 
     private static DeepSeekModel Open(Device device, string folder)
     {

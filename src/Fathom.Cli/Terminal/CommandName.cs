@@ -1,6 +1,7 @@
 // How the user started this program, so that the commands that are suggested can be copied as they are: from a clone that is
 // `dotnet run -c Release --project …`, elsewhere `fathom`.
 using System.CommandLine;
+using System.CommandLine.Parsing;
 
 namespace Fathom.Cli.Terminal;
 
@@ -22,6 +23,11 @@ internal static class CommandName
 
     /// <summary>The command that is running, for reports.</summary>
     public static string Of(ParseResult arguments) => string.Join(' ', ["fathom", .. arguments.Tokens.Select(token => Quote(token.Value))]);
+
+    /// <summary>The verbs from the root to the one that was given, each after a blank: " study fp8".</summary>
+    public static string Verbs(CommandResult result) => result.Command is RootCommand
+        ? ""
+        : (result.Parent is CommandResult parent ? Verbs(parent) : "") + " " + result.Command.Name;
 
     private static string Quote(string argument) => argument.Contains(' ') ? $"\"{argument}\"" : argument;
 

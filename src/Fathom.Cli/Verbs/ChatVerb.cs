@@ -3,7 +3,7 @@
 using System.CommandLine;
 using Fathom.Cli.Chat;
 using Fathom.Cli.Terminal;
-using Fathom.Compute.Cpu;
+using Fathom.Compute;
 using Fathom.Inference;
 using Fathom.Numerics;
 using Fathom.Text;
@@ -23,14 +23,16 @@ internal static class ChatVerb
         var system = new Option<string?>("--system") { Description = "System message.", HelpName = "TEXT" };
         var plain = new Option<bool>("--continue") { Description = "No chat template: continue each line as text. For models that were trained on plain text only." };
         var context = new Option<int>("--context") { Description = "Most tokens of the whole conversation; 0 for the model's own, at most 32,768.", HelpName = "N" };
+        var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
         var command = new Command("chat", "Talk to a model.") { model, weights, system, plain, context };
         var sampling = new SamplingArguments(command, defaultTokens: 512, defaultTemperature: 0.7f);
+        command.Options.Add(on);
         command.Options.Add(threads);
         command.SetAction(arguments =>
         {
             SamplingOptions options = sampling.Read(arguments);
-            using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
+            using Device device = CommonOptions.Device(arguments.GetValue(on), arguments.GetValue(threads));
             LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model), arguments.GetValue(weights));
             Tokenizer tokenizer = loaded.RequireTokenizer();
             Conversation? conversation = arguments.GetValue(plain)

@@ -1,7 +1,10 @@
 // Options that several verbs have, so that they are spelt and explained the same everywhere.
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Text.Json;
+using Fathom.Compute;
 using Fathom.Compute.Cpu;
+using Fathom.Compute.Cuda;
 using Fathom.Model;
 using Fathom.Numerics;
 
@@ -13,8 +16,17 @@ internal static class CommonOptions
     /// <summary>--threads.</summary>
     public static Option<int> Threads() => new("--threads")
     {
-        Description = "Threads to compute on; 0 for one a processor. Results do not depend on it.",
+        Description = "Threads of the processor to compute on; 0 for one a processor. Results do not depend on it.",
         HelpName = "N",
+    };
+
+    /// <summary>--device.</summary>
+    public static Option<DeviceChoice> Device() => new("--device")
+    {
+        Description = "Where to compute: the processor, or a GPU, counted from 0. 'fathom doctor' lists them.",
+        HelpName = "cpu|cuda[:N]",
+        DefaultValueFactory = _ => DeviceChoice.Processor,
+        CustomParser = result => DeviceChoice.TryParse(result.Tokens[0].Value, out DeviceChoice choice) ? choice : Fail(result),
     };
 
     /// <summary>--model.</summary>
@@ -64,9 +76,25 @@ internal static class CommonOptions
     /// <exception cref="FathomException">The number of threads is negative or absurd.</exception>
     public static CpuDevice Device(int threads) => new(CheckThreads(threads));
 
+    /// <summary>The device that was asked for.</summary>
+    /// <param name="choice">Which.</param>
+    /// <param name="threads">Of the processor.</param>
+    /// <exception cref="FathomException">The number of threads is negative or absurd, or there is no such GPU; the message says why.</exception>
+    public static Device Device(DeviceChoice choice, int threads)
+    {
+        int team = CheckThreads(threads);
+        return choice.Gpu is { } ordinal ? new CudaDevice(ordinal) : new CpuDevice(team);
+    }
+
     /// <summary>A number of threads that is one.</summary>
     /// <exception cref="FathomException">It is negative or absurd.</exception>
     public static int CheckThreads(int threads) => threads is >= 0 and <= 1024
         ? threads
         : throw new FathomException($"--threads is {threads}; give 1 to 1024, or 0 for one a processor");
+
+    private static DeviceChoice Fail(ArgumentResult result)
+    {
+        result.AddError($"--device is '{result.Tokens[0].Value}'; give cpu, cuda, or cuda:N for GPU N, counted from 0");
+        return default;
+    }
 }

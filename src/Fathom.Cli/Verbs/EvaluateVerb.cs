@@ -1,7 +1,7 @@
 // Bits per byte of a text: what the model needs to encode it, comparable between tokenizers and with compressors.
 using System.CommandLine;
 using Fathom.Cli.Terminal;
-using Fathom.Compute.Cpu;
+using Fathom.Compute;
 using Fathom.Inference;
 using Fathom.Model;
 using Fathom.Numerics;
@@ -22,11 +22,12 @@ internal static class EvaluateVerb
         var data = new Option<string>("--data") { Description = "Text: a file, a folder, JSON lines, gzip of each.", HelpName = "PATH", Required = true };
         var length = new Option<int>("--sequence-length") { Description = "Tokens that are read at once; the text is cut into pieces of that length.", HelpName = "T", DefaultValueFactory = _ => 512 };
         var limit = new Option<long>("--max-tokens") { Description = "Evaluate whole documents up to this many tokens.", HelpName = "N", DefaultValueFactory = _ => long.MaxValue };
+        var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
-        var command = new Command("evaluate", "Measure a model's bits per byte on a text, beside gzip and Brotli.") { model, weights, data, length, limit, threads };
+        var command = new Command("evaluate", "Measure a model's bits per byte on a text, beside gzip and Brotli.") { model, weights, data, length, limit, on, threads };
         command.SetAction(arguments =>
         {
-            using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
+            using Device device = CommonOptions.Device(arguments.GetValue(on), arguments.GetValue(threads));
             LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model), arguments.GetValue(weights));
             int tokens = arguments.GetValue(length);
             if (tokens < 2 || tokens > loaded.Model.Config.MaxPositionEmbeddings)

@@ -3,7 +3,6 @@
 using System.CommandLine;
 using Fathom.Cli.Terminal;
 using Fathom.Compute;
-using Fathom.Compute.Cpu;
 using Fathom.Inference;
 using Fathom.Model;
 using Fathom.Numerics;
@@ -21,11 +20,12 @@ internal static class ForwardVerb
         var output = new Option<string>("--out") { Description = "Safetensors file to write: logits [B, T, V] F32 and, with an MTP module, mtp_logits [B, T - 1, V].", HelpName = "FILE", Required = true };
         var activations = new Option<string>("--activations") { Description = "f32, or fp8: inputs of linear layers quantised to E4M3 in 1x128 tiles.", DefaultValueFactory = _ => "f32" };
         activations.AcceptOnlyFromAmong("f32", "fp8");
+        var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
-        var command = new Command("forward", "Compute the logits of given ids.") { model, ids, tensor, output, activations, threads };
+        var command = new Command("forward", "Compute the logits of given ids.") { model, ids, tensor, output, activations, on, threads };
         command.SetAction(arguments =>
         {
-            using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
+            using Device device = CommonOptions.Device(arguments.GetValue(on), arguments.GetValue(threads));
             LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model));
             int[][] sequences = ReadIds(arguments.GetRequiredValue(ids), arguments.GetRequiredValue(tensor), loaded.Model.Config.VocabSize);
             Recipe recipe = arguments.GetValue(activations) == "fp8" ? Recipe.Fp8Activations : Recipe.Fp32;

@@ -2,7 +2,7 @@
 // that output can be piped.
 using System.CommandLine;
 using Fathom.Cli.Terminal;
-using Fathom.Compute.Cpu;
+using Fathom.Compute;
 using Fathom.Inference;
 using Fathom.Numerics;
 using Fathom.Text;
@@ -22,9 +22,11 @@ internal static class GenerateVerb
         var ids = new Option<string?>("--ids") { Description = "Token ids to continue, as 1,2,3; needs no tokenizer.", HelpName = "IDS" };
         var printIds = new Option<bool>("--print-ids") { Description = "Print one line with the ids of prompt and continuation, between commas, in place of text; so does a model without tokenizer." };
         var raw = new Option<bool>("--raw") { Description = "Print the continuation alone: no prompt before it, no numbers after it." };
+        var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
         var command = new Command("generate", "Continue a text.") { model, weights, prompt, promptFile, ids, printIds, raw };
         var sampling = new SamplingArguments(command, defaultTokens: 128, defaultTemperature: 0.7f);
+        command.Options.Add(on);
         command.Options.Add(threads);
         command.Validators.Add(result =>
         {
@@ -36,7 +38,7 @@ internal static class GenerateVerb
             SamplingOptions options = sampling.Read(arguments);
             int[]? given = arguments.GetValue(ids) is { } list ? TokenIds.Parse(list) : null;
             string? text = given is null ? arguments.GetValue(prompt) ?? ReadPrompt(arguments.GetValue(promptFile)!) : null;
-            using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
+            using Device device = CommonOptions.Device(arguments.GetValue(on), arguments.GetValue(threads));
             LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model), arguments.GetValue(weights));
             int[] tokens = given ?? Encode(loaded.RequireTokenizer(), text!);
             using var interruption = new Interruption();

@@ -26,11 +26,13 @@ internal static class ModelVerb
         var recipe = CommonOptions.Recipe();
         var batch = new Option<int>("--batch") { Description = "Sequences of a micro-batch, for --memory.", HelpName = "N", DefaultValueFactory = _ => 1 };
         var tokens = new Option<int?>("--tokens") { Description = "Tokens of a sequence, for --memory; 4096 or the most that the model takes if not given.", HelpName = "N" };
-        var command = new Command("model", "Show a model's parameters by part, FLOPs and cache bytes per token, or the memory of a training step.") { model, json, memory, recipe, batch, tokens };
+        var on = CommonOptions.Device();
+        on.Description = "For --memory: whether results in BF16 lie in it, as on a GPU, or in F32; the GPU need not be here.";
+        var command = new Command("model", "Show a model's parameters by part, FLOPs and cache bytes per token, or the memory of a training step.") { model, json, memory, recipe, batch, tokens, on };
         command.Validators.Add(result =>
         {
-            if (result.GetResult(memory) is null && new Option[] { recipe, batch, tokens }.Any(o => result.GetResult(o) is { Implicit: false }))
-                result.AddError("--recipe, --batch and --tokens go with --memory");
+            if (result.GetResult(memory) is null && new Option[] { recipe, batch, tokens, on }.Any(o => result.GetResult(o) is { Implicit: false }))
+                result.AddError("--recipe, --batch, --tokens and --device go with --memory");
         });
         command.SetAction(arguments =>
         {
@@ -40,7 +42,7 @@ internal static class ModelVerb
             {
                 Recipe precision = CommonOptions.ReadRecipe(arguments.GetValue(recipe) ?? Recipe.Fp8.Name);
                 int length = arguments.GetValue(tokens) ?? Math.Min(PublishedLength, config.MaxPositionEmbeddings);
-                ShowMemory(name, config, precision, arguments.GetValue(batch), length, arguments.GetValue(json));
+                ShowMemory(name, config, precision, arguments.GetValue(batch), length, arguments.GetValue(on), arguments.GetValue(json));
             }
             else if (arguments.GetValue(json)) Console.WriteLine(Json(name, config).ToJsonString(Indented));
             else Print(name, config);
@@ -83,9 +85,9 @@ internal static class ModelVerb
         static void Line(string what, string value) => Console.WriteLine($"{what,-58} {value}");
     }
 
-    private static void ShowMemory(string name, ModelConfig config, Recipe recipe, int batch, int tokens, bool json)
+    private static void ShowMemory(string name, ModelConfig config, Recipe recipe, int batch, int tokens, DeviceChoice on, bool json)
     {
-        MemoryEstimate estimate = MemoryEstimate.For(config, recipe, batch, tokens, recipe.OptimizerMoments);
+        MemoryEstimate estimate = MemoryEstimate.For(config, recipe, batch, tokens, recipe.OptimizerMoments, on.HoldsBFloat16);
         var rows = new List<(string Kind, long Bytes)>
         {
             ("weights", estimate.Weights), ("weight copies", estimate.WeightCopies), ("gradients", estimate.Gradients), ($"moments, {recipe.OptimizerMoments}", estimate.Moments),

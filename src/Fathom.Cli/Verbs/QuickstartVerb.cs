@@ -2,7 +2,7 @@
 // beside general compressors. It is `train` with settings that fit three minutes on two cores.
 using System.CommandLine;
 using Fathom.Cli.Terminal;
-using Fathom.Compute.Cpu;
+using Fathom.Compute;
 using Fathom.Inference;
 using Fathom.Numerics;
 using Fathom.Text;
@@ -25,14 +25,15 @@ internal static class QuickstartVerb
         var output = new Option<string?>("--out") { Description = "Directory of the run; runs/quickstart-<time> if not given.", HelpName = "DIR" };
         var seed = new Option<ulong>("--seed") { Description = "Seed of initial weights, data order and samples.", HelpName = "N", DefaultValueFactory = _ => 1UL };
         var recipe = CommonOptions.Recipe();
+        var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
-        var command = new Command("quickstart", "Train a small DeepSeek-V3 on real text in about three minutes, and show what it has learnt.") { data, seconds, recipe, output, seed, threads };
+        var command = new Command("quickstart", "Train a small DeepSeek-V3 on real text in about three minutes, and show what it has learnt.") { data, seconds, recipe, output, seed, on, threads };
         command.SetAction(arguments =>
         {
             TrainingConfig config = Configure(arguments.GetValue(data), arguments.GetValue(seconds), arguments.GetValue(seed));
             if (arguments.GetValue(recipe) is { } name) config = config with { Recipe = CommonOptions.ReadRecipe(name) };
             string path = arguments.GetValue(output) ?? RunControl.DefaultDirectory("quickstart");
-            using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
+            using Device device = CommonOptions.Device(arguments.GetValue(on), arguments.GetValue(threads));
             using var interruption = new Interruption();
             IRunView view = IRunView.Create(interruption.Token);
             using TrainingRun run = RunControl.Open(device, () => TrainingRun.Start(device, path, config, view, interruption.Token));
@@ -101,7 +102,7 @@ internal static class QuickstartVerb
         static void Row(string name, double bits) => Console.WriteLine(Invariant($"  {name,-20} {bits,6:F3}  {new string('█', (int)Math.Round(Math.Min(bits, 8) * 8))}"));
     }
 
-    private static void ShowSamples(CpuDevice device, TrainingRun run, ulong seed, CancellationToken stop)
+    private static void ShowSamples(Device device, TrainingRun run, ulong seed, CancellationToken stop)
     {
         if (run.Text is not { HeldOut: { } heldOut } text) return;
         LoadedModel model = LoadedModel.Open(device, run.Directory.ModelFolder);

@@ -1,5 +1,6 @@
 // What `train` and `quickstart` have in common: train with the view up until the end or Ctrl-C, export, and say what happened.
 using Fathom.Cli.Terminal;
+using Fathom.Compute;
 using Fathom.Compute.Cpu;
 using Fathom.Model;
 using Fathom.Numerics;
@@ -11,14 +12,17 @@ namespace Fathom.Cli.Verbs;
 /// <summary>Drives a training run from the terminal.</summary>
 internal static class RunControl
 {
-    /// <summary>Refuses a model whose training cannot fit this machine, before anything is read or allocated for it.</summary>
-    /// <exception cref="FathomException">The model is unknown, wrong or too large.</exception>
-    public static void RequireMemory(TrainingConfig config)
+    /// <summary>Refuses a model whose training cannot fit the device, before anything is read or allocated for it.</summary>
+    /// <param name="config">The run.</param>
+    /// <param name="on">Where it is to be trained.</param>
+    /// <exception cref="FathomException">The model is unknown, wrong or too large, or there is no such device.</exception>
+    public static void RequireMemory(TrainingConfig config, DeviceChoice on)
     {
         ModelConfig model = TrainingRun.ResolveModel(config);
-        var estimate = MemoryEstimate.For(model, config.Recipe, config.MicroBatch, config.SequenceLength, config.MomentType);
-        double needed = estimate.State + (config.Ema is null ? 0 : estimate.Weights), available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
-        string parts = $"weights, {(estimate.WeightCopies > 0 ? "copies, " : "")}gradients, moments{(config.Ema is null ? "" : ", average")}";
+        var estimate = MemoryEstimate.For(model, config.Recipe, config.MicroBatch, config.SequenceLength, config.MomentType, on.HoldsBFloat16);
+        bool averageBeside = config.Ema is not null && on.Gpu is null; // a GPU's lies in host memory
+        double needed = estimate.State + (averageBeside ? estimate.Weights : 0), available = on.MemoryBytes();
+        string parts = $"weights, {(estimate.WeightCopies > 0 ? "copies, " : "")}gradients, moments{(averageBeside ? ", average" : "")}";
         // Ready batches bring their own shape; of text it is known what a micro-batch keeps.
         if (config.Data.Type != DataType.Batches)
         {
@@ -29,17 +33,17 @@ internal static class RunControl
         if (needed > available)
         {
             throw new FathomException(
-                Invariant($"training {Short(estimate.Weights / 4.0)} parameters in {config.Recipe} takes {needed / 1e9:N0} GB for {parts}; this machine has {available / 1e9:N0} GB; choose a smaller model"));
+                Invariant($"training {Short(estimate.Weights / 4.0)} parameters in {config.Recipe} takes {needed / 1e9:N0} GB for {parts}; {(on.Gpu is null ? "this machine" : "the GPU")} has {available / 1e9:N0} GB; choose a smaller model"));
         }
     }
 
-    /// <summary>Starts or resumes a run, with the machine's peak measured for the share that metrics and view show.</summary>
+    /// <summary>Starts or resumes a run, with the processor's peak measured for the share that metrics and view show.</summary>
     /// <param name="device">Where to train.</param>
     /// <param name="open">Opens the run.</param>
-    public static TrainingRun Open(CpuDevice device, Func<TrainingRun> open)
+    public static TrainingRun Open(Device device, Func<TrainingRun> open)
     {
         TrainingRun run = open();
-        run.PeakFlops = MachinePeaks.Measure(device.Team).TeamGigaflops * 1e9;
+        if (device is CpuDevice cpu) run.PeakFlops = MachinePeaks.Measure(cpu.Team).TeamGigaflops * 1e9;
         return run;
     }
 

@@ -1,6 +1,7 @@
 // Claims of the papers as experiments that anybody can run: what comes out is a table, a JSON file and a page with plots.
 using System.CommandLine;
 using Fathom.Cli.Terminal;
+using Fathom.Compute;
 using Fathom.Compute.Cpu;
 using Fathom.Numerics;
 using Fathom.Studies;
@@ -28,8 +29,9 @@ internal static class StudyVerb
         };
         var smoothing = new Option<double>("--smoothing") { Description = "Coefficient of the exponential average that losses are compared under.", HelpName = "X", DefaultValueFactory = _ => PrecisionStudy.PaperSmoothing };
         var output = new Option<string>("--out") { Description = "Folder of the study; one that was stopped goes on, and finished runs in it are used as they are.", HelpName = "DIR", DefaultValueFactory = _ => Path.Combine("runs", "study-fp8") };
+        var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
-        var command = new Command("fp8", "Train in bf16 and in fp8 on the same text, and compare the losses.") { data, preset, steps, seed, vary, smoothing, output, threads };
+        var command = new Command("fp8", "Train in bf16 and in fp8 on the same text, and compare the losses.") { data, preset, steps, seed, vary, smoothing, output, on, threads };
         command.SetAction(arguments =>
         {
             string folder = arguments.GetRequiredValue(output);
@@ -37,8 +39,8 @@ internal static class StudyVerb
             if (coefficient is not (>= 0 and < 1)) throw new FathomException(Numbers.Invariant($"--smoothing is {coefficient}; it must be in [0, 1)"));
             TrainingConfig config = PrecisionStudy.Configure(arguments.GetValue(data), arguments.GetRequiredValue(preset), arguments.GetValue(steps), arguments.GetValue(seed));
             IReadOnlyList<StudyVariant> variants = PrecisionStudy.Variants(config, arguments.GetValue(vary) ?? []);
-            RunControl.RequireMemory(config);
-            using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
+            foreach (StudyVariant variant in variants) RunControl.RequireMemory(variant.Config, arguments.GetValue(on));
+            using Device device = CommonOptions.Device(arguments.GetValue(on), arguments.GetValue(threads));
             using var interruption = new Interruption();
             if (new TrainingStudy(folder, variants).Run(device, new StudyView(interruption.Token), interruption.Token) is not { } results)
             {

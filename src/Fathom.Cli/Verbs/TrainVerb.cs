@@ -3,7 +3,7 @@ using System.CommandLine;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Fathom.Cli.Terminal;
-using Fathom.Compute.Cpu;
+using Fathom.Compute;
 using Fathom.Model;
 using Fathom.Numerics;
 using Fathom.Training;
@@ -30,8 +30,9 @@ internal static class TrainVerb
         var recipe = CommonOptions.Recipe();
         var memory = new Option<bool>("--memory-report") { Description = "Train nothing: take one step in bf16, fp8 and the run's recipe, and show the bytes of each kind, measured and predicted." };
         var json = new Option<string?>("--json") { Description = "Write the memory report to a file as well.", HelpName = "FILE" };
+        var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
-        var command = new Command("train", "Train a model, or go on with a run.") { config, resume, data, preset, recipe, steps, tokens, seconds, output, seed, memory, json, threads };
+        var command = new Command("train", "Train a model, or go on with a run.") { config, resume, data, preset, recipe, steps, tokens, seconds, output, seed, memory, json, on, threads };
         command.Validators.Add(result =>
         {
             Option[] starts = [config, resume, data];
@@ -49,9 +50,10 @@ internal static class TrainVerb
         command.SetAction(arguments =>
         {
             Recipe? precision = arguments.GetValue(recipe) is { } nameOrFile ? CommonOptions.ReadRecipe(nameOrFile) : null;
-            using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
+            DeviceChoice choice = arguments.GetValue(on);
+            using Device device = CommonOptions.Device(choice, arguments.GetValue(threads));
             var end = new RunEnd(arguments.GetValue(steps), arguments.GetValue(tokens), arguments.GetValue(seconds));
-            if (arguments.GetValue(memory)) return ReportMemory(device, Settings(arguments.GetValue(resume)), arguments.GetValue(json));
+            if (arguments.GetValue(memory)) return ReportMemory(device, choice, Settings(arguments.GetValue(resume)), arguments.GetValue(json));
 
             using var interruption = new Interruption();
             IRunView view = IRunView.Create(interruption.Token);
@@ -63,7 +65,7 @@ internal static class TrainVerb
             }
 
             TrainingConfig settings = Settings(null);
-            RunControl.RequireMemory(settings);
+            RunControl.RequireMemory(settings, choice);
             string name = Path.GetFileNameWithoutExtension(arguments.GetValue(config) ?? arguments.GetRequiredValue(preset));
             string path = arguments.GetValue(output) ?? RunControl.DefaultDirectory(name);
             return Train(RunControl.Open(device, () => TrainingRun.Start(device, path, settings, view, interruption.Token)), view, interruption.Token);
@@ -97,10 +99,10 @@ internal static class TrainVerb
     }
 
     /// <summary>A table a recipe, and what FP8 keeps of BF16's saved activations.</summary>
-    private static int ReportMemory(CpuDevice device, TrainingConfig config, string? file)
+    private static int ReportMemory(Device device, DeviceChoice choice, TrainingConfig config, string? file)
     {
         Recipe[] recipes = [.. new[] { Recipe.Bf16, Recipe.Fp8, config.Recipe }.Distinct()];
-        foreach (Recipe recipe in recipes) RunControl.RequireMemory(config with { Recipe = recipe });
+        foreach (Recipe recipe in recipes) RunControl.RequireMemory(config with { Recipe = recipe }, choice);
         (ModelConfig model, int batch, int tokens) = MemoryReport.ShapeOf(config);
         var size = new ModelSize(model);
         Console.WriteLine($"{Short(size.MainParameters + size.MtpParameters)} parameters with MTP, a micro-batch of {batch} x {tokens} tokens; bytes of one step");

@@ -1,4 +1,5 @@
 using Fathom.Compute.Cpu.Attention;
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu;
@@ -7,8 +8,9 @@ internal sealed unsafe partial class CpuAttention
 {
     public void LatentDecode(Tensor q, in ScaledTensor kvB, Tensor cache, Tensor blockTables, Tensor lengths, float scale, Tensor output)
     {
-        const string op = "attention.latent_decode";
-        DecodeShape shape = CheckDecode(op, q, kvB, cache, blockTables, lengths, output);
+        DecodeSizes sizes = AttentionChecks.CheckDecode(DType.F32, q, kvB, cache, blockTables, lengths, output);
+        var shape = new DecodeShape(sizes.Batch, sizes.Heads, sizes.Nope, sizes.Rope, sizes.Value, sizes.Latent, sizes.BlockSize);
+        CheckTables(AttentionChecks.Decode, shape, (int)Math.Min(int.MaxValue, cache.Shape[0]), blockTables, lengths);
         if (shape.Batch == 0 || shape.Heads == 0) return;
         int splits = 0;
         foreach (int length in lengths.AsSpan<int>()) splits += DecodeShape.Splits(length);
@@ -36,31 +38,6 @@ internal sealed unsafe partial class CpuAttention
             team.For(task.AttendTiles, new AttendJob(kernels, scratch, task));
             team.For(shape.Heads, new ProjectJob(kernels, scratch, task));
         }
-    }
-
-    private static DecodeShape CheckDecode(
-        string op, in Tensor q, in ScaledTensor kvB, in Tensor cache, in Tensor blockTables, in Tensor lengths, in Tensor output)
-    {
-        CheckRank(op, "q", q, "[B, H, dn + dr]");
-        CheckRank(op, "cache", cache, "[blocks, block size, R + dr]");
-        CheckRank(op, "output", output, "[B, H, dv]");
-        if (kvB.Shape.Rank != 2 || !KeyValueWeights.Reads(kvB))
-            throw new ArgumentException($"{op}: kvB is {kvB}, expected F32, BF16 or codes with scales by block [H·(dn + dv), R]");
-        if (cache.DType is not (DType.F32 or DType.BF16))
-            throw new ArgumentException($"{op}: cache is {cache}, expected F32 or BF16 [blocks, block size, R + dr]");
-        long rope = cache.Columns - kvB.Shape.Columns, nope = q.Columns - rope, batch = q.Shape[0], heads = q.Shape[1];
-        if (rope < 0 || nope < 0)
-            throw new ArgumentException($"{op}: q {q.Shape}, kvB {kvB.Shape} and cache {cache.Shape} do not fit: R + dr is {cache.Columns}, R {kvB.Shape.Columns}, dn + dr {q.Columns}");
-        var shape = new DecodeShape(
-            checked((int)batch), checked((int)heads), (int)nope, (int)rope, checked((int)output.Columns), checked((int)kvB.Shape.Columns), checked((int)cache.Shape[1]));
-        Require.Matrix(op, "q", q, batch * heads, nope + rope);
-        Require.Matrix(op, "kvB", kvB.Elements, heads * (nope + shape.Value), shape.Latent, kvB.DType);
-        Require.Matrix(op, "output", output, batch * heads, shape.Value);
-        Require.Writable(op, "output", output);
-        Require.Vector(op, "lengths", lengths, batch, DType.I32);
-        Require.Vector(op, "blockTables", blockTables, batch * blockTables.Columns, DType.I32);
-        CheckTables(op, shape, (int)Math.Min(int.MaxValue, cache.Shape[0]), blockTables, lengths);
-        return shape;
     }
 
     private static void CheckTables(string op, in DecodeShape shape, int blocks, in Tensor blockTables, in Tensor lengths)

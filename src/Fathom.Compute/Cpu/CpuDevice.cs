@@ -31,6 +31,9 @@ public sealed class CpuDevice : Device
         Cache = new ReferenceCache(Reduction);
     }
 
+    /// <summary>The vector instructions that operators use on this processor: "AVX-512", "AVX2" or "128-bit vectors".</summary>
+    public static string Vectors => CpuFeatures.Name;
+
     /// <summary>The threads that the operators run on.</summary>
     public WorkerTeam Team { get; }
 

@@ -17,6 +17,9 @@ internal static class CpuFeatures
     /// <summary>256-bit vectors with fused multiply-add.</summary>
     public static readonly bool Avx2 = Vector256.IsHardwareAccelerated && Fma.IsSupported && Allowed >= Width.Avx2;
 
+    /// <summary>The vectors in use, as people call them.</summary>
+    public static string Name => Avx512 ? "AVX-512" : Avx2 ? "AVX2" : "128-bit vectors";
+
     private enum Width
     {
         Portable,

@@ -24,6 +24,7 @@ public sealed unsafe class CudaDevice : Device
         context = new CudaContext(ordinal, DescribeHoldings);
         Norm = new CudaNorm(context);
         Rotary = new CudaRotary(context);
+        Attention = new CudaAttention(context);
         Cache = new CudaCache(context);
         Activation = new CudaActivation(context);
         Loss = new CudaLoss(context);
@@ -32,7 +33,7 @@ public sealed unsafe class CudaDevice : Device
         Reduction = new CudaReduction(context);
         quantization = new CudaQuantization(context);
         routing = new CudaRouting(context);
-        linear = new CudaLinear(context);
+        linear = new CudaLinear(context, quantization);
     }
 
     /// <inheritdoc/>
@@ -57,7 +58,7 @@ public sealed unsafe class CudaDevice : Device
     public override IRotaryOperators Rotary { get; }
 
     /// <inheritdoc/>
-    public override IAttentionOperators Attention => throw Missing(nameof(Attention));
+    public override IAttentionOperators Attention { get; }
 
     /// <inheritdoc/>
     public override ICacheOperators Cache { get; }
@@ -134,8 +135,6 @@ public sealed unsafe class CudaDevice : Device
         if (host.DType != tensor.DType || host.Elements != tensor.Elements || !host.IsContiguous || !tensor.IsContiguous)
             throw new ArgumentException($"{what} between {host} in host memory and {tensor} on the device: expected contiguous tensors of one type and size");
     }
-
-    private static NotSupportedException Missing(string family) => new($"the CUDA device has no {family} operators");
 
     private string DescribeHoldings() => string.Join(", ", Enum.GetValues<MemoryKind>()
         .Where(kind => AllocatedBytes(kind) > 0)

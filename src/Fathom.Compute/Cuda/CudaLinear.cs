@@ -18,12 +18,12 @@ internal sealed partial class CudaLinear : ILinearOperators
     private readonly ExpertTable.Tables experts;
     private readonly CublasProducts? library;
 
-    public CudaLinear(CudaContext context)
+    public CudaLinear(CudaContext context, CudaQuantization quantization)
     {
         this.context = context;
         kernels = new GemmKernels(context);
         experts = new ExpertTable.Tables(context);
-        library = CublasProducts.TryCreate(context);
+        library = CublasProducts.TryCreate(context, quantization);
     }
 
     public void Forward(in ScaledTensor x, in ScaledTensor w, Tensor y, bool accumulate)

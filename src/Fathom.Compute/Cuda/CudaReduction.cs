@@ -12,6 +12,8 @@ internal sealed unsafe class CudaReduction : IReductionOperators
 {
     private readonly CudaContext context;
     private readonly PinnedMemory result;
+    private PinnedMemory? results; // of sums over several tensors
+    private int resultsRoom;
     private readonly Kernel[] sums, squares; // single elements, four at a time
     private readonly Kernel total;
     private readonly ElementKernels notFinite, add, convert;
@@ -35,6 +37,27 @@ internal sealed unsafe class CudaReduction : IReductionOperators
     }
 
     public double SumOfSquares(Tensor x) => Total("sum of squares", x, squares);
+
+    public double SumOfSquares(IReadOnlyList<Tensor> tensors)
+    {
+        if (results is null || resultsRoom < tensors.Count)
+        {
+            resultsRoom = Math.Max(tensors.Count, 1);
+            results = new PinnedMemory(context, (long)resultsRoom * sizeof(double));
+        }
+
+        double* each = (double*)results.Address;
+        for (int i = 0; i < tensors.Count; i++)
+        {
+            each[i] = 0;
+            Launch("sum of squares", tensors[i], squares, (nint)(each + i));
+        }
+
+        Wait();
+        double sum = 0;
+        for (int i = 0; i < tensors.Count; i++) sum += each[i];
+        return sum;
+    }
 
     public double Sum(Tensor x) => Total("sum", x, sums);
 
@@ -105,15 +128,22 @@ internal sealed unsafe class CudaReduction : IReductionOperators
 
     private double Total(string op, in Tensor x, Kernel[] blocks)
     {
+        *(double*)result.Address = 0;
+        Launch(op, x, blocks, result.Address);
+        Wait();
+        return *(double*)result.Address;
+    }
+
+    /// <summary>Sums a tensor to a place in page-locked memory, which stays as it is where there are no elements.</summary>
+    private void Launch(string op, in Tensor x, Kernel[] blocks, nint to)
+    {
         Require.Vector(op, "x", x, x.IsEmpty ? 0 : x.Elements);
-        if (x.Elements == 0) return 0;
+        if (x.Elements == 0) return;
         int count = SumBlocks(x.Elements);
         nint partial = context.Workspace(count * sizeof(double));
         Kernel kernel = blocks[Elementwise.Width(x.Elements, x) > 1 ? 1 : 0];
         kernel.Launch(new LaunchShape(count, Elementwise.Threads), x, x.Elements, partial);
-        total.Launch(new LaunchShape(1, Elementwise.Threads), partial, count, result.Address);
-        Wait();
-        return *(double*)result.Address;
+        total.Launch(new LaunchShape(1, Elementwise.Threads), partial, count, to);
     }
 
     private void Wait()

@@ -26,7 +26,7 @@ public sealed class LayerContext
         Saved = new Arena(device, training ? MemoryKind.Activations : MemoryKind.Workspace);
         Scratch = new Arena(device, MemoryKind.Workspace);
         Faults = new FaultLog(device);
-        Linear = device.LinearWith(recipe.Promotion);
+        Linear = Products(device, recipe);
     }
 
     /// <summary>Where the layers run.</summary>
@@ -171,6 +171,18 @@ public sealed class LayerContext
 
         ScaledTensor kept = Recipe.SavedLinearInput.IsPlain && !plain.IsEmpty ? plain : Keep(x, Recipe.SavedLinearInput, name);
         return new LinearInput(Operand(x, format, name), kept);
+    }
+
+    private static ILinearOperators Products(Device device, Recipe recipe)
+    {
+        try
+        {
+            return device.LinearWith(recipe.Promotion);
+        }
+        catch (NotSupportedException e)
+        {
+            throw new FathomException($"recipe: promotion {recipe.Promotion} is emulated, which {device.Name} does not; leave it at fp32, or train on the processor", e);
+        }
     }
 
     private Tensor Recall(in ScaledTensor kept, DType type)

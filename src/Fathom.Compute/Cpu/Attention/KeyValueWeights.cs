@@ -6,7 +6,7 @@ using Fathom.Numerics;
 namespace Fathom.Compute.Cpu.Attention;
 
 /// <summary>Rows of kv_b_proj, [H·(dn + dv), R].</summary>
-/// <param name="weights">Such that <see cref="Reads"/>.</param>
+/// <param name="weights">Such that <see cref="Operators.AttentionChecks.ReadsWeights"/>.</param>
 internal readonly unsafe struct KeyValueWeights(in ScaledTensor weights)
 {
     private const int Tile = ScaledTensor.TileSize;
@@ -24,14 +24,6 @@ internal readonly unsafe struct KeyValueWeights(in ScaledTensor weights)
 
     /// <summary>Whether rows must be turned into values.</summary>
     public bool AreCodes => layout != ScaleLayout.None;
-
-    /// <summary>Whether weights have a form that is read.</summary>
-    public static bool Reads(in ScaledTensor weights) => weights.Layout switch
-    {
-        ScaleLayout.None => weights.DType is DType.F32 or DType.BF16,
-        ScaleLayout.Block or ScaleLayout.Tensor => weights.DType is DType.F8E4M3 or DType.HiF8,
-        _ => false,
-    };
 
     /// <summary>Some rows: plain elements where they lie, values of codes in the memory that is given.</summary>
     /// <param name="row">The first.</param>

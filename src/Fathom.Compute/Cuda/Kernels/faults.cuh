@@ -15,6 +15,8 @@ constexpr int32_t RotaryFault = 3;
 constexpr int32_t LossFault = 4;
 constexpr int32_t CacheStoreFault = 5;
 constexpr int32_t CacheLoadFault = 6;
+constexpr int32_t DecodeLengthFault = 7;
+constexpr int32_t DecodeBlockFault = 8;
 
 // Whether an index is one of 0 to limit - 1; notes it otherwise.
 __device__ __forceinline__ bool in_range(int32_t value, int64_t limit, int64_t place, int32_t code, Fault* fault)

@@ -2,9 +2,7 @@
 // Every product is c[m, n] (+)= sum over d of a(m, d) b(n, d); "transposed" says that an operand lies [depth, m] instead of [m, depth].
 // The structures here have twins in GemmParameters.cs, field for field.
 #pragma once
-#include "common.cuh"
-
-constexpr int ScaleTile = 128;
+#include "formats.cuh"
 
 // Scale of (row, d): values[(row >> rowShift) * rowStride + (d >> depthShift) * depthStride]; no values: 1.
 struct GemmScales
@@ -168,42 +166,17 @@ __device__ __forceinline__ bool find_slice(const GemmProduct& p, GemmSlice& s)
 __device__ __forceinline__ float scale_at(const GemmScales& s, const GemmSlice& slice, int64_t row, int64_t d)
 {
     if (s.values == nullptr) return 1;
-    int64_t tile = s.beginWithGroups ? slice.depthFirst / ScaleTile + slice.group + (d >> s.depthShift) : (slice.depthFirst + d) >> s.depthShift;
+    int64_t tile = s.beginWithGroups ? slice.depthFirst / TileLength + slice.group + (d >> s.depthShift) : (slice.depthFirst + d) >> s.depthShift;
     int64_t at = (row >> s.rowShift) * s.rowStride + tile * s.depthStride;
     return s.powersOfTwo ? to_float(static_cast<const e8m0*>(s.values)[at]) : static_cast<const float*>(s.values)[at];
 }
-
-// HiFloat8: a prefix says how many bits the exponent has, so precision tapers (HiFloat8Codec.cs has the table of codes).
-__device__ __forceinline__ float gemm_value(hif8 x)
-{
-    int32_t code = x.bits & 0x7f, exponent, mantissa;
-    uint32_t sign = static_cast<uint32_t>(x.bits & 0x80) << 24;
-    if (x.bits == 0x80) return __uint_as_float(0x7fc00000u);
-    if (code == 0x6f) return __uint_as_float(sign | 0x7f800000u);
-    if (code < 0x08) return __uint_as_float(code == 0 ? 0 : sign | static_cast<uint32_t>(code + 127 - 23) << 23);
-    if (code < 0x20)
-    {
-        exponent = code < 0x10 ? 0 : (code & 8) != 0 ? -1 : 1;
-        mantissa = code & 7;
-    }
-    else
-    {
-        exponent = code < 0x40 ? 2 + (code >> 3 & 1) : code < 0x60 ? 4 + (code >> 2 & 3) : 8 + (code >> 1 & 7);
-        mantissa = code < 0x40 ? code & 7 : code < 0x60 ? (code & 3) << 1 : (code & 1) << 2;
-        if ((code & 0x10) != 0) exponent = -exponent;
-    }
-
-    return __uint_as_float(sign | static_cast<uint32_t>(exponent + 127) << 23 | static_cast<uint32_t>(mantissa) << 20);
-}
-
-template <typename T> __device__ __forceinline__ float gemm_value(T x) { return to_float(x); }
 
 // Four bytes of 8-bit elements as two pairs of BF16, exactly: BF16 holds every value of the 8-bit formats.
 template <typename T> __device__ __forceinline__ void expand_codes(uint32_t codes, uint32_t& low, uint32_t& high)
 {
     float values[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++) values[i] = gemm_value(T{static_cast<uint8_t>(codes >> 8 * i)});
+    for (int i = 0; i < 4; i++) values[i] = to_float(T{static_cast<uint8_t>(codes >> 8 * i)});
     low = ptx::bf16x2_from_floats(values[0], values[1]);
     high = ptx::bf16x2_from_floats(values[2], values[3]);
 }

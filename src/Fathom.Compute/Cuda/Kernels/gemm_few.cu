@@ -81,13 +81,13 @@ __device__ __forceinline__ void load_pairs(uint32_t (&pairs)[Count / 2], const v
 template <typename X, typename W, typename C, bool Scaled, int RowTiles>
 __global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_constant__ GemmProduct p)
 {
-    constexpr int Outputs = 16, Chunk = 16 / sizeof(W), Steps = ScaleTile / (4 * Chunk), Products = Chunk / 4;
+    constexpr int Outputs = 16, Chunk = 16 / sizeof(W), Steps = TileLength / (4 * Chunk), Products = Chunk / 4;
     __shared__ float sums[FewWarps * Outputs * FewRows * RowTiles];
     GemmSlice s;
     if (!find_few<Outputs, FewRows * RowTiles>(p, s)) return;
     int warp = threadIdx.x / WarpSize, lane = threadIdx.x % WarpSize, line = lane / 4, quarter = lane % 4;
     int64_t output = s.columnFirst + line;
-    int64_t tiles = divide_up(s.depth, ScaleTile);
+    int64_t tiles = divide_up(s.depth, TileLength);
     float total[RowTiles][4] = {};
     for (int64_t tile = warp + static_cast<int64_t>(FewWarps) * blockIdx.z; tile < tiles; tile += static_cast<int64_t>(FewWarps) * gridDim.z)
     {
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_co
 #pragma unroll
         for (int step = 0; step < Steps; step++)
         {
-            int64_t d = tile * ScaleTile + step * 4 * Chunk + quarter * Chunk;
+            int64_t d = tile * TileLength + step * 4 * Chunk + quarter * Chunk;
             load_pairs<W, Chunk>(above[step], s.b, output * s.bStride + d, d < s.depth && output < p.columns);
             load_pairs<W, Chunk>(below[step], s.b, (output + 8) * s.bStride + d, d < s.depth && output + 8 < p.columns);
         }
@@ -104,8 +104,8 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_co
         float scales[RowTiles][4];
         if constexpr (Scaled)
         {
-            float up = output < p.columns ? scale_at(s.bScales, s, output, tile * ScaleTile) : 0;
-            float down = output + 8 < p.columns ? scale_at(s.bScales, s, output + 8, tile * ScaleTile) : 0;
+            float up = output < p.columns ? scale_at(s.bScales, s, output, tile * TileLength) : 0;
+            float down = output + 8 < p.columns ? scale_at(s.bScales, s, output + 8, tile * TileLength) : 0;
 #pragma unroll
             for (int j = 0; j < RowTiles; j++)
             {
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_co
                 for (int k = 0; k < 2; k++)
                 {
                     int64_t row = s.rowFirst + 8 * j + 2 * quarter + k;
-                    float ofX = row < s.rowEnd ? scale_at(p.a.scales, s, row, tile * ScaleTile) : 0;
+                    float ofX = row < s.rowEnd ? scale_at(p.a.scales, s, row, tile * TileLength) : 0;
                     scales[j][k] = up * ofX;
                     scales[j][2 + k] = down * ofX;
                 }
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_co
 #pragma unroll
             for (int step = 0; step < Steps; step++)
             {
-                int64_t d = tile * ScaleTile + step * 4 * Chunk + quarter * Chunk;
+                int64_t d = tile * TileLength + step * 4 * Chunk + quarter * Chunk;
                 uint32_t x[Chunk / 2];
                 load_pairs<X, Chunk>(x, p.a.elements, row * p.a.stride + d, d < s.depth && row < s.rowEnd);
 #pragma unroll
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_simt(const __grid_cons
     GemmSlice s;
     if (!find_few<Outputs, FewRows>(p, s)) return;
     int warp = threadIdx.x / WarpSize, lane = threadIdx.x % WarpSize, rows = static_cast<int>(s.rowEnd - s.rowFirst);
-    int64_t tiles = divide_up(s.depth, ScaleTile);
+    int64_t tiles = divide_up(s.depth, TileLength);
     float total[Outputs][FewRows] = {};
     // Four elements of a row from d on: neighbours, or a warp's width apart.
     auto read = [&](float (&values)[4], auto* from, int64_t d, bool valid)
@@ -175,18 +175,18 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_simt(const __grid_cons
             if (!valid || d >= s.depth) return;
             auto pack = *reinterpret_cast<const Pack<typename Plain<decltype(*from)>::type, 4>*>(from + d);
 #pragma unroll
-            for (int i = 0; i < 4; i++) values[i] = gemm_value(pack.values[i]);
+            for (int i = 0; i < 4; i++) values[i] = to_float(pack.values[i]);
         }
         else
         {
 #pragma unroll
-            for (int i = 0; i < 4; i++) values[i] = valid && d + i * WarpSize < s.depth ? gemm_value(from[d + i * WarpSize]) : 0;
+            for (int i = 0; i < 4; i++) values[i] = valid && d + i * WarpSize < s.depth ? to_float(from[d + i * WarpSize]) : 0;
         }
     };
 
     for (int64_t tile = warp + static_cast<int64_t>(FewWarps) * blockIdx.z; tile < tiles; tile += static_cast<int64_t>(FewWarps) * gridDim.z)
     {
-        int64_t d = tile * ScaleTile + (Vector ? 4 * lane : lane);
+        int64_t d = tile * TileLength + (Vector ? 4 * lane : lane);
         float w[Outputs][4];
 #pragma unroll
         for (int o = 0; o < Outputs; o++)
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_simt(const __grid_cons
             read(w[o], static_cast<const W*>(s.b) + (valid ? output * s.bStride : 0), d, valid);
             if constexpr (ScaledW)
             {
-                float scale = valid ? scale_at(s.bScales, s, output, tile * ScaleTile) : 0;
+                float scale = valid ? scale_at(s.bScales, s, output, tile * TileLength) : 0;
 #pragma unroll
                 for (int i = 0; i < 4; i++) w[o][i] *= scale;
             }
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_simt(const __grid_cons
             read(x, static_cast<const X*>(p.a.elements) + (s.rowFirst + row) * p.a.stride, d, true);
             if constexpr (ScaledX)
             {
-                float scale = scale_at(p.a.scales, s, s.rowFirst + row, tile * ScaleTile);
+                float scale = scale_at(p.a.scales, s, s.rowFirst + row, tile * TileLength);
 #pragma unroll
                 for (int i = 0; i < 4; i++) x[i] *= scale;
             }

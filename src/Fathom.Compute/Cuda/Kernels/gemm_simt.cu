@@ -6,6 +6,7 @@
 
 constexpr int SimtThreads = 256;
 constexpr int SimtDepth = 16;
+constexpr int SimtRun = 512; // of the depth that is summed by itself, so that the error of long sums grows slowly (small tiles)
 
 // Loads SimtDepth of the depth for Rows rows (or columns) into registers, then as [depth][row] into shared memory.
 template <typename Element, int Rows, bool Transposed, bool Scaled, bool Vector>
@@ -45,7 +46,7 @@ struct ValueLoader
                 {
                     Pack<Element, 4> pack = *reinterpret_cast<const Pack<Element, 4>*>(from + i);
 #pragma unroll
-                    for (int j = 0; j < 4; j++) four[j] = gemm_value(pack.values[j]);
+                    for (int j = 0; j < 4; j++) four[j] = to_float(pack.values[j]);
                 }
                 else
                 {
@@ -56,7 +57,7 @@ struct ValueLoader
             else
             {
 #pragma unroll
-                for (int j = 0; j < 4; j++) four[j] = inside(d, i + j, s) ? gemm_value(from[i + j]) : 0;
+                for (int j = 0; j < 4; j++) four[j] = inside(d, i + j, s) ? to_float(from[i + j]) : 0;
             }
 
             if constexpr (Scaled)
@@ -91,6 +92,7 @@ template <typename A, typename B, typename C, bool TransposedA, bool TransposedB
 __global__ void __launch_bounds__(SimtThreads, 2) gemm_simt(const __grid_constant__ GemmProduct p)
 {
     constexpr int Fours = Tile / 64; // groups of four rows, and of four columns, of a thread
+    constexpr bool Deep = Tile == 64; // the registers suffice for sums in two levels
     using LoaderA = ValueLoader<A, Tile, TransposedA, ScaledA, Vector>;
     using LoaderB = ValueLoader<B, Tile, TransposedB, ScaledB, Vector>;
     __shared__ __align__(16) float tileA[2][SimtDepth * LoaderA::Pitch];
@@ -102,6 +104,7 @@ __global__ void __launch_bounds__(SimtThreads, 2) gemm_simt(const __grid_constan
     LoaderB loaderB(s.b, s.bStride, s.columnFirst, p.columns, s.depthFirst);
     int across = threadIdx.x % 16 * 4, down = threadIdx.x / 16 * 4;
     float sums[4 * Fours][4 * Fours] = {};
+    float earlier[Deep ? 4 * Fours : 1][Deep ? 4 * Fours : 1] = {};
     if (s.depth > 0)
     {
         loaderA.begin(0, p.a.scales, s);
@@ -140,6 +143,23 @@ __global__ void __launch_bounds__(SimtThreads, 2) gemm_simt(const __grid_constan
             }
         }
 
+        if constexpr (Deep)
+        {
+            if ((d + SimtDepth) % SimtRun == 0)
+            {
+#pragma unroll
+                for (int i = 0; i < 4 * Fours; i++)
+                {
+#pragma unroll
+                    for (int j = 0; j < 4 * Fours; j++)
+                    {
+                        earlier[i][j] += sums[i][j];
+                        sums[i][j] = 0;
+                    }
+                }
+            }
+        }
+
         if (more)
         {
             loaderA.finish(tileA[slot ^ 1]);
@@ -159,7 +179,8 @@ __global__ void __launch_bounds__(SimtThreads, 2) gemm_simt(const __grid_constan
         for (int j = 0; j < 4 * Fours; j++)
         {
             int64_t column = s.columnFirst + j / 4 * 64 + across + j % 4;
-            if (column < p.columns) put(c + row * p.cStride + column, sums[i][j], p.accumulate);
+            float sum = Deep ? earlier[Deep ? i : 0][Deep ? j : 0] + sums[i][j] : sums[i][j];
+            if (column < p.columns) put(c + row * p.cStride + column, sum, p.accumulate);
         }
     }
 }

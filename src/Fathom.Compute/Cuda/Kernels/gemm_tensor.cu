@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(2 * Tile, Tile == 64 ? 2 : Scaled ? 1 : 2) gem
 
         if constexpr (Scaled)
         {
-            if ((tile + 1) * Depth % ScaleTile == 0 || tile + 1 == tiles)
+            if ((tile + 1) * Depth % TileLength == 0 || tile + 1 == tiles)
             {
                 const float* scalesA = scales + tile % Stages * Threads + warpRow + lane / 4;
                 const float* scalesB = scales + tile % Stages * Threads + Tile + warpColumn + lane % 4 * 2;

@@ -66,12 +66,10 @@ internal readonly record struct CublasPlan(CublasOperand A, CublasOperand B, Cud
         if (Mode(p.A) is not { } modeA || Mode(p.B) is not { } modeB || modeA == MatmulScaleMode.Block128 && modeB == MatmulScaleMode.Block128) return null;
         if (p.Rows % 4 != 0 || p.Columns % 16 != 0) return null;
         if ((p.A.Transposed || p.B.Transposed) && Math.Min(Math.Min(p.Rows, p.Columns), p.Depth) < LeastTransposed) return null;
-        // Zeros fill a transposed operand up to whole 16 bytes; the other must then be transposed as well, since it would end before.
-        long depth = p.A.Transposed && p.B.Transposed ? Padded(p.Depth, Alignment) : p.Depth;
-        if (depth % Alignment != 0) return null;
+        if (p.Depth % Alignment != 0) return null;
         return new CublasPlan(
-            new CublasOperand(CudaDataType.E4M3, true, p.A.Transposed ? depth : strideA, modeA),
-            new CublasOperand(CudaDataType.E4M3, true, p.B.Transposed ? depth : strideB, modeB), c, strideC, p.Rows, p.Columns, depth);
+            new CublasOperand(CudaDataType.E4M3, true, p.A.Transposed ? p.Depth : strideA, modeA),
+            new CublasOperand(CudaDataType.E4M3, true, p.B.Transposed ? p.Depth : strideB, modeB), c, strideC, p.Rows, p.Columns, p.Depth);
     }
 
     /// <summary>A number rounded up to a multiple.</summary>

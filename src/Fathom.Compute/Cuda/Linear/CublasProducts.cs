@@ -13,31 +13,33 @@ internal sealed unsafe class CublasProducts
     private const long WorkspaceBytes = 32L << 20;
 
     private readonly CudaContext context;
+    private readonly CudaQuantization quantization;
     private readonly nint handle;
     private readonly DeviceMemory workspace;
     private readonly Dictionary<CublasPlan, Prepared?> prepared = [];
-    private readonly Kernel scalesF32, scalesE8M0, transposition;
+    private readonly Kernel scalesF32, scalesE8M0;
 
-    private CublasProducts(CudaContext context, nint handle)
+    private CublasProducts(CudaContext context, CudaQuantization quantization, nint handle)
     {
         this.context = context;
+        this.quantization = quantization;
         this.handle = handle;
         workspace = context.Memory.Take(WorkspaceBytes);
         Version = (long)CublasLt.GetVersion();
-        const string F32 = "arrange_scales<float>", E8M0 = "arrange_scales<e8m0>", Codes = "transpose_codes<e4m3>";
-        KernelModule module = context.Module("gemm_prepare.cu", F32, E8M0, Codes);
-        (scalesF32, scalesE8M0, transposition) = (module.Kernel(F32), module.Kernel(E8M0), module.Kernel(Codes));
+        const string F32 = "arrange_scales<float>", E8M0 = "arrange_scales<e8m0>";
+        KernelModule module = context.Module("gemm_prepare.cu", F32, E8M0);
+        (scalesF32, scalesE8M0) = (module.Kernel(F32), module.Kernel(E8M0));
     }
 
     /// <summary>Version of the library: 130000 for 13.0.0.</summary>
     public long Version { get; }
 
     /// <summary>The library on a GPU, or null where it is missing or does not start.</summary>
-    public static CublasProducts? TryCreate(CudaContext context)
+    public static CublasProducts? TryCreate(CudaContext context, CudaQuantization quantization)
     {
         if (!NativeLibraries.Find(NativeLibraries.CublasLt).IsFound) return null;
         context.MakeCurrent();
-        return CublasLt.Create(out nint handle) == CublasLt.Success ? new CublasProducts(context, handle) : null;
+        return CublasLt.Create(out nint handle) == CublasLt.Success ? new CublasProducts(context, quantization, handle) : null;
     }
 
     /// <summary>c (+)= a b, if the library has this product.</summary>
@@ -55,8 +57,8 @@ internal sealed unsafe class CublasProducts
         {
             var space = new Space(context.Workspace(
                 SpaceFor(p.A, plan.A, plan.Rows, plan.Depth) + SpaceFor(p.B, plan.B, plan.Columns, plan.Depth)));
-            elementsA = Along(a, p.A, plan.A.Stride, ref space);
-            elementsB = Along(b, p.B, plan.B.Stride, ref space);
+            elementsA = Along(a, p.A, ref space);
+            elementsB = Along(b, p.B, ref space);
             nint scalesA = Arrange(a, p.A, plan.A.ScaleMode, plan.Rows, plan.Depth, ref space);
             nint scalesB = Arrange(b, p.B, plan.B.ScaleMode, plan.Columns, plan.Depth, ref space);
             Check(CublasLt.SetAttribute(ready.Description, MatmulAttribute.ScalesOfA, &scalesB, (nuint)sizeof(nint)), plan);
@@ -77,16 +79,13 @@ internal sealed unsafe class CublasProducts
     }
 
     /// <summary>An operand that lies along the depth: itself, or transposed into the workspace.</summary>
-    private nint Along(in ScaledTensor operand, in GemmSide side, long stride, ref Space space)
+    private nint Along(in ScaledTensor operand, in GemmSide side, ref Space space)
     {
         if (!side.Transposed) return operand.Elements.Address;
-        const int Side = 128, Threads = 256;
         Tensor from = operand.Elements;
-        nint to = space.Take(from.Columns * stride);
-        transposition.Launch(
-            new LaunchShape((LaunchShape.Cover(from.Columns, Side), LaunchShape.Cover(stride, Side), 1), Threads),
-            from, from.RowStride, to, stride, from.Rows, from.Columns);
-        return to;
+        var to = new Tensor(space.Take(from.Elements), from.DType, new Shape(from.Columns, from.Rows), workspace);
+        quantization.TransposeBytes(from, to);
+        return to.Address;
     }
 
     /// <summary>Scales in the library's order: where they lie, if that is it, or in the workspace.</summary>

@@ -39,6 +39,9 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     private const int LargeTile = 128, SmallTile = 64;
     private const int Band = 8;
 
+    /// <summary>Depth beyond which F32 products take small tiles, whose sums have two levels.</summary>
+    private const int DepthOfLargeTiles = 4096;
+
     /// <summary>The way a product goes.</summary>
     /// <param name="p">The product; neither rows nor columns are 0.</param>
     /// <param name="multiprocessors">Of the GPU.</param>
@@ -76,7 +79,8 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     private static GemmPlan Tiles(in GemmTraits p, bool tensorCores, int multiprocessors)
     {
         long largeTiles = RowTiles(p, LargeTile) * LaunchShape.Cover(p.Columns, LargeTile) * (p.Grouping == GemmGrouping.Depth ? p.Groups : 1);
-        bool small = largeTiles < multiprocessors || p.Rows <= SmallTile || p.Grouping == GemmGrouping.Rows && p.Rows / p.Groups < SmallTile;
+        bool small = largeTiles < multiprocessors || p.Rows <= SmallTile || p.Grouping == GemmGrouping.Rows && p.Rows / p.Groups < SmallTile
+            || !tensorCores && (p.Grouping == GemmGrouping.Depth ? p.Depth / p.Groups : p.Depth) > DepthOfLargeTiles;
         int tile = small ? SmallTile : LargeTile, band = p.Grouping == GemmGrouping.Rows ? 1 : Band;
         var grid = (RowTiles(p, tile) * LaunchShape.Cover(p.Columns, tile), 1L, p.Grouping == GemmGrouping.Depth ? p.Groups : 1L);
         if (!tensorCores) return new GemmPlan(GemmWay.Simt, tile, default, new LaunchShape(grid, SimtThreads), band);

@@ -40,6 +40,8 @@ internal sealed unsafe class DeviceFaults
             4 => ("cross-entropy: target {0} of row {1}", "the vocabulary of {2}"),
             5 => ("cache store: slot {0} of token {1}", "the cache of {2} rows"),
             6 => ("cache load: slot {0} of token {1}", "the cache of {2} rows"),
+            7 => ("attention.latent_decode: length {0} of sequence {1}", "1 to {2}, the tokens of its row of the block tables"),
+            8 => ("attention.latent_decode: cache block {0} of sequence {1}", "the cache of {2} blocks"),
             _ => ("index {0} at place {1} of an unknown operator", "the {2} entries"),
         };
         return string.Format(CultureInfo.InvariantCulture, $"{subject} is outside {limits}", note.Value, note.Place, note.Limit);

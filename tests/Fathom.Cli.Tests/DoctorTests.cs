@@ -1,0 +1,72 @@
+// The machine's report: everything is there with and without a GPU, and what is missing says what to do.
+using System.Text.Json.Nodes;
+using Fathom.Testing;
+using Xunit;
+
+namespace Fathom.Cli.Tests;
+
+public sealed class DoctorTests(ITestOutputHelper output)
+{
+    [Fact]
+    public void It_shows_every_part_in_aligned_lines_and_succeeds()
+    {
+        Outcome outcome = FathomProcess.Run("doctor").Expect(0);
+        output.WriteLine(outcome.Output);
+        string[] lines = outcome.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        string[] names = ["fathom", ".NET", "processor", "memory", "disk", "driver", "NVRTC", "cuBLASLt", "NCCL", "kernel cache"];
+        foreach (string name in names) Assert.Single(lines, line => line[2..15].TrimEnd() == name);
+        Assert.Contains(lines, line => line[2..].StartsWith("GPU ", StringComparison.Ordinal) || line[2..].StartsWith("cuda:0 ", StringComparison.Ordinal));
+        Assert.All(lines, line => Assert.True(line[15] == ' ' && line[16] != ' ', line));
+        foreach (string line in lines.Where(line => line.Contains("not found", StringComparison.Ordinal)))
+        {
+            Assert.StartsWith("- ", line, StringComparison.Ordinal);
+            Assert.Contains("install", line, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void The_same_as_json()
+    {
+        JsonObject report = JsonNode.Parse(FathomProcess.Run("doctor", "--json").Expect(0).Output)!.AsObject();
+        Assert.True((int)report["processor"]!["processors"]! >= 1);
+        Assert.Contains((string)report["processor"]!["vectors"]!, (string[])["AVX-512", "AVX2", "128-bit vectors"]);
+        Assert.True((long)report["memory"]!["bytes"]! > 1 << 28);
+        Assert.True((long)report["disk"]!["bytes"]! >= (long)report["disk"]!["available_bytes"]!);
+        Assert.Equal(["driver", "NVRTC", "cuBLASLt", "NCCL"], report["libraries"]!.AsArray().Select(l => (string)l!["name"]!));
+        Assert.All(report["libraries"]!.AsArray(), l => Assert.True(l!["path"] is null ^ l["problem"] is null));
+        Assert.Equal(report["gpu_problem"] is null, report["gpus"]!.AsArray().Count > 0);
+    }
+
+    [Fact]
+    public void A_kernel_cache_that_cannot_be_written_is_said()
+    {
+        using var folder = new TemporaryFolder();
+        File.WriteAllText(folder.File("taken"), "");
+        Outcome outcome = FathomProcess.RunIn([("FATHOM_KERNEL_CACHE", folder.File("taken", "kernels"))], "doctor").Expect(0);
+        string line = Assert.Single(outcome.Output.Split('\n'), l => l.Contains("kernel cache", StringComparison.Ordinal));
+        output.WriteLine(line);
+        Assert.Contains("cannot be written", line, StringComparison.Ordinal);
+        Assert.Contains("FATHOM_KERNEL_CACHE", line, StringComparison.Ordinal);
+        Assert.Empty(Directory.EnumerateFiles(folder.Path, ".fathom*"));
+    }
+
+    [Fact]
+    public void A_device_that_is_not_there_is_one_line()
+    {
+        using var folder = new TemporaryFolder();
+        Outcome outcome = FathomProcess.RunIn([("CUDA_VISIBLE_DEVICES", "")], "generate", "--model", folder.Path, "--ids", "1", "--device", "cuda:7").Expect(2);
+        output.WriteLine(outcome.Error);
+        Assert.Contains("GPU", outcome.Error, StringComparison.Ordinal);
+        Assert.Single(outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+    }
+
+    [Theory]
+    [InlineData("study fp8 --help", "study", "fp8", "--no-such-option")]
+    [InlineData("bench gpu --help", "bench", "gpu", "--only", "nothing")]
+    [InlineData("train --help", "train")]
+    public void A_hint_names_all_verbs(string hint, params string[] arguments)
+    {
+        Outcome outcome = FathomProcess.Run(arguments).Expect(2);
+        Assert.Contains($" {hint}\n", outcome.Error, StringComparison.Ordinal);
+    }
+}

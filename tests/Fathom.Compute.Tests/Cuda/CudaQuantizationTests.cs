@@ -1,0 +1,259 @@
+// Quantisation on a GPU beyond the shared table: quotients that lie on the edge between two codes, the ends of the range, groups of
+// aligned rows, transposed codes. Skipped, with the reason, where there is neither a GPU nor an emulator of one.
+using Fathom.Compute.Cuda;
+using Fathom.Compute.Reference;
+using Fathom.Compute.Table;
+using Fathom.Numerics;
+using Fathom.Numerics.Quantization;
+using Xunit;
+
+namespace Fathom.Compute.Tests.Cuda;
+
+public sealed class CudaQuantizationTests(CudaFixture gpu, ITestOutputHelper output) : IClassFixture<CudaFixture>
+{
+    private const float Least = 1e-30f;
+
+    /// <summary>
+    /// Every value is the product of its tile's scale with the middle between two codes, or a neighbour of that: a quotient that is off
+    /// in its last bit gives another code. The test prints how often a product with the reciprocal would have.
+    /// </summary>
+    [Theory]
+    [InlineData(DType.F8E4M3, 7)]
+    [InlineData(DType.F8E5M2, 15)]
+    [InlineData(DType.E5M6Pair, 15)]
+    public void Quotients_between_two_codes_fall_to_the_right_one(DType format, int bias)
+    {
+        const int Rows = 192, Columns = 1024;
+        int mantissa = format switch { DType.F8E4M3 => 3, DType.F8E5M2 => 2, _ => 6 };
+        float target = format.TileFormat().ScaleTarget();
+        long differ = 0;
+        void OnEdges(Tensor tensor, Random random)
+        {
+            differ = 0;
+            for (int r = 0; r < Rows; r++)
+            {
+                Span<float> row = tensor.Row<float>(r);
+                for (int c = 0; c < Columns; c += 128)
+                {
+                    float amax = (1 + random.NextSingle()) * MathF.ScaleB(1, random.Next(-90, 90)), scale = amax / target, reciprocal = 1 / scale;
+                    for (int i = 0; i < 128; i++)
+                    {
+                        int exponent = random.Next(-bias - 1, (int)MathF.Log2(target) - 1);
+                        float middle = MathF.ScaleB(1 + (random.Next(1 << mantissa) + 0.5f) / (1 << mantissa), exponent);
+                        float value = BitConverter.Int32BitsToSingle(BitConverter.SingleToInt32Bits(scale * middle) + random.Next(-1, 2));
+                        row[c + i] = i == 77 ? amax : random.Next(2) == 0 ? -value : value;
+                        if (format == DType.F8E4M3 && Float8E4M3.FromSingle(row[c + i] / scale, true) != Float8E4M3.FromSingle(row[c + i] * reciprocal, true)) differ++;
+                    }
+                }
+            }
+        }
+
+        Check(Quantization(Rows, Columns, 0, format, ScaleLayout.RowTile, DType.F32, OnEdges));
+        if (format == DType.F8E4M3)
+        {
+            output.WriteLine($"{differ} of {Rows * Columns} codes would differ with a product");
+            Assert.True(differ > 100, $"{differ}");
+        }
+    }
+
+    [Theory]
+    [InlineData(ScaleLayout.RowTile)]
+    [InlineData(ScaleLayout.ColumnTile)]
+    [InlineData(ScaleLayout.Block)]
+    [InlineData(ScaleLayout.Tensor)]
+    public void Values_of_all_sizes_and_both_zeros_are_exact(ScaleLayout layout)
+    {
+        static void AllSizes(Tensor tensor, Random random)
+        {
+            for (int r = 0; r < tensor.Rows; r++)
+            {
+                // Of a row, a column and a block all at times nothing is large, so that scales reach from 1e-30 / target upwards.
+                foreach (ref float value in tensor.Row<float>(r))
+                {
+                    int exponent = random.Next(-149, r / 128 % 2 == 0 ? -80 + r % 40 : 128);
+                    value = random.Next(16) == 0 ? -0.0f : (random.NextSingle() - 0.5f) * MathF.ScaleB(1, exponent);
+                }
+            }
+        }
+
+        foreach (DType format in (DType[])[DType.F8E4M3, DType.F8E5M2, DType.HiF8, DType.E5M6Pair])
+        {
+            if (format == DType.E5M6Pair && layout == ScaleLayout.ColumnTile) continue;
+            foreach (DType scales in (DType[])[DType.F32, DType.F8E8M0])
+            {
+                // The first alone has wide accesses.
+                Check(Quantization(384, 192, 0, format, layout, scales, AllSizes));
+                Check(Quantization(300, 190, 4, format, layout, scales, AllSizes));
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(128)]
+    [InlineData(72)]
+    [InlineData(70)]
+    public void Groups_of_rows_have_tiles_of_their_own(int columns)
+    {
+        int[] counts = [0, 5, 127, 128, 0, 300, 256, 1, .. Enumerable.Repeat(3, 40)];
+        int rows = counts.Sum() + 9;
+        foreach (DType format in (DType[])[DType.F8E4M3, DType.HiF8])
+        {
+            Check(new OperatorCase
+            {
+                Name = "quantization.groups",
+                Label = $"{counts.Length} groups of {rows} x {columns} {format}",
+                Operands =
+                [
+                    new("x", new Shape(rows, columns), Fill.Normal, Activation: true),
+                    new("rowOffsets", new Shape(counts.Length + 1), Fill.Custom, DType.I32, Initialize: (tensor, _) => Offsets(counts, tensor)),
+                    new("elements", new Shape(rows, columns), Fill.Custom, format, Compare: true, Initialize: Zeros),
+                    new("scales", new Shape(ScaledTensor.GroupedTileRows(rows, counts.Length), columns), Fill.Positive, Compare: true),
+                    new("y", new Shape(rows, columns), Fill.Normal, Compare: true, Activation: true),
+                    new("fault", new Shape(1), Fill.Custom, DType.I64, Compare: true, Initialize: NoFault),
+                ],
+                Run = (device, t) =>
+                {
+                    var quantized = new ScaledTensor(t[2], t[3], ScaleLayout.ColumnTile);
+                    device.Quantization.Quantize(t[0], quantized, t[5], t[1]);
+                    device.Quantization.Dequantize(quantized, t[4], t[1]);
+                },
+                Tolerance = 0,
+            });
+        }
+    }
+
+    [Theory]
+    [InlineData(256, 384)]
+    [InlineData(144, 48)]
+    [InlineData(130, 300)]
+    [InlineData(1, 1)]
+    [InlineData(16, 129)]
+    public void Codes_are_transposed(int rows, int columns)
+    {
+        CudaDevice device = gpu.Device();
+        byte[] codes = Codes(rows * columns);
+        Tensor from = Upload(device, new Shape(rows, columns), DType.F8E4M3, codes);
+        Tensor to = device.Allocate(new Shape(columns, rows), DType.F8E4M3, MemoryKind.Workspace);
+        ((CudaQuantization)device.Quantization).TransposeBytes(from, to);
+        byte[] transposed = Download(device, to);
+        for (int r = 0; r < rows; r++)
+        {
+            for (int c = 0; c < columns; c++) Assert.True(transposed[c * rows + r] == codes[r * columns + c], $"[{r}, {c}] of {rows} x {columns}");
+        }
+    }
+
+    [Theory]
+    [InlineData(256)]
+    [InlineData(50)]
+    public void Codes_of_groups_are_transposed_tile_by_tile(int columns)
+    {
+        int[] counts = [3, 0, 128, 129, 0, 60, 256];
+        int rows = counts.Sum() + 5;
+        CudaDevice device = gpu.Device();
+        byte[] codes = Codes(rows * columns);
+        Tensor from = Upload(device, new Shape(rows, columns), DType.F8E4M3, codes);
+        Tensor offsets = Upload(device, new Shape(counts.Length + 1), DType.I32, Offsets(counts));
+        int width = 128 * (int)ScaledTensor.GroupedTileRows(rows, counts.Length);
+        Tensor to = Upload(device, new Shape(columns, width), DType.F8E4M3, Codes(columns * width));
+        ((CudaQuantization)device.Quantization).TransposeBytes(from, to, offsets);
+        byte[] expected = new byte[columns * width], transposed = Download(device, to);
+        for (int g = 0, first = 0; g < counts.Length; first += counts[g++])
+        {
+            for (int r = 0; r < counts[g]; r++)
+            {
+                for (int c = 0; c < columns; c++) expected[c * width + 128 * (first / 128 + g) + r] = codes[(first + r) * columns + c];
+            }
+        }
+
+        int wrong = Enumerable.Range(0, expected.Length).FirstOrDefault(i => expected[i] != transposed[i], -1);
+        Assert.True(wrong < 0, $"column {wrong % width} of row {wrong / width}");
+    }
+
+    [Fact]
+    public void Wrong_operands_are_refused()
+    {
+        CudaDevice device = gpu.Device();
+        Tensor Of(DType type, params long[] shape) => device.Allocate(shape.Length == 1 ? new Shape(shape[0]) : new Shape(shape[0], shape[1]), type, MemoryKind.Workspace);
+        Tensor codes = Of(DType.F8E4M3, 4, 256), scales = Of(DType.F32, 4, 2), halves = Of(DType.F16, 4, 256), x = Of(DType.BF16, 4, 256);
+        var rows = new ScaledTensor(codes, scales, ScaleLayout.RowTile);
+        Assert.Contains("F32 or BF16", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(halves, rows)).Message, StringComparison.Ordinal);
+        Assert.Contains("[4, 128]", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(x.ColumnRange(0, 128), rows)).Message, StringComparison.Ordinal);
+        Assert.Contains("fault", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(x, rows, Of(DType.I32, 1))).Message, StringComparison.Ordinal);
+        Assert.Contains("128x1 tiles", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(x, rows, rowOffsets: Of(DType.I32, 3))).Message, StringComparison.Ordinal);
+        Assert.Contains("to is", Assert.Throws<ArgumentException>(() => ((CudaQuantization)device.Quantization).TransposeBytes(codes, codes)).Message, StringComparison.Ordinal);
+    }
+
+    private static OperatorCase Quantization(int m, int n, int pad, DType format, ScaleLayout layout, DType scales, Action<Tensor, Random> fill) => new()
+    {
+        Name = "quantization.quantize",
+        Label = $"{m} x {n} pad={pad} {format} {layout} {scales}",
+        Operands =
+        [
+            new("x", new Shape(m, n), Fill.Custom, PadColumns: pad, Initialize: fill, Activation: true),
+            new("elements", ScaledTensor.ElementShape(new Shape(m, n), format), Fill.Poison, format, Compare: true),
+            new("scales", ScaledTensor.ScaleShape(new Shape(m, n), layout), Fill.Poison, scales, Compare: true),
+            new("y", new Shape(m, n), Fill.Poison, Compare: true, Activation: true),
+            new("fault", new Shape(1), Fill.Custom, DType.I64, Compare: true, Initialize: NoFault),
+        ],
+        Run = (device, t) =>
+        {
+            var quantized = new ScaledTensor(t[1], t[2], layout);
+            device.Quantization.Quantize(t[0], quantized, t[4], leastAmax: Least);
+            device.Quantization.Dequantize(quantized, t[3]);
+        },
+        Tolerance = 0,
+    };
+
+    private static void NoFault(Tensor tensor, Random random) => tensor.AsSpan<long>()[0] = -1;
+
+    private static void Zeros(Tensor tensor, Random random) => tensor.AsSpan<byte>().Clear();
+
+    private static void Offsets(int[] counts, Tensor tensor)
+    {
+        Span<int> offsets = tensor.AsSpan<int>();
+        for (int g = 0; g < counts.Length; g++) offsets[g + 1] = offsets[g] + counts[g];
+    }
+
+    private static byte[] Offsets(int[] counts)
+    {
+        Tensor tensor = HostMemory.Allocate(new Shape(counts.Length + 1), DType.I32);
+        Offsets(counts, tensor);
+        return System.Runtime.InteropServices.MemoryMarshal.AsBytes(tensor.AsSpan<int>()).ToArray();
+    }
+
+    private static byte[] Codes(int count)
+    {
+        byte[] codes = new byte[count];
+        new Random(5).NextBytes(codes);
+        return codes;
+    }
+
+    private static unsafe Tensor Upload(CudaDevice device, Shape shape, DType type, byte[] bytes)
+    {
+        Tensor host = HostMemory.Allocate(shape, type), tensor = device.Allocate(shape, type, MemoryKind.Workspace);
+        bytes.CopyTo(new Span<byte>(host.Pointer<byte>(), bytes.Length));
+        device.Upload(host, tensor);
+        return tensor;
+    }
+
+    private static byte[] Download(CudaDevice device, Tensor tensor)
+    {
+        Tensor host = HostMemory.Allocate(tensor.Shape, tensor.DType);
+        device.Download(tensor, host);
+        return host.AsSpan<byte>().ToArray();
+    }
+
+    private void Check(OperatorCase row)
+    {
+        CudaDevice device = gpu.Device();
+        using var reference = new ReferenceDevice();
+        foreach (BFloat16Activations rounded in row.Variants(device))
+        {
+            foreach (OperatorDifference difference in OperatorCheck.Run(row, device, reference, 11, rounded))
+            {
+                output.WriteLine(difference.ToString());
+                Assert.True(difference.Holds, difference.ToString());
+            }
+        }
+    }
+}
