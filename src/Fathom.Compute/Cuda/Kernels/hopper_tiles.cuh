@@ -272,6 +272,16 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
                 if (inside && column + c < columns) *reinterpret_cast<Words*>(to + c) = {{words[0], words[1], words[2], words[3]}};
             }
         }
+        else if constexpr (sizeof(D) == 4 && Add)
+        {
+            // Old values are not read here: a loop over them would wait for memory once a pair, registers being scarce.
+#pragma unroll
+            for (int j = 0; j < Count / 4; j++)
+            {
+                int c = 8 * j + 2 * quad;
+                if (inside && column + c < columns) hopper::add_pair(to + c, sum[4 * j + 2 * h], sum[4 * j + 2 * h + 1]);
+            }
+        }
         else
         {
             // Pairs; those of four lanes fill a sector. Old values are asked for well before they are needed.
