@@ -13,8 +13,8 @@ namespace emulated {
 
 enum Result : int
 {
-    Success = 0, InvalidValue = 1, OutOfMemory = 2, NotInitialized = 3, InvalidDevice = 101, InvalidImage = 200, InvalidContext = 201,
-    InvalidHandle = 400, NotFound = 500, NotReady = 600, IllegalAddress = 700, Assert = 710, MisalignedAddress = 716, LaunchFailed = 719,
+    Success = 0, InvalidValue = 1, OutOfMemory = 2, InvalidDevice = 101, InvalidImage = 200, InvalidContext = 201,
+    InvalidHandle = 400, NotFound = 500, IllegalAddress = 700, Assert = 710, MisalignedAddress = 716, LaunchFailed = 719,
     NotSupported = 801, CaptureUnsupported = 900, CaptureInvalidated = 901, CaptureUnmatched = 903, CapturedEvent = 907,
 };
 

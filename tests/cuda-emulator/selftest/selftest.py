@@ -5,6 +5,8 @@ import ctypes, math, os, random, struct, subprocess, sys, time
 here = os.path.dirname(os.path.abspath(__file__))
 kernels = os.path.join(here, '../../../src/Fathom.Compute/Cuda/Kernels')
 libraries = os.path.abspath(sys.argv[1])
+# Which thread is reported depends on the order; children at the end run in others.
+if len(sys.argv) == 2: os.environ['FATHOM_EMULATOR_ORDER'] = 'forward'
 cuda = ctypes.CDLL(os.path.join(libraries, 'libcuda.so.1'))
 nvrtc = ctypes.CDLL(os.path.join(libraries, 'libnvrtc.so.13'))
 
