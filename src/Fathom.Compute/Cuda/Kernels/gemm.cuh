@@ -174,28 +174,11 @@ __device__ __forceinline__ float scale_at(const GemmScales& s, const GemmSlice& 
 // Four bytes of 8-bit elements as two pairs of BF16, exactly: BF16 holds every value of the 8-bit formats.
 template <typename T> __device__ __forceinline__ void expand_codes(uint32_t codes, uint32_t& low, uint32_t& high)
 {
-    float values[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) values[i] = to_float(T{static_cast<uint8_t>(codes >> 8 * i)});
-    low = ptx::bf16x2_from_floats(values[0], values[1]);
-    high = ptx::bf16x2_from_floats(values[2], values[3]);
-}
-
-__device__ __forceinline__ uint32_t bf16x2_from_halfx2(uint32_t halves)
-{
-    return ptx::bf16x2_from_floats(ptx::float_from_half(static_cast<uint16_t>(halves)), ptx::float_from_half(static_cast<uint16_t>(halves >> 16)));
-}
-
-template <> __device__ __forceinline__ void expand_codes<e4m3>(uint32_t codes, uint32_t& low, uint32_t& high)
-{
-    low = bf16x2_from_halfx2(ptx::halfx2_from_e4m3x2(static_cast<uint16_t>(codes)));
-    high = bf16x2_from_halfx2(ptx::halfx2_from_e4m3x2(static_cast<uint16_t>(codes >> 16)));
-}
-
-template <> __device__ __forceinline__ void expand_codes<e5m2>(uint32_t codes, uint32_t& low, uint32_t& high)
-{
-    low = bf16x2_from_halfx2(ptx::halfx2_from_e5m2x2(static_cast<uint16_t>(codes)));
-    high = bf16x2_from_halfx2(ptx::halfx2_from_e5m2x2(static_cast<uint16_t>(codes >> 16)));
+    float first, second;
+    Format<T>::decode(codes & 0xffff, first, second);
+    low = ptx::bf16x2_from_floats(first, second);
+    Format<T>::decode(codes >> 16, first, second);
+    high = ptx::bf16x2_from_floats(first, second);
 }
 
 // Writes one element of the result, or adds to it.
