@@ -45,8 +45,10 @@ internal sealed class CudaCache : ICacheOperators
     /// <summary>As wide as the latent, the rotary key and the cache's row allow, so that no access crosses from one to the other.</summary>
     internal static int Width(in Tensor latent, in Tensor rope, in Tensor cache)
     {
-        int width = Elementwise.Width(cache.Columns, cache, latent, rope);
-        return latent.Columns % width == 0 ? width : 1;
+        int width = Elementwise.Widest(cache, latent);
+        bool allow = Elementwise.Aligned(width, cache.Columns, cache) && Elementwise.Aligned(width, latent.Columns, latent)
+            && Elementwise.Aligned(width, rope.Columns, rope);
+        return allow ? width : 1;
     }
 
     private static void Check(string op, in Tensor latent, in Tensor rope, in Tensor slots, in Tensor cache)

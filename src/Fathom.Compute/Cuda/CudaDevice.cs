@@ -33,7 +33,8 @@ public sealed unsafe class CudaDevice : Device
         Reduction = new CudaReduction(context);
         quantization = new CudaQuantization(context);
         routing = new CudaRouting(context);
-        linear = new CudaLinear(context, quantization);
+        linear = new CudaLinear(context, quantization, shape => Allocate(shape, DType.F8E4M3, MemoryKind.WeightCopies));
+        quantization.WeightsWritten = linear.Changed;
     }
 
     /// <inheritdoc/>
@@ -89,6 +90,7 @@ public sealed unsafe class CudaDevice : Device
     {
         CheckCopy(host, tensor, nameof(Upload));
         if (tensor.Bytes == 0) return;
+        if (tensor.DType == DType.F8E4M3) linear.Changed(tensor);
         context.MakeCurrent();
         CudaException.Check(Driver.CopyToDevice(tensor.Address, host.Address, (nuint)tensor.Bytes, context.Stream.Handle), "cuMemcpyHtoDAsync");
         GC.KeepAlive(host.Owner);

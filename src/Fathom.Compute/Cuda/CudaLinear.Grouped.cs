@@ -1,6 +1,7 @@
 // Products grouped by expert, each in one launch. Where groups begin is known on the GPU alone, so the grid covers the most tiles that
 // any division of the rows can have, and every block looks up which one it has.
 using Fathom.Compute.Cuda.Linear;
+using Fathom.Numerics;
 
 namespace Fathom.Compute.Cuda;
 
@@ -14,6 +15,8 @@ internal sealed partial class CudaLinear
         LinearChecks.Operand(Op, "w", w[0], w.Outputs, w.Inputs);
         LinearChecks.Result(Op, "y", y, rows, w.Outputs);
         LinearChecks.Offsets(Op, rowOffsets, w.Count);
+        if (rows == 0 || w.Outputs == 0) return;
+        if (hopper is not null && hopper.GroupedForward(x, rowOffsets, w, y)) return;
         RunGroupedRows(x, rowOffsets, w, false, y, rows, w.Outputs, w.Inputs, false);
     }
 
@@ -25,6 +28,13 @@ internal sealed partial class CudaLinear
         LinearChecks.Operand(Op, "w", w[0], w.Outputs, w.Inputs);
         LinearChecks.Result(Op, "dx", dx, rows, w.Inputs);
         LinearChecks.Offsets(Op, rowOffsets, w.Count);
+        if (rows == 0 || w.Inputs == 0) return;
+        if (hopper is not null)
+        {
+            Tensor transposed = dy.DType == DType.F8E4M3 && w[0].DType == DType.F8E4M3 && w[0].Layout == ScaleLayout.Block ? transposes!.Of(w) : default;
+            if (hopper.GroupedInputGradient(dy, rowOffsets, w, transposed, dx, accumulate)) return;
+        }
+
         RunGroupedRows(dy, rowOffsets, w, true, dx, rows, w.Inputs, w.Outputs, accumulate);
     }
 
@@ -41,6 +51,7 @@ internal sealed partial class CudaLinear
         LinearChecks.GroupedScales(Op, "dy", dy, rows, groups);
         LinearChecks.GroupedScales(Op, "x", x, rows, groups);
         if (groups == 0 || outputs == 0 || inputs == 0 || rows == 0) return;
+        if (hopper is not null && hopper.GroupedWeightGradient(dy, x, rowOffsets, dw)) return;
         var traits = new GemmTraits(GemmSide.Of(dy, true), GemmSide.Of(x, true), dw.DType, GemmGrouping.Depth, groups, outputs, inputs, rows);
         GemmPlan plan = GemmPlan.Choose(traits, context.Multiprocessors);
         GemmProduct product = Product(dy, true, x, true, dw, outputs, inputs, rows, true, plan.BandRows, groupedDepth: true);
@@ -55,7 +66,6 @@ internal sealed partial class CudaLinear
     private void RunGroupedRows(
         in ScaledTensor a, Tensor rowOffsets, ExpertWeights w, bool transposed, Tensor c, long rows, long columns, long depth, bool accumulate)
     {
-        if (rows == 0 || columns == 0) return;
         ExpertTable table = experts.Of(w);
         GemmSide b = GemmSide.Of(w[0], transposed) with { WholeChunks = table.WholeChunks, WholeFours = table.WholeFours };
         var traits = new GemmTraits(GemmSide.Of(a, false), b, c.DType, GemmGrouping.Rows, w.Count, rows, columns, depth);

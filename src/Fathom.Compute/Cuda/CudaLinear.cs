@@ -1,9 +1,12 @@
 // Products with weight matrices on the GPU. The three products of a linear layer are one, c[m, n] = sum over d of a(m, d) b(n, d), with
 // operands that lie along the depth or across it: forward a = x, b = w; input gradient a = dy, b = w across; weight
-// gradient a = dy and b = x, both across. cuBLASLt computes what it can; own kernels do the rest, and everything where it is missing.
+// gradient a = dy and b = x, both across. cuBLASLt computes what it can; own kernels do the rest, those for Hopper what
+// is grouped or added to BF16, those for any GPU everything else.
+using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Cuda.Linear;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Compute.Operators;
+using Fathom.Numerics;
 
 namespace Fathom.Compute.Cuda;
 
@@ -17,14 +20,26 @@ internal sealed partial class CudaLinear : ILinearOperators
     private readonly GemmKernels kernels;
     private readonly ExpertTable.Tables experts;
     private readonly CublasProducts? library;
+    private readonly HopperLinear? hopper;
+    private readonly HopperTransposes? transposes;
 
-    public CudaLinear(CudaContext context, CudaQuantization quantization)
+    /// <summary>The family of one GPU.</summary>
+    /// <param name="context">The GPU.</param>
+    /// <param name="quantization">Says when codes of weights were written.</param>
+    /// <param name="allocateCodes">Memory for transposed codes of weights.</param>
+    public CudaLinear(CudaContext context, CudaQuantization quantization, Func<Shape, Tensor> allocateCodes)
     {
         this.context = context;
         kernels = new GemmKernels(context);
         experts = new ExpertTable.Tables(context);
         library = CublasProducts.TryCreate(context, quantization);
+        if (!HopperLinear.IsSupported(context)) return;
+        hopper = new HopperLinear(context);
+        transposes = new HopperTransposes(hopper, allocateCodes);
     }
+
+    /// <summary>Codes of a weight were written: what was derived from them is out of date.</summary>
+    public void Changed(Tensor codes) => transposes?.Changed(codes);
 
     public void Forward(in ScaledTensor x, in ScaledTensor w, Tensor y, bool accumulate)
     {
@@ -62,7 +77,14 @@ internal sealed partial class CudaLinear : ILinearOperators
         if (rows == 0 || columns == 0) return;
         var traits = new GemmTraits(GemmSide.Of(a, transposedA), GemmSide.Of(b, transposedB), c.DType, GemmGrouping.None, 1, rows, columns, depth);
         GemmPlan plan = GemmPlan.Choose(traits, context.Multiprocessors);
-        if (plan.Way is not (GemmWay.FewTensor or GemmWay.FewSimt) && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
+        if (plan.Way is not (GemmWay.FewTensor or GemmWay.FewSimt))
+        {
+            // cuBLASLt rounds a product to BF16 before it adds it to what is there; one rounding is what the operator promises.
+            bool roundsTwice = accumulate && c.DType == DType.BF16;
+            if (roundsTwice && TryHopper(a, transposedA, b, transposedB, c)) return;
+            if (!roundsTwice && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
+        }
+
         GemmProduct product = Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows);
         if (plan.Splits > 1) product.Partial = context.Workspace(plan.Splits * rows * columns * sizeof(float));
         kernels.Of(traits, plan).LaunchWith(plan.Shape, product);
@@ -71,6 +93,14 @@ internal sealed partial class CudaLinear : ILinearOperators
         kernels.Combination(c.DType).Launch(
             new LaunchShape(LaunchShape.Cover(rows * columns, Threads), Threads), product.Partial, plan.Splits, rows, columns, c, c.RowStride, accumulate);
     }
+
+    /// <summary>c += sum over the depth of a b by the kernels for Hopper, where the operands are theirs.</summary>
+    private bool TryHopper(in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, Tensor c) =>
+        hopper is not null && !transposedA
+        && (transposedB ? hopper.InputGradient(a, b, TransposedCodes(a, b), c, accumulate: true) : hopper.Forward(a, b, c, accumulate: true));
+
+    private Tensor TransposedCodes(in ScaledTensor dy, in ScaledTensor w) =>
+        dy.DType == DType.F8E4M3 && w.DType == DType.F8E4M3 && w.Layout == ScaleLayout.Block ? transposes!.Of(w) : default;
 
     private static GemmProduct Product(
         in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, in Tensor c, long rows, long columns, long depth, bool accumulate, int bandRows,

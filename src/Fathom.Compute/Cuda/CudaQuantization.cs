@@ -43,6 +43,9 @@ internal sealed class CudaQuantization : IQuantizationOperators
         Kernel[] Kernels(string[] instances) => [.. instances.Select(module.Kernel)];
     }
 
+    /// <summary>Told of the codes of a weight (blocks of 128x128) when they are written.</summary>
+    public Action<Tensor>? WeightsWritten { get; set; }
+
     public void Quantize(Tensor x, in ScaledTensor quantized, Tensor fault, Tensor rowOffsets, float leastAmax)
     {
         const string Op = "quantise";
@@ -56,6 +59,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
             return;
         }
 
+        if (quantized.Layout == ScaleLayout.Block) WeightsWritten?.Invoke(quantized.Elements);
         TileKernels kernels = Format(quantized.DType);
         int wide = IsWide(x, quantized.Elements) ? 1 : 0, which = 2 * TileKernels.IndexOf(x.DType) + wide;
         TileArguments arguments = Arguments(x, quantized, rowOffsets) with { Fault = fault.Address, LeastAmax = leastAmax };

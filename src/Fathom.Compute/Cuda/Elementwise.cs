@@ -35,19 +35,26 @@ internal static class Elementwise
     /// <param name="operands">Matrices that are accessed in step.</param>
     public static int Width(long columns, params ReadOnlySpan<Tensor> operands)
     {
-        int narrowest = AccessBytes;
-        foreach (ref readonly Tensor operand in operands) narrowest = Math.Min(narrowest, operand.DType.SizeInBytes());
-        int width = AccessBytes / narrowest;
-        return columns % width == 0 && Aligned(width, columns, operands) ? width : 1;
+        int width = Widest(operands);
+        return Aligned(width, columns, operands) ? width : 1;
     }
 
-    /// <summary>Whether every row of every operand begins where an access of some elements may.</summary>
+    /// <summary>Elements of the narrowest type in 16 bytes.</summary>
+    public static int Widest(params ReadOnlySpan<Tensor> operands)
+    {
+        int narrowest = AccessBytes;
+        foreach (ref readonly Tensor operand in operands) narrowest = Math.Min(narrowest, operand.DType.SizeInBytes());
+        return AccessBytes / narrowest;
+    }
+
+    /// <summary>Whether accesses of some elements divide the columns, and every row of every operand begins where one may.</summary>
     public static bool Aligned(int width, long columns, params ReadOnlySpan<Tensor> operands)
     {
+        if (columns % width != 0) return false;
         foreach (ref readonly Tensor operand in operands)
         {
             int size = operand.DType.SizeInBytes(), access = Math.Min(AccessBytes, width * size);
-            bool oneRow = columns >= operand.Elements;
+            bool oneRow = columns == operand.Elements;
             if (operand.Address % access != 0 || !oneRow && operand.RowStride * size % access != 0) return false;
         }
 

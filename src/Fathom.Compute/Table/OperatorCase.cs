@@ -86,6 +86,9 @@ public sealed unsafe class OperatorCase
     /// <summary>The same where activations are BF16, besides the rounding of each result.</summary>
     public double RoundedTolerance { get; init; } = 2e-6;
 
+    /// <summary>The same where 8-bit operands are multiplied by tensor cores, whose running sums are shorter than F32.</summary>
+    public double NarrowSumTolerance { get; init; }
+
     /// <summary>Whether the reference is fast enough to check this row in a test run.</summary>
     public bool Small { get; init; } = true;
 

@@ -48,6 +48,7 @@ public static unsafe class OperatorCheck
             bool rounds = OperatorCase.Rounds(operand, rounded);
             bool anyRounded = rounded != BFloat16Activations.None && row.Operands.Any(o => OperatorCase.Rounds(o, rounded));
             double bound = Math.Max(tolerance, anyRounded ? Math.Max(row.Tolerance, row.RoundedTolerance) : row.Tolerance);
+            if (!device.IsHost) bound = Math.Max(bound, row.NarrowSumTolerance);
             if (expected[i].DType is not (DType.F32 or DType.BF16)) bound = 0;
             string name = $"{row} {operand.Name}{(rounded == BFloat16Activations.None ? "" : $" ({rounded} in BF16)")}";
             differences.Add(intact

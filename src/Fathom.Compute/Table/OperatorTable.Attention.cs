@@ -23,9 +23,10 @@ public static partial class OperatorTable
             (1, 1, 1, 1, 16, 8, 16, 0), (2, 2, 2, 3, 16, 8, 16, 0), (3, 7, 7, 2, 24, 8, 20, 5), (2, 33, 33, 3, 24, 8, 20, 0),
             (1, 64, 64, 2, 32, 16, 32, 3), (1, 65, 65, 4, 16, 8, 16, 0), (2, 130, 130, 2, 24, 8, 20, 1), (1, 97, 97, 1, 5, 3, 7, 0),
             (1, 240, 240, 2, 64, 32, 64, 0), (1, 700, 700, 1, 16, 8, 16, 0), (64, 3, 3, 1, 16, 8, 16, 0), (2, 0, 0, 2, 16, 8, 16, 0),
+            (1, 150, 150, 2, 128, 64, 128, 0),
         ];
         (int B, int T, int S, int H, int Dn, int Dr, int Dv, int Pad)[] chunks =
-            [(1, 1, 200, 2, 16, 8, 16, 0), (2, 7, 130, 3, 24, 8, 20, 2), (1, 65, 161, 2, 32, 16, 32, 0), (3, 50, 96, 1, 5, 3, 7, 0)];
+            [(1, 1, 200, 2, 16, 8, 16, 0), (2, 7, 130, 3, 24, 8, 20, 2), (1, 65, 161, 2, 32, 16, 32, 0), (3, 50, 96, 1, 5, 3, 7, 0), (1, 70, 200, 2, 128, 64, 128, 0)];
         (int B, int T, int S, int H, int Dn, int Dr, int Dv, int Pad)[] large =
             [(1, 512, 512, 6, 64, 32, 64, 0), (1, 2048, 2048, 6, 64, 32, 64, 0), (1, 512, 512, 8, 128, 64, 128, 0), (1, 2048, 2048, 8, 128, 64, 128, 0)];
         foreach (var x in small)
@@ -65,6 +66,7 @@ public static partial class OperatorTable
 
         yield return LatentDecode(67, 16, 8, 16, 48, 32, [90, 5], DType.BF16, DType.BF16, true);
         yield return LatentDecode(1, 16, 8, 16, 32, 1, [20], DType.F32, DType.F32, true);
+        yield return LatentDecode(20, 128, 64, 128, 512, 64, [600, 33], DType.BF16, DType.BF16, true);
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [4096], DType.F32, DType.F32, false);
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024], DType.BF16, DType.BF16, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096], DType.BF16, DType.BF16, false);

@@ -35,6 +35,9 @@ public static partial class OperatorTable
         yield return RoundToBFloat16(37, 129, 3);
     }
 
+    // About 14 bits of a running sum are kept (HopperAccumulator), promoted to F32 every 128 elements.
+    private const double HopperSums = 1.0 / 2048;
+
     /// <summary>Rows of <see cref="Operators.ILinearOperators"/> over quantised operands.</summary>
     public static IEnumerable<OperatorCase> QuantizedLinears()
     {
@@ -150,6 +153,7 @@ public static partial class OperatorTable
     private static OperatorCase QuantizedForward(int m, int n, int k, DType format) => new()
     {
         Name = "linear.forwardQuantized",
+        NarrowSumTolerance = HopperSums,
         Label = $"M={m} N={n} K={k} {format}",
         Operands =
         [
@@ -164,6 +168,7 @@ public static partial class OperatorTable
     private static OperatorCase QuantizedInputGradient(int m, int n, int k, DType format) => new()
     {
         Name = "linear.inputGradientQuantized",
+        NarrowSumTolerance = HopperSums,
         Label = $"M={m} N={n} K={k} {format}",
         Operands =
         [
@@ -178,6 +183,7 @@ public static partial class OperatorTable
     private static OperatorCase QuantizedWeightGradient(int m, int n, int k, DType format) => new()
     {
         Name = "linear.weightGradientQuantized",
+        NarrowSumTolerance = HopperSums,
         Label = $"M={m} N={n} K={k} {format}",
         Operands =
         [
@@ -192,6 +198,7 @@ public static partial class OperatorTable
     private static OperatorCase QuantizedGroupedForward(int[] counts, int n, int k) => new()
     {
         Name = "linear.groupedForwardQuantized",
+        NarrowSumTolerance = HopperSums,
         Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}",
         Operands =
         [
@@ -209,6 +216,7 @@ public static partial class OperatorTable
     private static OperatorCase QuantizedGroupedWeightGradient(int[] counts, int n, int k) => new()
     {
         Name = "linear.groupedWeightGradientQuantized",
+        NarrowSumTolerance = HopperSums,
         Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}",
         Operands =
         [

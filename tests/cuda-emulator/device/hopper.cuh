@@ -217,6 +217,12 @@ template <int Count, int Depth, bool AcrossA, bool AcrossB> inline void defer(fl
 
 }
 
+inline void add_pair(float* to, float first, float second)
+{
+    to[0] += first;
+    to[1] += second;
+}
+
 inline void begin_products(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
 inline void commit_products() { emulated::services->commit(emulated::Queue::Products); }
 

@@ -11,9 +11,10 @@ __device__ __forceinline__ void read(float (&to)[N], const T* from)
 #pragma unroll
     for (int i = 0; i < N; i += Step)
     {
-        Pack<T, Step> pack = *reinterpret_cast<const Pack<T, Step>*>(from + i);
+        float part[Step];
+        load(part, from + i);
 #pragma unroll
-        for (int j = 0; j < Step; j++) to[i + j] = to_float(pack.values[j]);
+        for (int j = 0; j < Step; j++) to[i + j] = part[j];
     }
 }
 
@@ -24,10 +25,10 @@ __device__ __forceinline__ void write(T* to, const float (&from)[N])
 #pragma unroll
     for (int i = 0; i < N; i += Step)
     {
-        Pack<T, Step> pack;
+        float part[Step];
 #pragma unroll
-        for (int j = 0; j < Step; j++) pack.values[j] = from_float<T>(from[i + j]);
-        *reinterpret_cast<Pack<T, Step>*>(to + i) = pack;
+        for (int j = 0; j < Step; j++) part[j] = from[i + j];
+        store(to + i, part);
     }
 }
 

@@ -22,7 +22,8 @@ constexpr int32_t DecodeBlockFault = 8;
 __device__ __forceinline__ bool in_range(int32_t value, int64_t limit, int64_t place, int32_t code, Fault* fault)
 {
     if (value >= 0 && value < limit) return true;
-    *fault = {code, value, static_cast<int32_t>(place), static_cast<int32_t>(limit)};
+    uint4 note = make_uint4(code, value, static_cast<uint32_t>(place), static_cast<uint32_t>(limit));
+    *reinterpret_cast<uint4*>(fault) = note;
     return false;
 }
 

@@ -6,79 +6,94 @@
 // Of a block that has a row; NormShape.MostThreads.
 constexpr int MostThreads = 512;
 
-// Calls f with each of a thread's accesses to a row and its first column. Items of them cover the row; where Items is 0 as many as
-// it takes.
-template <int N, int Items, typename F>
-__device__ __forceinline__ void for_items(int64_t columns, F f)
+// A thread's accesses of N elements to a row: Items of them, known to the compiler, or as many as it takes where Items is 0. They
+// are counted in accesses: of a column in elements the compiler would not know any more that it is aligned, and store one by one.
+template <int N, int Items>
+struct Accesses
 {
-    int64_t round = static_cast<int64_t>(blockDim.x) * N, column = static_cast<int64_t>(threadIdx.x) * N;
-    if constexpr (Items > 0)
-    {
-#pragma unroll
-        for (int item = 0; item < Items; item++, column += round)
-        {
-            if (column < columns) f(item, column);
-        }
-    }
-    else
-    {
-        for (; column < columns; column += round) f(0, column);
-    }
-}
+    int64_t all;
 
-// What a thread reads of a row: in registers, or where Items is 0 from memory again each time.
+    __device__ __forceinline__ explicit Accesses(int64_t columns) : all(columns / N) {}
+
+    __device__ __forceinline__ int count() const { return Items > 0 ? Items : static_cast<int>(divide_up(all, blockDim.x)); }
+
+    __device__ __forceinline__ int64_t at(int item) const { return threadIdx.x + static_cast<int64_t>(item) * blockDim.x; }
+
+    __device__ __forceinline__ bool holds(int item) const { return at(item) < all; }
+};
+
+// What a thread reads of a row: in registers as it is stored, or where Items is 0 from memory again each time.
 template <typename T, int N, int Items>
 struct Row
 {
     const T* row;
-    Pack<T, N> held[Items];
+    Pack<T, N> held[Items > 0 ? Items : 1];
 
-    __device__ __forceinline__ Row(const T* row, int64_t columns) : row(row)
-    {
-        for_items<N, Items>(columns, [&](int item, int64_t column) { held[item] = *reinterpret_cast<const Pack<T, N>*>(row + column); });
-    }
-
-    __device__ __forceinline__ void get(float (&to)[N], int item, int64_t) const
+    __device__ __forceinline__ Row(const T* row, const Accesses<N, Items>& accesses) : row(row)
     {
 #pragma unroll
-        for (int i = 0; i < N; i++) to[i] = to_float(held[item].values[i]);
+        for (int item = 0; item < Items; item++)
+        {
+            if (accesses.holds(item)) held[item] = reinterpret_cast<const Pack<T, N>*>(row)[accesses.at(item)];
+        }
+    }
+
+    __device__ __forceinline__ void get(float (&to)[N], int item, int64_t access) const
+    {
+        if constexpr (Items > 0)
+        {
+#pragma unroll
+            for (int i = 0; i < N; i++) to[i] = to_float(held[item].values[i]);
+        }
+        else
+        {
+            read(to, row + access * N);
+        }
     }
 };
 
-template <typename T, int N>
-struct Row<T, N, 0>
+template <int N, typename T>
+__device__ __forceinline__ void write_access(T* row, int64_t access, const float (&from)[N])
 {
-    const T* row;
-
-    __device__ __forceinline__ Row(const T* row, int64_t) : row(row) {}
-
-    __device__ __forceinline__ void get(float (&to)[N], int, int64_t column) const { read(to, row + column); }
-};
+    Pack<T, N> pack;
+#pragma unroll
+    for (int i = 0; i < N; i++) pack.values[i] = from_float<T>(from[i]);
+    reinterpret_cast<Pack<T, N>*>(row)[access] = pack;
+}
 
 // y = x * rstd * weight; y may be x.
 template <typename X, typename W, int N, int Items>
 __global__ void __launch_bounds__(MostThreads) rms_norm(
     const X* x, int64_t xStride, const W* weight, float epsilon, X* y, int64_t yStride, float* rstd, int64_t columns)
 {
-    Row<X, N, Items> row(x + blockIdx.x * xStride, columns);
+    Accesses<N, Items> accesses(columns);
+    Row<X, N, Items> row(x + blockIdx.x * xStride, accesses);
     y += blockIdx.x * yStride;
     float squares = 0;
-    for_items<N, Items>(columns, [&](int item, int64_t column) {
+#pragma unroll
+    for (int item = 0; item < accesses.count(); item++)
+    {
+        if (!accesses.holds(item)) continue;
         float a[N];
-        row.get(a, item, column);
+        row.get(a, item, accesses.at(item));
 #pragma unroll
         for (int i = 0; i < N; i++) squares += a[i] * a[i];
-    });
+    }
+
     float r = 1 / sqrtf(block_reduce<Sum>(squares) / static_cast<float>(columns) + epsilon);
     if (rstd != nullptr && threadIdx.x == 0) rstd[blockIdx.x] = r;
-    for_items<N, Items>(columns, [&](int item, int64_t column) {
+#pragma unroll
+    for (int item = 0; item < accesses.count(); item++)
+    {
+        if (!accesses.holds(item)) continue;
+        int64_t access = accesses.at(item);
         float a[N], w[N];
-        row.get(a, item, column);
-        read(w, weight + column);
+        row.get(a, item, access);
+        read(w, weight + access * N);
 #pragma unroll
         for (int i = 0; i < N; i++) a[i] = a[i] * r * w[i];
-        write(y + column, a);
-    });
+        write_access(y, access, a);
+    }
 }
 
 // dx = rstd * (dy * weight - x * rstd^2 * mean(dy * weight * x)), or dx += that; dx may be dy.
@@ -87,25 +102,35 @@ __global__ void __launch_bounds__(MostThreads) rms_norm_input_gradient(
     const X* dy, int64_t dyStride, const X* x, int64_t xStride, const W* weight, const float* rstd, X* dx, int64_t dxStride,
     int64_t columns)
 {
+    Accesses<N, Items> accesses(columns);
     dx += blockIdx.x * dxStride;
-    Row<X, N, Items> gradient(dy + blockIdx.x * dyStride, columns), row(x + blockIdx.x * xStride, columns);
-    Row<X, N, Accumulate ? Items : 0> before(dx, columns);
+    Row<X, N, Items> gradient(dy + blockIdx.x * dyStride, accesses), row(x + blockIdx.x * xStride, accesses);
+    Row<X, N, Accumulate ? Items : 0> before(dx, Accesses<N, Accumulate ? Items : 0>(columns));
     float r = rstd[blockIdx.x], projection = 0;
-    for_items<N, Items>(columns, [&](int item, int64_t column) {
+#pragma unroll
+    for (int item = 0; item < accesses.count(); item++)
+    {
+        if (!accesses.holds(item)) continue;
+        int64_t access = accesses.at(item);
         float d[N], a[N], w[N];
-        gradient.get(d, item, column);
-        row.get(a, item, column);
-        read(w, weight + column);
+        gradient.get(d, item, access);
+        row.get(a, item, access);
+        read(w, weight + access * N);
 #pragma unroll
         for (int i = 0; i < N; i++) projection += d[i] * w[i] * a[i];
-    });
+    }
+
     projection = block_reduce<Sum>(projection) * (r * r / static_cast<float>(columns));
-    for_items<N, Items>(columns, [&](int item, int64_t column) {
+#pragma unroll
+    for (int item = 0; item < accesses.count(); item++)
+    {
+        if (!accesses.holds(item)) continue;
+        int64_t access = accesses.at(item);
         float d[N], a[N], w[N], b[N];
-        gradient.get(d, item, column);
-        row.get(a, item, column);
-        read(w, weight + column);
-        if constexpr (Accumulate) before.get(b, item, column);
+        gradient.get(d, item, access);
+        row.get(a, item, access);
+        read(w, weight + access * N);
+        if constexpr (Accumulate) before.get(b, item, access);
 #pragma unroll
         for (int i = 0; i < N; i++)
         {
@@ -113,8 +138,8 @@ __global__ void __launch_bounds__(MostThreads) rms_norm_input_gradient(
             if constexpr (Accumulate) d[i] += b[i];
         }
 
-        write(dx + column, d);
-    });
+        write_access(dx, access, d);
+    }
 }
 
 // A block's columns and piece of rows. Its warps take every eighth row of the piece each, and the sums of the warps are added in order.

@@ -1,0 +1,133 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Fathom.Compute.Cuda.Interop;
+using Fathom.Compute.Cuda.Runtime;
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Cuda.Hopper;
+
+/// <summary>The kernels, as families of template instances.</summary>
+internal enum HopperKernel
+{
+    /// <summary>E4M3, rows by weights [N, K].</summary>
+    Fp8Rows,
+
+    /// <summary>E4M3, weight gradient.</summary>
+    Fp8Weights,
+
+    /// <summary>BF16, rows by weights [N, K].</summary>
+    BFloat16Rows,
+
+    /// <summary>BF16, rows by weights [K, N] (input gradients).</summary>
+    BFloat16RowsAcross,
+
+    /// <summary>BF16, weight gradient.</summary>
+    BFloat16Weights,
+}
+
+/// <summary>Chooses, compiles and launches Hopper's kernels.</summary>
+/// <param name="context">The GPU.</param>
+/// <param name="bounded">Whether waits inside of kernels are bounded and reported.</param>
+internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
+{
+    private const int TransposeThreads = 256, ReportWords = 8;
+    private readonly Dictionary<(HopperKernel Kernel, HopperTile Tile, DType Result, bool Accumulate), Kernel> kernels = [];
+    private Kernel? transposeMatrices, transposeGroups;
+    private DeviceMemory? report;
+
+    /// <summary>The tile that is taken whatever the heuristic says.</summary>
+    public HopperTile? Forced { get; set; }
+
+    /// <summary>Memory for this product's own use.</summary>
+    public nint Workspace(long bytes) => context.Workspace(bytes);
+
+    /// <summary>The tile of a product.</summary>
+    public HopperTile Choose(HopperTile[] tiles, Tensor result, double depth, int groups, bool grouped, bool accumulate, int elementBytes)
+    {
+        if (Forced is { } forced && tiles.Contains(forced)) return forced;
+        long rows = grouped ? result.Rows : result.Rows / groups;
+        int moved = result.DType.SizeInBytes() * (accumulate ? 2 : 1);
+        return HopperTile.Choose(tiles, rows, result.Columns, depth, groups, grouped, moved, context.Multiprocessors, elementBytes);
+    }
+
+    /// <summary>Launches a product whose operands are described; the result is added here.</summary>
+    public void Launch(HopperKernel kind, HopperTile tile, Tensor d, bool accumulate, ref HopperProduct product)
+    {
+        product.D = d.Address;
+        product.DStride = d.RowStride;
+        if (bounded) product.Report = ClearReport();
+        bool weights = kind is HopperKernel.Fp8Weights or HopperKernel.BFloat16Weights;
+        long across = LaunchShape.Cover(product.Columns, tile.Columns);
+        long most = weights
+            ? product.Groups * LaunchShape.Cover(product.Rows, tile.Rows) * across
+            : (LaunchShape.Cover(product.Rows, tile.Rows) + product.Groups - 1) * across;
+        long blocks = Math.Min(most, (long)context.Multiprocessors * tile.PerMultiprocessor);
+        Kernel kernel = Find(kind, tile, d.DType, accumulate);
+        kernel.LaunchWith(new LaunchShape(blocks, tile.Threads, tile.SharedBytes(product.Groups, kind == HopperKernel.Fp8Weights)), in product);
+        if (bounded) CheckReport(kernel);
+    }
+
+    /// <summary>to[e, c, r] = from[e, r, c], of bytes.</summary>
+    public bool Transpose(in HopperMatrix from, Tensor to)
+    {
+        if (from.Count == 0 || (from.Columns | from.RowStride | from.MatrixStride | from.Address | to.RowStride | to.Address | from.Rows) % 4 != 0) return false;
+        transposeMatrices ??= context.Module("hopper_transpose.cu", "transpose_matrices").Kernel("transpose_matrices");
+        transposeMatrices.Launch(
+            new LaunchShape((LaunchShape.Cover(from.Columns, ScaledTensor.TileSize), LaunchShape.Cover(from.Rows, ScaledTensor.TileSize), from.Count), TransposeThreads),
+            from.Address, from.RowStride, from.MatrixStride, to, to.RowStride, from.Columns * to.RowStride, (int)from.Rows, (int)from.Columns);
+        return true;
+    }
+
+    /// <summary>Transposes rows in groups: [rows, columns] to [columns, tiles x 128], where each group begins a tile.</summary>
+    public void TransposeGroups(Tensor from, Tensor rowOffsets, int groups, long tiles, nint to)
+    {
+        transposeGroups ??= context.Module("hopper_transpose.cu", "transpose_groups").Kernel("transpose_groups");
+        transposeGroups.Launch(
+            new LaunchShape((LaunchShape.Cover(from.Columns, ScaledTensor.TileSize), tiles, 1), TransposeThreads),
+            from, from.RowStride, rowOffsets, groups, to, tiles * ScaledTensor.TileSize, (int)from.Rows, (int)from.Columns);
+    }
+
+    /// <summary>The C++ expression of an instance.</summary>
+    internal static string Instance(HopperKernel kind, HopperTile tile, DType result, bool accumulate, bool bounded)
+    {
+        static string Text(bool value) => value ? "true" : "false";
+        string fp8 = string.Create(CultureInfo.InvariantCulture, $"{tile.Teams}, {tile.Waves}, {tile.Columns}, {tile.Stages}, {tile.PerMultiprocessor}, {Text(bounded)}>");
+        string bf16 = string.Create(CultureInfo.InvariantCulture, $"{tile.Columns}, {tile.Stages}, {Text(bounded)}>"), d = DTypeNames.Of(result), add = Text(accumulate);
+        return kind switch
+        {
+            HopperKernel.Fp8Rows => $"fp8_rows<{d}, {add}, {fp8}",
+            HopperKernel.Fp8Weights => $"fp8_weights<{add}, {fp8}",
+            HopperKernel.BFloat16Rows => $"bf16_product<{d}, {add}, false, false, false, {bf16}",
+            HopperKernel.BFloat16RowsAcross => $"bf16_product<{d}, {add}, false, true, false, {bf16}",
+            _ => $"bf16_product<{d}, {add}, true, true, true, {bf16}",
+        };
+    }
+
+    private Kernel Find(HopperKernel kind, HopperTile tile, DType result, bool accumulate)
+    {
+        ref Kernel? kernel = ref CollectionsMarshal.GetValueRefOrAddDefault(kernels, (kind, tile, result, accumulate), out _);
+        if (kernel is not null) return kernel;
+        string file = kind is HopperKernel.Fp8Rows or HopperKernel.Fp8Weights ? "hopper_gemm.cu" : "hopper_bf16.cu";
+        string instance = Instance(kind, tile, result, accumulate, bounded);
+        return kernel = context.Module(file, instance).Kernel(instance);
+    }
+
+    private nint ClearReport()
+    {
+        report ??= context.Memory.Take(ReportWords * sizeof(uint));
+        CudaException.Check(Driver.Fill(report.Address, 0, ReportWords * sizeof(uint), context.Stream.Handle), "cuMemsetD8Async");
+        return report.Address;
+    }
+
+    /// <summary>Waits for the kernel, and throws where one of its waits gave up.</summary>
+    private void CheckReport(Kernel kernel)
+    {
+        uint* words = stackalloc uint[ReportWords];
+        CudaException.Check(Driver.CopyToHost((nint)words, report!.Address, ReportWords * sizeof(uint), context.Stream.Handle), "cuMemcpyDtoHAsync");
+        context.Stream.Synchronize();
+        if (words[0] == 0) return;
+        string barrier = words[0] == 1 ? "filled" : "emptied";
+        throw new CudaException(string.Create(CultureInfo.InvariantCulture,
+            $"{kernel.Instance} hangs: block {words[1]}, thread {words[2]} waited two seconds for stage {words[3]} to be {barrier} (step {words[4]}, parity {words[5]})"));
+    }
+}

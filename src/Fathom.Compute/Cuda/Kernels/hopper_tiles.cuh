@@ -1,0 +1,314 @@
+// What Hopper's matrix products have in common. A block stays on its multiprocessor and takes one tile of the result after the other.
+// One thread of its last warpgroup loads tiles of the operands into a ring of stages in shared memory; the other warpgroups (teams)
+// multiply them. A stage has two barriers: filled (the bytes have come) and emptied (every warp of the teams has read them).
+// Tiles are counted over ragged groups whose sizes only the device knows, so that experts need one launch: groups of rows, each
+// with its own weights, or groups of the sum (weight gradients), each with its own result.
+#pragma once
+#include "common.cuh"
+#include "hopper.cuh"
+
+constexpr int TeamThreads = 128;
+constexpr int TileAlignment = 1024;
+constexpr int RowBytes = 128; // of a tile of an operand
+constexpr int BandTiles = 8;  // tiles of rows that take turns with a tile of columns, so that both are found in the second-level cache
+
+// Everything a product needs; the host fills it and Cuda/Hopper/HopperProduct.cs declares the same bytes.
+struct __align__(64) Product
+{
+    hopper::TensorMap a, b;           // A [rows, depth] and B [columns, depth], or their transposes
+    hopper::TensorMap scaleA, scaleB; // weight gradients: [tiles of the sum, rows] and [tiles of the sum, columns]
+    const float* rowScales;           // A in 1x128 tiles: [rows, tiles of the sum]
+    int64_t rowScaleStride;
+    const float* blockScales;         // B in 128x128 blocks, by strides: block of columns, block of the sum, group
+    int64_t blockScaleColumn, blockScaleDepth, blockScaleGroup;
+    void* d;                          // [rows, columns], or [groups, rows, columns]
+    int64_t dStride, dGroup;
+    const int32_t* offsets;           // [groups + 1], or null for one group of everything
+    uint32_t* report;                 // where a bounded wait says what it waited for
+    int32_t rows, columns, depth, groups;
+};
+
+static_assert(sizeof(Product) == 640, "as HopperProduct is declared");
+
+// ---- Waiting ----
+
+enum Wait : uint32_t { ForNothing, ForFilled, ForEmptied };
+
+// Bounded waits give up after two seconds, or when another has: the kernel then ends with a wrong result and with a report of the
+// first one, from which the host makes an error.
+template <bool Bounded>
+__device__ __forceinline__ void wait(hopper::Barrier* barrier, uint32_t parity, uint32_t* report, Wait kind, int stage, int step)
+{
+    if constexpr (!Bounded)
+    {
+        hopper::barrier_wait(barrier, parity);
+    }
+    else
+    {
+        constexpr uint64_t Patience = 2000000000;
+        uint64_t start = hopper::nanoseconds();
+        while (!hopper::barrier_poll(barrier, parity))
+        {
+            if (*static_cast<volatile uint32_t*>(report) != ForNothing) return;
+            if (hopper::nanoseconds() - start < Patience) continue;
+            if (atomicCAS(report, static_cast<uint32_t>(ForNothing), static_cast<uint32_t>(kind)) == ForNothing)
+            {
+                report[1] = blockIdx.x;
+                report[2] = threadIdx.x;
+                report[3] = stage;
+                report[4] = step;
+                report[5] = parity;
+            }
+
+            return;
+        }
+    }
+}
+
+// ---- The ring of stages ----
+
+// A place in the ring and how often it was passed.
+template <int Stages>
+struct Place
+{
+    int stage = 0;
+    uint32_t parity = 0;
+
+    __device__ __forceinline__ void advance()
+    {
+        if (++stage == Stages)
+        {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+// A block's shared memory: stages of operands and of their scales, barriers, and the tables of the groups.
+template <int Teams, int Waves, int BlockN, int Stages, bool Scaled>
+struct Ring
+{
+    static constexpr int BlockM = 64 * Waves * Teams;
+    static constexpr int ABytes = BlockM * RowBytes, BBytes = BlockN * RowBytes, StageBytes = ABytes + BBytes;
+    static constexpr int ScaleBytes = Scaled ? (BlockM + BlockN) * 4 : 0;
+
+    unsigned char* stages;
+    hopper::Barrier* filled;
+    hopper::Barrier* emptied;
+    int* start;
+    int* before;
+
+    __device__ __forceinline__ Ring(unsigned char* memory, int groups)
+    {
+        uint32_t misplaced = ptx::shared_address(memory) % TileAlignment;
+        stages = memory + (misplaced == 0 ? 0 : TileAlignment - misplaced);
+        filled = reinterpret_cast<hopper::Barrier*>(stages + Stages * (StageBytes + ScaleBytes));
+        emptied = filled + Stages;
+        start = reinterpret_cast<int*>(emptied + Stages);
+        before = start + groups + 1;
+    }
+
+    __device__ __forceinline__ unsigned char* a(int stage) const { return stages + stage * StageBytes; }
+    __device__ __forceinline__ unsigned char* b(int stage) const { return stages + stage * StageBytes + ABytes; }
+    __device__ __forceinline__ float* a_scales(int stage) const { return reinterpret_cast<float*>(stages + Stages * StageBytes + stage * ScaleBytes); }
+    __device__ __forceinline__ float* b_scales(int stage) const { return a_scales(stage) + BlockM; }
+
+    // All threads of the block call, first of all.
+    template <typename Walk>
+    __device__ __forceinline__ void prepare(const Product& p)
+    {
+        if (threadIdx.x < WarpSize) Walk::prepare(p, start, before);
+        if (threadIdx.x == WarpSize)
+        {
+            for (int i = 0; i < Stages; i++)
+            {
+                hopper::barrier_make(filled + i, 1);
+                hopper::barrier_make(emptied + i, Teams * TeamThreads / WarpSize);
+            }
+
+            hopper::barriers_made();
+            hopper::prefetch(&p.a);
+            hopper::prefetch(&p.b);
+        }
+
+        __syncthreads();
+    }
+};
+
+// Registers of the loading warpgroup and of the teams; together not more than the block was given at its start.
+template <int Teams, int PerMultiprocessor>
+struct Registers
+{
+    static constexpr bool Moves = Teams * PerMultiprocessor > 1;
+    static constexpr int Loading = Teams == 2 ? 40 : 32, Team = Teams == 2 ? 232 : 224;
+};
+
+// ---- Which tile is next ----
+
+// One tile of the result and the part of the sum that belongs to it.
+struct Tile
+{
+    int group;
+    int row, rowEnd;     // first row of D, and the end of the rows that may be written
+    int column;
+    int first, depth;    // the sum runs over first to first + depth - 1 of the operands
+};
+
+// The tiles of all groups, counted through. Tables lie in shared memory behind the stages.
+template <int Rows, int Columns, bool ByDepth>
+struct Tiles
+{
+    const int* start;  // [groups + 1], where each group begins
+    const int* before; // [groups + 1], tiles of the groups before
+    int rows, columns, depth, groups;
+    int group = 0;
+
+    static __device__ __forceinline__ int of_group(const Product& p, int length)
+    {
+        int across = (p.columns + Columns - 1) / Columns;
+        return (((ByDepth ? p.rows : length) + Rows - 1) / Rows) * (ByDepth && length == 0 ? 0 : across);
+    }
+
+    // Writes the tables; one warp calls, and a barrier of the block must follow.
+    static __device__ void prepare(const Product& p, int* start, int* before)
+    {
+        int lane = threadIdx.x % WarpSize, whole = ByDepth ? p.depth : p.rows, total = 0;
+        for (int base = 0; base < p.groups; base += WarpSize)
+        {
+            int g = base + lane;
+            bool exists = g < p.groups;
+            int first = p.offsets == nullptr || !exists ? 0 : p.offsets[g];
+            int end = !exists ? 0 : p.offsets == nullptr ? whole : p.offsets[g + 1];
+            int own = of_group(p, end - first), sum = own;
+#pragma unroll
+            for (int distance = 1; distance < WarpSize; distance *= 2)
+            {
+                int other = __shfl_up_sync(AllLanes, sum, distance);
+                if (lane >= distance) sum += other;
+            }
+
+            if (exists)
+            {
+                start[g] = first;
+                before[g] = total + sum - own;
+                if (g + 1 == p.groups)
+                {
+                    start[p.groups] = end;
+                    before[p.groups] = total + sum;
+                }
+            }
+
+            total += __shfl_sync(AllLanes, sum, WarpSize - 1);
+        }
+    }
+
+    __device__ __forceinline__ Tiles(const Product& p, const int* start, const int* before)
+        : start(start), before(before), rows(p.rows), columns(p.columns), depth(p.depth), groups(p.groups) { }
+
+    // The tile of an index, which never falls from call to call; false behind the last. Bands of row tiles go along the columns.
+    __device__ __forceinline__ bool find(int index, Tile& tile)
+    {
+        while (group < groups && index >= before[group + 1]) group++;
+        if (group >= groups) return false;
+        int first = start[group], end = start[group + 1], local = index - before[group];
+        int down = ((ByDepth ? rows : end - first) + Rows - 1) / Rows, across = (columns + Columns - 1) / Columns;
+        int band = local / (BandTiles * across), inBand = local - band * BandTiles * across;
+        int height = min(BandTiles, down - band * BandTiles);
+        int column = inBand / height, row = band * BandTiles + inBand - column * height;
+        tile.group = group;
+        tile.row = row * Rows + (ByDepth ? 0 : first);
+        tile.rowEnd = ByDepth ? rows : end;
+        tile.column = column * Columns;
+        tile.first = ByDepth ? first : 0;
+        tile.depth = ByDepth ? end - first : depth;
+        return true;
+    }
+};
+
+// ---- Storing sums ----
+
+// Lane q of every four holds word p = q of four chunks of four words; afterwards it holds all four words of chunk q.
+__device__ __forceinline__ void gather_chunk(uint32_t (&words)[4])
+{
+    bool high = threadIdx.x & 2, odd = threadIdx.x & 1;
+    uint32_t far0 = __shfl_xor_sync(AllLanes, high ? words[0] : words[2], 2);
+    uint32_t far1 = __shfl_xor_sync(AllLanes, high ? words[1] : words[3], 2);
+    // x[i][s]: chunk i of the pair that this lane's half keeps, word of the lower or upper lane of its parity.
+    uint32_t x00 = high ? far0 : words[0], x01 = high ? words[2] : far0;
+    uint32_t x10 = high ? far1 : words[1], x11 = high ? words[3] : far1;
+    uint32_t near0 = __shfl_xor_sync(AllLanes, odd ? x00 : x10, 1);
+    uint32_t near1 = __shfl_xor_sync(AllLanes, odd ? x01 : x11, 1);
+    uint32_t own0 = odd ? x10 : x00, own1 = odd ? x11 : x01;
+    words[0] = odd ? near0 : own0;
+    words[1] = odd ? own0 : near0;
+    words[2] = odd ? near1 : own1;
+    words[3] = odd ? own1 : near1;
+}
+
+struct __align__(16) Words { uint32_t values[4]; };
+
+// A warp's 16 rows of a team's sums, from row on, as wgmma leaves them. columns is a multiple of 8. All lanes call.
+template <typename D, bool Add, int Count>
+__device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int64_t stride, int row, int rowEnd, int column, int columns)
+{
+    int lane = threadIdx.x % WarpSize, quad = lane % 4;
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+    {
+        int r = row + lane / 4 + 8 * h;
+        bool inside = r < rowEnd;
+        D* to = d + r * stride + column;
+        if constexpr (sizeof(D) == 2 && !Add)
+        {
+            // 16 bytes a lane, 64 in a row.
+#pragma unroll
+            for (int j = 0; j < Count / 4; j += 4)
+            {
+                uint32_t words[4];
+#pragma unroll
+                for (int i = 0; i < 4; i++) words[i] = ptx::bf16x2_from_floats(sum[4 * (j + i) + 2 * h], sum[4 * (j + i) + 2 * h + 1]);
+                gather_chunk(words);
+                int c = 8 * (j + quad);
+                if (inside && column + c < columns) *reinterpret_cast<Words*>(to + c) = {{words[0], words[1], words[2], words[3]}};
+            }
+        }
+        else if constexpr (sizeof(D) == 4 && Add)
+        {
+            // Old values are not read here: a loop over them would wait for memory once a pair, registers being scarce.
+#pragma unroll
+            for (int j = 0; j < Count / 4; j++)
+            {
+                int c = 8 * j + 2 * quad;
+                if (inside && column + c < columns) hopper::add_pair(to + c, sum[4 * j + 2 * h], sum[4 * j + 2 * h + 1]);
+            }
+        }
+        else
+        {
+            // Pairs; those of four lanes fill a sector. Old values are asked for well before they are needed.
+            constexpr int Ahead = 8;
+#pragma unroll
+            for (int j = 0; j < Count / 4; j += Ahead)
+            {
+                float pairs[Ahead][2];
+#pragma unroll
+                for (int i = 0; i < Ahead; i++)
+                {
+                    if (Count / 4 % Ahead != 0 && j + i >= Count / 4) continue;
+                    int c = 8 * (j + i) + 2 * quad;
+                    pairs[i][0] = pairs[i][1] = 0;
+                    if (Add && inside && column + c < columns) load<D, 2>(pairs[i], to + c);
+                }
+
+#pragma unroll
+                for (int i = 0; i < Ahead; i++)
+                {
+                    if (Count / 4 % Ahead != 0 && j + i >= Count / 4) continue;
+                    int c = 8 * (j + i) + 2 * quad;
+                    pairs[i][0] += sum[4 * (j + i) + 2 * h];
+                    pairs[i][1] += sum[4 * (j + i) + 2 * h + 1];
+                    if (inside && column + c < columns) store<D, 2>(to + c, pairs[i]);
+                }
+            }
+        }
+    }
+}
