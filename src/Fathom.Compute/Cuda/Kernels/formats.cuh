@@ -269,7 +269,7 @@ struct Divisor
         reciprocal = __fdiv_rn(1.0f, scale);
     }
 
-    // Whether values must be moved; hardly ever, so callers ask once for many.
+    // Whether values must be moved; hardly ever, so a caller may ask once for many.
     __device__ __forceinline__ bool moves() const { return up != 1.0f; }
     __device__ __forceinline__ float moved(float x) const { return up == 0.0f ? 0.0f : __fmul_rn(x, up); }
 

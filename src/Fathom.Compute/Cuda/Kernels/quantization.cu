@@ -248,13 +248,6 @@ struct Panel
             if (within && row(i) < range.count) values[i] = load_chunk<Chunk>(from + row(i) * p.plainStride);
         }
     }
-
-    // A product with a power of two, which both types hold exactly.
-    __device__ __forceinline__ void move(const Divisor& divisor, int j)
-    {
-#pragma unroll
-        for (int i = 0; i < Passes; i++) values[i].values[j] = from_float<X>(divisor.moved(to_float(values[i].values[j])));
-    }
 };
 
 constexpr int StripColumns = 64;
@@ -262,7 +255,7 @@ constexpr int StripThreads = 256;
 
 // 128x1 tiles: a block has 128 rows of 64 columns.
 template <typename X, typename Q, int Chunk>
-__global__ void __launch_bounds__(StripThreads, 4) quantize_columns(const __grid_constant__ TileArguments p)
+__global__ void __launch_bounds__(StripThreads) quantize_columns(const __grid_constant__ TileArguments p)
 {
     using Strip = Panel<X, Chunk, StripColumns, StripThreads>;
     __shared__ uint32_t largest[StripColumns];
@@ -307,20 +300,12 @@ __global__ void __launch_bounds__(StripThreads, 4) quantize_columns(const __grid
     int column = Strip::column();
     if (firstColumn + column >= p.columns) return;
     Divisor divisors[Chunk];
-    bool moves = false;
 #pragma unroll
     for (int j = 0; j < Chunk; j++)
     {
         divisors[j].up = ups[column + j];
         divisors[j].scale = scales[column + j];
         divisors[j].reciprocal = reciprocals[column + j];
-        moves |= divisors[j].moves();
-    }
-
-    if (moves)
-    {
-#pragma unroll
-        for (int j = 0; j < Chunk; j++) strip.move(divisors[j], j);
     }
 
     uint8_t* to = p.codes + range.first * p.codeStride + firstColumn + column;
@@ -330,7 +315,7 @@ __global__ void __launch_bounds__(StripThreads, 4) quantize_columns(const __grid
         if (Strip::row(i) >= range.count) break;
         float quotients[Chunk];
 #pragma unroll
-        for (int j = 0; j < Chunk; j++) quotients[j] = divisors[j].quotient(to_float(strip.values[i].values[j]));
+        for (int j = 0; j < Chunk; j++) quotients[j] = divisors[j].quotient(divisors[j].moved(to_float(strip.values[i].values[j])));
         store_codes<Q, Chunk>(to + Strip::row(i) * p.codeStride, quotients);
     }
 }
@@ -366,12 +351,6 @@ __global__ void __launch_bounds__(BlockThreads) quantize_blocks(const __grid_con
     int column = firstColumn + Square::column();
     if (column >= p.columns) return;
     Divisor divisor(scale);
-    if (divisor.moves())
-    {
-#pragma unroll
-        for (int j = 0; j < Chunk; j++) square.move(divisor, j);
-    }
-
     uint8_t* to = p.codes + range.first * p.codeStride + code_bytes<Q>(column);
 #pragma unroll
     for (int i = 0; i < Square::Passes; i++)
@@ -379,7 +358,7 @@ __global__ void __launch_bounds__(BlockThreads) quantize_blocks(const __grid_con
         if (Square::row(i) >= range.count) break;
         float quotients[Chunk];
 #pragma unroll
-        for (int j = 0; j < Chunk; j++) quotients[j] = divisor.quotient(to_float(square.values[i].values[j]));
+        for (int j = 0; j < Chunk; j++) quotients[j] = divisor.quotient(divisor.moved(to_float(square.values[i].values[j])));
         store_codes<Q, Chunk>(to + Square::row(i) * p.codeStride, quotients);
     }
 }
