@@ -251,27 +251,33 @@ __device__ __forceinline__ float tile_scale(uint32_t largest, float leastAmax, b
 }
 
 // Quotients by one scale, correctly rounded: two corrections by the remainder of a product with the rounded reciprocal (Markstein's
-// theorem). Small scales are moved up together with the values, so that no remainder that a code could depend on is subnormal.
-// Quotients are at most a format's scale target; those below 2^-26 may be off, where every format has zero. The signs are such that
-// zero keeps its own.
+// theorem). Where the scale is small, values are moved up together with it, so that no remainder that a code could depend on is
+// subnormal; where it is not a number, they become zeros. Quotients are at most a format's scale target; those below 2^-26 may be
+// off, where every format has zero. The signs are such that zero keeps its own.
 struct Divisor
 {
-    float up, scale, reciprocal;
+    float up, scale, reciprocal;  // up: what values are multiplied by before; 0 where there is no scale
 
     Divisor() = default;
 
     __device__ __forceinline__ explicit Divisor(float tileScale)
     {
         constexpr float Small = 1.0f / (1ull << 32) / (1ull << 32), Up = 1.0f / Small;
-        up = tileScale < Small ? Up : 1.0f;
-        scale = __fmul_rn(tileScale, up);
+        bool isNumber = tileScale == tileScale;
+        up = !isNumber ? 0.0f : tileScale < Small ? Up : 1.0f;
+        scale = isNumber ? __fmul_rn(tileScale, up) : 1.0f;
         reciprocal = __fdiv_rn(1.0f, scale);
     }
 
+    // Whether values must be moved; hardly ever, so a caller may ask once for many.
+    __device__ __forceinline__ bool moves() const { return up != 1.0f; }
+    __device__ __forceinline__ float moved(float x) const { return up == 0.0f ? 0.0f : __fmul_rn(x, up); }
+
+    // Of a value that was moved.
     __device__ __forceinline__ float quotient(float x) const
     {
-        float a = __fmul_rn(x, up), q = __fmul_rn(a, reciprocal);
-        q = __fmaf_rn(-reciprocal, __fmaf_rn(scale, q, -a), q);
-        return __fmaf_rn(-reciprocal, __fmaf_rn(scale, q, -a), q);
+        float q = __fmul_rn(x, reciprocal);
+        q = __fmaf_rn(-reciprocal, __fmaf_rn(scale, q, -x), q);
+        return __fmaf_rn(-reciprocal, __fmaf_rn(scale, q, -x), q);
     }
 };

@@ -119,8 +119,14 @@ __device__ __forceinline__ uint32_t load_tile(float (&x)[LaneValues], const Tile
 }
 
 template <typename Q, int Chunk>
-__device__ __forceinline__ void store_tile(const TileArguments& p, const RowTile& at, const float (&x)[LaneValues], const Divisor& divisor, bool finite)
+__device__ __forceinline__ void store_tile(const TileArguments& p, const RowTile& at, float (&x)[LaneValues], const Divisor& divisor)
 {
+    if (divisor.moves())
+    {
+#pragma unroll
+        for (int i = 0; i < LaneValues; i++) x[i] = divisor.moved(x[i]);
+    }
+
     uint8_t* to = p.codes + at.row * p.codeStride + code_bytes<Q>(at.column);
     int lane = threadIdx.x % TileLanes;
 #pragma unroll
@@ -130,7 +136,7 @@ __device__ __forceinline__ void store_tile(const TileArguments& p, const RowTile
         if (start >= at.left) continue;
         float quotients[Chunk];
 #pragma unroll
-        for (int j = 0; j < Chunk; j++) quotients[j] = finite ? divisor.quotient(x[i * Chunk + j]) : 0.0f;
+        for (int j = 0; j < Chunk; j++) quotients[j] = divisor.quotient(x[i * Chunk + j]);
         store_codes<Q, Chunk>(to + code_bytes<Q>(start), quotients);
     }
 }
@@ -144,15 +150,14 @@ __global__ void __launch_bounds__(RowThreads) quantize_rows(const __grid_constan
 #pragma unroll
     for (int distance = TileLanes / 2; distance > 0; distance /= 2) largest = max(largest, __shfl_xor_sync(AllLanes, largest, distance));
     if (at.left == 0) return;
-    bool finite = largest < SingleInfinity;
     float scale = tile_scale<Q>(largest, p.leastAmax, p.powerOfTwo);
     if (threadIdx.x % TileLanes == 0)
     {
         put_scale(p, at.row * p.scaleStride + at.tile, scale);
-        if (!finite) report_fault(p, at.row * divide_up(p.columns, TileLength) + at.tile);
+        if (largest >= SingleInfinity) report_fault(p, at.row * divide_up(p.columns, TileLength) + at.tile);
     }
 
-    store_tile<Q, Chunk>(p, at, x, Divisor(scale), finite);
+    store_tile<Q, Chunk>(p, at, x, Divisor(scale));
 }
 
 // ---- One scale: the largest magnitude of parts, then codes ----
@@ -178,18 +183,17 @@ __global__ void __launch_bounds__(RowThreads) quantize_whole(const __grid_consta
     uint32_t largest = 0;
     for (int i = threadIdx.x; i < p.largestCount; i += RowThreads) largest = max(largest, p.largest[i]);
     largest = block_reduce<Max>(largest);
-    bool finite = largest < SingleInfinity;
     float scale = tile_scale<Q>(largest, p.leastAmax, p.powerOfTwo);
     if (blockIdx.x == 0 && threadIdx.x == 0)
     {
         put_scale(p, 0, scale);
-        if (!finite) report_fault(p, 0);
+        if (largest >= SingleInfinity) report_fault(p, 0);
     }
 
     RowTile at = row_tile(p, row_tile_index());
     float x[LaneValues];
     load_tile<X, Chunk>(x, p, at);
-    store_tile<Q, Chunk>(p, at, x, Divisor(scale), finite);
+    store_tile<Q, Chunk>(p, at, x, Divisor(scale));
 }
 
 // ---- Panels of 128 rows ----
@@ -280,16 +284,15 @@ __global__ void __launch_bounds__(StripThreads) quantize_columns(const __grid_co
     if (threadIdx.x < StripColumns)
     {
         int column = firstColumn + threadIdx.x;
-        bool finite = largest[threadIdx.x] < SingleInfinity;
         float scale = tile_scale<Q>(largest[threadIdx.x], p.leastAmax, p.powerOfTwo);
         Divisor divisor(scale);
         ups[threadIdx.x] = divisor.up;
         scales[threadIdx.x] = divisor.scale;
-        reciprocals[threadIdx.x] = finite ? divisor.reciprocal : 0.0f;
+        reciprocals[threadIdx.x] = divisor.reciprocal;
         if (column < p.columns)
         {
             put_scale(p, tile * p.scaleStride + column, scale);
-            if (!finite) report_fault(p, static_cast<int64_t>(tile) * p.columns + column);
+            if (largest[threadIdx.x] >= SingleInfinity) report_fault(p, static_cast<int64_t>(tile) * p.columns + column);
         }
     }
 
@@ -312,8 +315,7 @@ __global__ void __launch_bounds__(StripThreads) quantize_columns(const __grid_co
         if (Strip::row(i) >= range.count) break;
         float quotients[Chunk];
 #pragma unroll
-        for (int j = 0; j < Chunk; j++)
-            quotients[j] = divisors[j].reciprocal != 0 ? divisors[j].quotient(to_float(strip.values[i].values[j])) : 0.0f;
+        for (int j = 0; j < Chunk; j++) quotients[j] = divisors[j].quotient(divisors[j].moved(to_float(strip.values[i].values[j])));
         store_codes<Q, Chunk>(to + Strip::row(i) * p.codeStride, quotients);
     }
 }
@@ -339,12 +341,11 @@ __global__ void __launch_bounds__(BlockThreads) quantize_blocks(const __grid_con
     }
 
     largest = block_reduce<Max>(largest);
-    bool finite = largest < SingleInfinity;
     float scale = tile_scale<Q>(largest, p.leastAmax, p.powerOfTwo);
     if (threadIdx.x == 0)
     {
         put_scale(p, tile * p.scaleStride + columnTile, scale);
-        if (!finite) report_fault(p, static_cast<int64_t>(tile) * columnTiles + columnTile);
+        if (largest >= SingleInfinity) report_fault(p, static_cast<int64_t>(tile) * columnTiles + columnTile);
     }
 
     int column = firstColumn + Square::column();
@@ -357,7 +358,7 @@ __global__ void __launch_bounds__(BlockThreads) quantize_blocks(const __grid_con
         if (Square::row(i) >= range.count) break;
         float quotients[Chunk];
 #pragma unroll
-        for (int j = 0; j < Chunk; j++) quotients[j] = finite ? divisor.quotient(to_float(square.values[i].values[j])) : 0.0f;
+        for (int j = 0; j < Chunk; j++) quotients[j] = divisor.quotient(divisor.moved(to_float(square.values[i].values[j])));
         store_codes<Q, Chunk>(to + Square::row(i) * p.codeStride, quotients);
     }
 }
