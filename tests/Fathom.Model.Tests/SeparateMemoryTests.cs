@@ -77,6 +77,35 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
         Assert.InRange(worst, 0, tolerance);
     }
 
+    // Sums in another order and probabilities of attention in BF16 round other values up and down: what can be asked for is that a GPU
+    // is about as far from the exact gradients as the processor with the same recipe. A token between two experts may go to the other
+    // one; that is no matter of degree, so BF16, where it happens now and then, is compared without experts.
+    [Theory]
+    [InlineData("fp32", true)]
+    [InlineData("fp32", false)]
+    [InlineData("bf16", false)]
+    [InlineData("fp8", true)]
+    [InlineData("fp8", false)]
+    public void A_gpu_is_as_near_to_the_exact_gradients_as_the_processor(string recipe, bool experts)
+    {
+        ModelConfig config = experts ? Config : Config with { NRoutedExperts = 0, NumExpertsPerTok = 0, NGroup = 1, TopkGroup = 1, NSharedExperts = 0 };
+        using Device gpu = TestDevices.Open("cuda");
+        using CpuDevice cpu = new(2);
+        (float[] exactLosses, float[][] exact) = Train(cpu, Recipe.Fp32, config);
+        (float[] cpuLosses, float[][] onCpu) = Train(cpu, Recipe.Named(recipe), config);
+        (float[] gpuLosses, float[][] onGpu) = Train(gpu, Recipe.Named(recipe), config);
+        Near("losses", exactLosses, cpuLosses, gpuLosses);
+        string[] names = [.. Parameters(cpu, out _, config).All.Where(p => p.Role != ParameterRole.RoutingBias).Select(p => p.Name)];
+        for (int i = 0; i < names.Length; i++) Near(names[i], exact[i], onCpu[i], onGpu[i]);
+
+        void Near(string what, float[] exact, float[] onCpu, float[] onGpu)
+        {
+            double processor = Difference(exact, onCpu), difference = Difference(exact, onGpu), bound = 1.5 * processor + 1e-5;
+            output.WriteLine($"{what}: relative norm of the error {difference:E2}, the processor's {processor:E2}, bound {bound:E2}");
+            Assert.True(difference <= bound, $"{recipe}, {what}: {difference:E3}, bound {bound:E3}");
+        }
+    }
+
     [Fact]
     public void Weights_saved_from_it_are_those_it_was_given()
     {
@@ -120,9 +149,9 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
         Assert.Throws<NullReferenceException>(() => { unsafe { return *tensor.Pointer<float>(); } });
     }
 
-    private static (float[] Losses, float[][] Gradients) Train(Device device, Recipe recipe)
+    private static (float[] Losses, float[][] Gradients) Train(Device device, Recipe recipe, ModelConfig? config = null)
     {
-        ParameterSet parameters = Parameters(device, out DeepSeekModel model);
+        ParameterSet parameters = Parameters(device, out DeepSeekModel model, config);
         parameters.AllocateGradients();
         parameters.AllocateOperands(recipe);
         parameters.RefreshOperands();
@@ -148,10 +177,10 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
         return ([.. losses], [.. parameters.All.Where(p => !p.Gradient.IsEmpty).Select(p => device.Read<float>(p.Gradient))]);
     }
 
-    private static ParameterSet Parameters(Device device, out DeepSeekModel model)
+    private static ParameterSet Parameters(Device device, out DeepSeekModel model, ModelConfig? config = null)
     {
         var parameters = new ParameterSet(device);
-        model = new DeepSeekModel(device, Config, parameters);
+        model = new DeepSeekModel(device, config ?? Config, parameters);
         parameters.Initialize(3, 0.05f);
         return parameters;
     }
