@@ -192,6 +192,7 @@ internal sealed unsafe class CudaContext : IDisposable
     public void Dispose()
     {
         if (handle == 0) return;
+        Compilations.Wait();
         workspace = null;
         Stream.Dispose();
         Memory.Close();

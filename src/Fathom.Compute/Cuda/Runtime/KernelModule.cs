@@ -15,7 +15,7 @@ internal sealed unsafe class KernelModule
     internal KernelModule(CudaContext context, string file, string[] instances)
     {
         (Context, File) = (context, file);
-        compilation = Task.Run(() => context.Compiler.Compile(file, instances));
+        compilation = Compilations.Start(() => context.Compiler.Compile(file, instances));
     }
 
     /// <summary>Where the kernels run.</summary>
