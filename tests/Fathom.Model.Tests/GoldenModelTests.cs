@@ -38,6 +38,8 @@ public sealed class GoldenModelTests(ITestOutputHelper output)
         Compare("mtp_logits_w8", reference.ReadF32("mtp_logits_w8"), on.Read<float>(model.Logits(micro, 1)), 1e-4);
     }
 
+    // Sums of FP8 products in F32 repeat the reference. Hopper's tensor cores keep about 14 bits of a running sum, which moves codes of the
+    // next layers' operands; the processor's emulation of them says how far that may lead.
     [Theory]
     [InlineData("cpu")]
     [InlineData("cuda")]
@@ -46,20 +48,36 @@ public sealed class GoldenModelTests(ITestOutputHelper output)
         string folder = Golden.Shared("golden", "nano-v3-fp8");
         using Device on = TestDevices.Open(device);
         using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
-        DeepSeekModel model = Open(on, folder);
-        MicroBatch micro = Batch(model, reference, "ids", training: false, Recipe.Fp8Activations);
-        float[] logits = on.Read<float>(model.Logits(micro, 0));
-        float[] expected = reference.ReadF32("logits_w8a8"), unquantised = reference.ReadF32("logits_w8");
-        double difference = 0, size = 0, effect = 0;
+        float[] expected = reference.ReadF32("logits_w8a8");
+        double bound = 2e-3;
+        if (device == "cuda")
+        {
+            using Device cpu = TestDevices.Open("cpu");
+            bound = 1.2 * Difference(Fp8Logits(cpu, folder, reference, Recipe.Fp8Activations with { Promotion = Accumulation.Hopper() }), expected);
+        }
+
+        double difference = Difference(Fp8Logits(on, folder, reference, Recipe.Fp8Activations), expected);
+        output.WriteLine($"relative norm of the difference {difference:E2} (bound {bound:E2}); that of quantising at all {Difference(reference.ReadF32("logits_w8"), expected):E2}");
+        Assert.InRange(difference, 0, bound);
+    }
+
+    private static float[] Fp8Logits(Device device, string folder, SafetensorsFile reference, Recipe recipe)
+    {
+        DeepSeekModel model = Open(device, folder);
+        return device.Read<float>(model.Logits(Batch(model, reference, "ids", training: false, recipe), 0));
+    }
+
+    /// <summary>Norm of the difference over the norm of what is expected.</summary>
+    private static double Difference(float[] actual, float[] expected)
+    {
+        double difference = 0, size = 0;
         for (int i = 0; i < expected.Length; i++)
         {
-            difference += Math.Pow(logits[i] - expected[i], 2);
-            effect += Math.Pow(unquantised[i] - expected[i], 2);
+            difference += Math.Pow(actual[i] - (double)expected[i], 2);
             size += (double)expected[i] * expected[i];
         }
 
-        output.WriteLine($"relative norm of the difference {Math.Sqrt(difference / size):E2} (bound 2E-03); that of quantising at all {Math.Sqrt(effect / size):E2}");
-        Assert.InRange(Math.Sqrt(difference / size), 0, 2e-3);
+        return Math.Sqrt(difference / size);
     }
 
     [Theory]
