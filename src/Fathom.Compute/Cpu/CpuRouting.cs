@@ -13,16 +13,7 @@ internal sealed unsafe partial class CpuRouting(WorkerTeam team) : IRoutingOpera
 
     public void Choose(Tensor logits, Tensor bias, RoutingOptions options, Tensor scores, Tensor experts, Tensor gates, Tensor load)
     {
-        const string Op = "choose experts";
-        Check(Op, options);
-        long tokens = logits.Rows;
-        Require.Matrix(Op, "logits", logits, tokens, options.Experts);
-        if (!bias.IsEmpty) Require.Vector(Op, "bias", bias, options.Experts);
-        Require.Matrix(Op, "scores", scores, tokens, options.Experts);
-        Require.Matrix(Op, "experts", experts, tokens, options.TopK, DType.I32);
-        Require.Matrix(Op, "gates", gates, tokens, options.TopK);
-        Require.Vector(Op, "load", load, options.Experts, DType.I64);
-        Require.Writable(Op, "scores", scores);
+        long tokens = RoutingChecks.Choose(logits, bias, options, scores, experts, gates, load);
         float* added = options.Method == TopKMethod.NoAuxTc && !bias.IsEmpty ? bias.Pointer<float>() : null;
         var kernel = new ChoiceKernel(new(logits), added, options, new(scores), new(experts), new(gates), load.Pointer<long>());
         Ranges.For(team, tokens, PieceTokens, kernel);
@@ -32,20 +23,7 @@ internal sealed unsafe partial class CpuRouting(WorkerTeam team) : IRoutingOpera
         Tensor dgates, Tensor scores, Tensor experts, Tensor gates, RoutingOptions options,
         Tensor balanceFrequencies, float balanceScale, Tensor dlogits)
     {
-        const string Op = "choose experts gradient";
-        Check(Op, options);
-        long tokens = scores.Rows, perSequence = 0;
-        Require.Matrix(Op, "dgates", dgates, tokens, options.TopK);
-        Require.Matrix(Op, "scores", scores, tokens, options.Experts);
-        Require.Matrix(Op, "experts", experts, tokens, options.TopK, DType.I32);
-        Require.Matrix(Op, "dlogits", dlogits, tokens, options.Experts);
-        Require.Writable(Op, "dlogits", dlogits);
-        if (!balanceFrequencies.IsEmpty && tokens > 0)
-        {
-            Require.Matrix(Op, "balanceFrequencies", balanceFrequencies, balanceFrequencies.Rows, options.Experts);
-            perSequence = TokensOfSequence(Op, tokens, balanceFrequencies.Rows);
-        }
-
+        long tokens = scores.Rows, perSequence = RoutingChecks.ChooseGradient(dgates, scores, experts, options, balanceFrequencies, dlogits);
         var kernel = new GradientKernel(
             new(dgates), new(scores), new(experts), options, new(balanceFrequencies), perSequence, balanceScale, new(dlogits));
         Ranges.For(team, tokens, PieceTokens, kernel);
@@ -53,13 +31,8 @@ internal sealed unsafe partial class CpuRouting(WorkerTeam team) : IRoutingOpera
 
     public void BalanceLoss(Tensor scores, int topK, int batch, Tensor frequencies, Tensor losses)
     {
-        const string Op = "balance loss";
         int experts = checked((int)scores.Columns);
-        Require.That(topK >= 1 && topK <= experts, Op, "topK must lie between 1 and the number of experts");
-        Require.Matrix(Op, "scores", scores, scores.Rows, experts);
-        Require.Matrix(Op, "frequencies", frequencies, batch, experts);
-        Require.Vector(Op, "losses", losses, batch);
-        long perSequence = TokensOfSequence(Op, scores.Rows, batch);
+        long perSequence = RoutingChecks.BalanceLoss(scores, topK, batch, frequencies, losses);
         if (batch == 0) return;
 
         // Each piece of a sequence leaves its sums here: first the probabilities, then the counts.
@@ -127,13 +100,13 @@ internal sealed unsafe partial class CpuRouting(WorkerTeam team) : IRoutingOpera
 
     public void SlotsToRows(Tensor from, Tensor slotOfRow, Tensor to)
     {
-        CheckPermutation("slots to rows", from, slotOfRow, to);
+        RoutingChecks.Permutation("slots to rows", from, slotOfRow, to);
         Ranges.For(team, slotOfRow.Elements, 8 << 10, new Gather(from.Pointer<float>(), from.Elements, slotOfRow.Pointer<int>(), to.Pointer<float>()));
     }
 
     public void RowsToSlots(Tensor from, Tensor slotOfRow, Tensor to)
     {
-        CheckPermutation("rows to slots", from, slotOfRow, to);
+        RoutingChecks.Permutation("rows to slots", from, slotOfRow, to);
         Ranges.For(team, slotOfRow.Elements, 8 << 10, new Scatter(from.Pointer<float>(), slotOfRow.Pointer<int>(), to.Pointer<float>(), to.Elements));
     }
 
@@ -149,28 +122,6 @@ internal sealed unsafe partial class CpuRouting(WorkerTeam team) : IRoutingOpera
 
         // mean - load has the sign of total - load·E.
         for (int e = 0; e < loads.Length; e++) biases[e] += gamma * Math.Sign(total - loads[e] * loads.Length);
-    }
-
-    private static void Check(string op, RoutingOptions options)
-    {
-        Require.That(options.TopK >= 1 && options.TopK <= options.Experts, op, "topK must lie between 1 and the number of experts");
-        if (options.Method == TopKMethod.Greedy) return;
-        Require.That(options.Groups >= 1 && options.Experts % options.Groups == 0, op, "the number of groups must divide the number of experts");
-        Require.That(options.TopKGroups >= 1 && options.TopKGroups <= options.Groups, op, "topKGroups must lie between 1 and the number of groups");
-    }
-
-    private static long TokensOfSequence(string op, long tokens, long batch)
-    {
-        if (batch < 1 || tokens % batch != 0) Require.That(false, op, $"{tokens} tokens are not {batch} sequences of equal length");
-        return tokens / batch;
-    }
-
-    private static void CheckPermutation(string op, in Tensor from, in Tensor slotOfRow, in Tensor to)
-    {
-        Require.Vector(op, "slotOfRow", slotOfRow, slotOfRow.Elements, DType.I32);
-        Require.Vector(op, "from", from, slotOfRow.Elements);
-        Require.Vector(op, "to", to, slotOfRow.Elements);
-        Require.Writable(op, "to", to);
     }
 
     private static void OutOfRange(string op, string what, long index, long count) =>

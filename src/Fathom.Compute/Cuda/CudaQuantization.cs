@@ -32,11 +32,11 @@ internal sealed class CudaQuantization : IQuantizationOperators
         this.context = context;
         string[] magnitudes = [.. TileKernels.Plains.SelectMany(plain => new[] { 1, TileKernels.WideChunk(plain) }.Select(chunk => $"largest_magnitudes<{DTypeNames.Of(plain)}, {chunk}>"))];
         string[] narrows = Both("float, bf16"), widens = Both("bf16, float"), copies = Both("bf16, bf16"), rounds = Both("float, float");
-        string[] transpositions = ["transpose_bytes<false>", "transpose_bytes<true>"];
-        KernelModule module = context.Module(File, [.. magnitudes, .. narrows, .. widens, .. copies, .. rounds, .. transpositions]);
+        KernelModule module = context.Module(File, [.. magnitudes, .. narrows, .. widens, .. copies, .. rounds]);
+        KernelModule transposition = context.Module("transposition.cu", "transpose_bytes<false>", "transpose_bytes<true>");
         largest = Kernels(magnitudes);
         (narrow, widen, copy, round) = (Kernels(narrows), Kernels(widens), Kernels(copies), Kernels(rounds));
-        transpose = Kernels(transpositions);
+        transpose = [transposition.Kernel("transpose_bytes<false>"), transposition.Kernel("transpose_bytes<true>")];
         formats[(int)QuantizedFormat.E4M3] = new TileKernels(context, QuantizedFormat.E4M3);
 
         static string[] Both(string types) => [$"through_bf16<{types}, 1>", $"through_bf16<{types}, {WideChunk}>"];

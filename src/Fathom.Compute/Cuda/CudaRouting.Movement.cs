@@ -2,6 +2,7 @@
 // 124 µs at 4.27 TB/s, and the way back is as long.
 using System.Numerics;
 using Fathom.Compute.Cuda.Runtime;
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Cuda;
@@ -62,13 +63,13 @@ internal sealed partial class CudaRouting
 
     public void SlotsToRows(Tensor from, Tensor slotOfRow, Tensor to)
     {
-        CheckPermutation("slots to rows", from, slotOfRow, to);
+        RoutingChecks.Permutation("slots to rows", from, slotOfRow, to);
         movement.SlotsToRows.Launch(new LaunchShape(LaunchShape.Cover(to.Elements, 256), 256), from, slotOfRow, to, to.Elements);
     }
 
     public void RowsToSlots(Tensor from, Tensor slotOfRow, Tensor to)
     {
-        CheckPermutation("rows to slots", from, slotOfRow, to);
+        RoutingChecks.Permutation("rows to slots", from, slotOfRow, to);
         movement.RowsToSlots.Launch(new LaunchShape(LaunchShape.Cover(to.Elements, 256), 256), from, slotOfRow, to, to.Elements);
     }
 
@@ -96,14 +97,6 @@ internal sealed partial class CudaRouting
         if (x.Rows > 1) bits |= x.RowStride * size;
         if (y.Rows > 1) bits |= y.RowStride * size;
         return bits % 16 == 0 ? 16 : bits % 4 == 0 ? 4 : 1;
-    }
-
-    private static void CheckPermutation(string op, in Tensor from, in Tensor slotOfRow, in Tensor to)
-    {
-        Require.Vector(op, "slotOfRow", slotOfRow, slotOfRow.Elements, DType.I32);
-        Require.Vector(op, "from", from, slotOfRow.Elements);
-        Require.Vector(op, "to", to, slotOfRow.Elements);
-        Require.Writable(op, "to", to);
     }
 
     private sealed class MovementKernels

@@ -34,16 +34,7 @@ internal sealed partial class CudaRouting : IRoutingOperators
 
     public void Choose(Tensor logits, Tensor bias, RoutingOptions options, Tensor scores, Tensor experts, Tensor gates, Tensor load)
     {
-        const string Op = "choose experts";
-        Check(Op, options);
-        long tokens = logits.Rows;
-        Require.Matrix(Op, "logits", logits, tokens, options.Experts);
-        if (!bias.IsEmpty) Require.Vector(Op, "bias", bias, options.Experts);
-        Require.Matrix(Op, "scores", scores, tokens, options.Experts);
-        Require.Matrix(Op, "experts", experts, tokens, options.TopK, DType.I32);
-        Require.Matrix(Op, "gates", gates, tokens, options.TopK);
-        Require.Vector(Op, "load", load, options.Experts, DType.I64);
-        Require.Writable(Op, "scores", scores);
+        long tokens = RoutingChecks.Choose(logits, bias, options, scores, experts, gates, load);
         var router = new Router(options);
         var arguments = new ChoiceArguments
         {
@@ -67,20 +58,7 @@ internal sealed partial class CudaRouting : IRoutingOperators
         Tensor dgates, Tensor scores, Tensor experts, Tensor gates, RoutingOptions options,
         Tensor balanceFrequencies, float balanceScale, Tensor dlogits)
     {
-        const string Op = "choose experts gradient";
-        Check(Op, options);
-        long tokens = scores.Rows, perSequence = 0;
-        Require.Matrix(Op, "dgates", dgates, tokens, options.TopK);
-        Require.Matrix(Op, "scores", scores, tokens, options.Experts);
-        Require.Matrix(Op, "experts", experts, tokens, options.TopK, DType.I32);
-        Require.Matrix(Op, "dlogits", dlogits, tokens, options.Experts);
-        Require.Writable(Op, "dlogits", dlogits);
-        if (!balanceFrequencies.IsEmpty && tokens > 0)
-        {
-            Require.Matrix(Op, "balanceFrequencies", balanceFrequencies, balanceFrequencies.Rows, options.Experts);
-            perSequence = TokensOfSequence(Op, tokens, balanceFrequencies.Rows);
-        }
-
+        long tokens = scores.Rows, perSequence = RoutingChecks.ChooseGradient(dgates, scores, experts, options, balanceFrequencies, dlogits);
         var arguments = new ChoiceGradientArguments
         {
             Dgates = dgates.Address,
@@ -103,13 +81,8 @@ internal sealed partial class CudaRouting : IRoutingOperators
 
     public void BalanceLoss(Tensor scores, int topK, int batch, Tensor frequencies, Tensor losses)
     {
-        const string Op = "balance loss";
         int experts = checked((int)scores.Columns);
-        Require.That(topK >= 1 && topK <= experts, Op, "topK must lie between 1 and the number of experts");
-        Require.Matrix(Op, "scores", scores, scores.Rows, experts);
-        Require.Matrix(Op, "frequencies", frequencies, batch, experts);
-        Require.Vector(Op, "losses", losses, batch);
-        long perSequence = TokensOfSequence(Op, scores.Rows, batch);
+        long perSequence = RoutingChecks.BalanceLoss(scores, topK, batch, frequencies, losses);
 
         // Each piece of a sequence leaves its sums here: the probabilities of all, then the counts.
         int pieces = checked((int)LaunchShape.Cover(perSequence, TokensOfPiece));
@@ -141,20 +114,6 @@ internal sealed partial class CudaRouting : IRoutingOperators
 
     /// <summary>Warps of a block: eight, or fewer where they would take more shared memory than every GPU gives without being asked.</summary>
     internal static int WarpsOfBlock(long bytesOfWarp) => (int)Math.Clamp(SharedBytesOfBlock / bytesOfWarp, 1, MostWarps);
-
-    private static void Check(string op, RoutingOptions options)
-    {
-        Require.That(options.TopK >= 1 && options.TopK <= options.Experts, op, "topK must lie between 1 and the number of experts");
-        if (options.Method == TopKMethod.Greedy) return;
-        Require.That(options.Groups >= 1 && options.Experts % options.Groups == 0, op, "the number of groups must divide the number of experts");
-        Require.That(options.TopKGroups >= 1 && options.TopKGroups <= options.Groups, op, "topKGroups must lie between 1 and the number of groups");
-    }
-
-    private static long TokensOfSequence(string op, long tokens, long batch)
-    {
-        if (batch < 1 || tokens % batch != 0) Require.That(false, op, $"{tokens} tokens are not {batch} sequences of equal length");
-        return tokens / batch;
-    }
 
     /// <summary>Router of routing.cu.</summary>
     [StructLayout(LayoutKind.Sequential)]

@@ -5,6 +5,7 @@
 // Chunk is what a thread reads at once: 16 bytes where addresses and columns allow it, else one value (E5M6: a pair).
 #include "formats.cuh"
 #include "rows.cuh"
+#include "tile_rows.cuh"
 
 // One layout for all kernels; CudaQuantization.cs declares it alike.
 struct TileArguments
@@ -197,31 +198,6 @@ __global__ void __launch_bounds__(RowThreads) quantize_whole(const __grid_consta
 }
 
 // ---- Panels of 128 rows ----
-
-struct RowRange
-{
-    int64_t first;
-    int count;  // at most 128; 0 for a tile of no group
-};
-
-// The rows of a tile row. In groups, group g has the tile rows from offsets[g] / 128 + g on, a number that grows with g: the group of
-// a tile is the last one that does not begin behind it. Whole warps call.
-__device__ __forceinline__ RowRange tile_rows(const int32_t* offsets, int groups, int64_t rows, int64_t tile)
-{
-    if (offsets == nullptr)
-    {
-        int64_t start = tile * TileLength;
-        return {start, static_cast<int>(min(rows - start, static_cast<int64_t>(TileLength)))};
-    }
-
-    int begun = 0;
-    for (int g = threadIdx.x % WarpSize; g < groups; g += WarpSize) begun += offsets[g] / TileLength + g <= tile;
-    begun = warp_reduce<Sum>(begun);
-    if (begun == 0) return {0, 0};
-    int group = begun - 1;
-    int64_t first = offsets[group] + (tile - offsets[group] / TileLength - group) * TileLength, left = offsets[group + 1] - first;
-    return {first, static_cast<int>(max(static_cast<int64_t>(0), min(left, static_cast<int64_t>(TileLength))))};
-}
 
 // Up to 128 rows of some columns in the registers of a block: a thread has Chunk columns of every RowsAtOnce-th row.
 template <typename X, int Chunk, int Columns, int Threads>
@@ -439,88 +415,5 @@ __global__ void __launch_bounds__(RowThreads) through_bf16(
 #pragma unroll
         for (int j = 0; j < Chunk; j++) values[j] = to_float(from_float<bf16>(to_float(packs[i].values[j])));
         store<Y, Chunk>(y + at.row * yStride + column, values);
-    }
-}
-
-// ---- Transposition of codes ----
-
-// Four rows of four codes as four columns: byte j of word i becomes byte i of word j.
-__device__ __forceinline__ void transpose4(uint32_t (&w)[4])
-{
-    uint32_t a = (w[0] & 0x00ff00ffu) | (w[1] & 0x00ff00ffu) << 8, b = (w[0] >> 8 & 0x00ff00ffu) | (w[1] & 0xff00ff00u);
-    uint32_t c = (w[2] & 0x00ff00ffu) | (w[3] & 0x00ff00ffu) << 8, d = (w[2] >> 8 & 0x00ff00ffu) | (w[3] & 0xff00ff00u);
-    w[0] = (a & 0xffffu) | c << 16;
-    w[1] = (b & 0xffffu) | d << 16;
-    w[2] = a >> 16 | (c & 0xffff0000u);
-    w[3] = b >> 16 | (d & 0xffff0000u);
-}
-
-// to[j, i] = from[i, j], bytes; a block has 128 rows of 128 columns. In groups, the rows of tile t lie in columns 128 t to 128 t + 127,
-// with zeros where a tile has fewer rows, so that sums over a tile's rows may run over all 128. The words of four rows lie in
-// shared memory by column, exchanged in fours so that neither side meets a bank twice.
-template <bool Vector>
-__global__ void __launch_bounds__(256) transpose_bytes(
-    const uint8_t* from, int64_t fromStride, int64_t rows, int32_t columns, const int32_t* rowOffsets, int32_t groups, uint8_t* to, int64_t toStride)
-{
-    __shared__ __align__(16) uint32_t words[TileLength][TileLength / 4];
-    uint32_t columnTiles = (static_cast<uint32_t>(columns) + TileLength - 1) / TileLength, tile = blockIdx.x / columnTiles;
-    int firstColumn = static_cast<int>(blockIdx.x - tile * columnTiles) * TileLength;
-    RowRange range = tile_rows(rowOffsets, groups, rows, tile);
-    int piece = threadIdx.x % 8, line = threadIdx.x / 8;
-
-    // Four rows of sixteen columns.
-    Pack<uint32_t, 4> in[4];
-    int column = firstColumn + 16 * piece;
-    const uint8_t* source = from + range.first * fromStride + column;
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-    {
-        in[i] = {};
-        int row = 4 * line + i;
-        if (row >= range.count) continue;
-        if constexpr (Vector)
-        {
-            if (column < columns) in[i] = *reinterpret_cast<const Pack<uint32_t, 4>*>(source + row * fromStride);
-        }
-        else
-        {
-#pragma unroll
-            for (int j = 0; j < 16; j++)
-            {
-                if (column + j < columns) in[i].values[j / 4] |= static_cast<uint32_t>(source[row * fromStride + j]) << (8 * (j % 4));
-            }
-        }
-    }
-
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-    {
-        uint32_t square[4] = {in[0].values[j], in[1].values[j], in[2].values[j], in[3].values[j]};
-        transpose4(square);
-#pragma unroll
-        for (int i = 0; i < 4; i++) words[16 * piece + 4 * j + i][line ^ 4 * piece] = square[i];
-    }
-
-    __syncthreads();
-    int64_t end = rowOffsets == nullptr ? rows : static_cast<int64_t>(tile + 1) * TileLength, firstRow = static_cast<int64_t>(tile) * TileLength + 16 * piece;
-#pragma unroll
-    for (int pass = 0; pass < 4; pass++)
-    {
-        int inTile = line + 32 * pass;
-        if (firstColumn + inTile >= columns) break;
-        Pack<uint32_t, 4> out = *reinterpret_cast<const Pack<uint32_t, 4>*>(&words[inTile][4 * (piece ^ inTile / 16)]);
-        uint8_t* target = to + (firstColumn + inTile) * toStride + firstRow;
-        if constexpr (Vector)
-        {
-            if (firstRow < end) *reinterpret_cast<Pack<uint32_t, 4>*>(target) = out;
-        }
-        else
-        {
-#pragma unroll
-            for (int j = 0; j < 16; j++)
-            {
-                if (firstRow + j < end) target[j] = static_cast<uint8_t>(out.values[j / 4] >> (8 * (j % 4)));
-            }
-        }
     }
 }
