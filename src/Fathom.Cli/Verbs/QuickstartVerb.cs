@@ -137,7 +137,8 @@ internal static class QuickstartVerb
         Console.WriteLine();
         Console.WriteLine("Next:");
         Show("continue lines that you type", $"chat --model {directory} --continue");
-        Show("continue a text", $"generate --model {directory} --prompt \"method System.String.\"");
+        string prompt = run.Config.Data.Type == DataType.ReferencePacks ? "method System.String." : "…";
+        Show("continue a text", $"generate --model {directory} --prompt \"{prompt}\"");
         Show("train longer", $"train --resume {directory} --seconds {Math.Max(600, (long)(run.Trainer.State.Seconds * 4))}");
         Show("train on your own text", "quickstart --data PATH");
 
