@@ -67,6 +67,15 @@ public static partial class OperatorTable
         yield return LatentDecode(67, 16, 8, 16, 48, 32, [90, 5], DType.BF16, DType.BF16, true);
         yield return LatentDecode(1, 16, 8, 16, 32, 1, [20], DType.F32, DType.F32, true);
         yield return LatentDecode(20, 128, 64, 128, 512, 64, [600, 33], DType.BF16, DType.BF16, true);
+        foreach (DType weights in (DType[])[DType.BF16, DType.F8E4M3])
+        {
+            // DeepSeek's sizes: tails of tiles and of splits, fewer and more than 64 heads, more than sixteen sequences, wide cache blocks.
+            yield return LatentDecode(16, 128, 64, 128, 512, 64, [1], DType.BF16, weights, true, weightPad: 16);
+            yield return LatentDecode(16, 128, 64, 128, 512, 64, [63, 1030, 64, 65, 513], DType.BF16, weights, true, weightPad: 16);
+            yield return LatentDecode(80, 128, 64, 128, 512, 128, [130, 700], DType.BF16, weights, true, weightPad: 16);
+            yield return LatentDecode(2, 128, 64, 128, 512, 64, [.. Enumerable.Range(1, 18)], DType.BF16, weights, true, weightPad: 16);
+        }
+
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [4096], DType.F32, DType.F32, false);
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024], DType.BF16, DType.BF16, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096], DType.BF16, DType.BF16, false);
@@ -130,7 +139,7 @@ public static partial class OperatorTable
     }
 
     private static OperatorCase LatentDecode(
-        int h, int dn, int dr, int dv, int r, int blockSize, int[] lengths, DType cacheType, DType weightType, bool small)
+        int h, int dn, int dr, int dv, int r, int blockSize, int[] lengths, DType cacheType, DType weightType, bool small, int weightPad = 3)
     {
         int b = lengths.Length, columns = lengths.Max(n => (n + blockSize - 1) / blockSize) + 1, blocks = b * columns;
         double tokens = lengths.Sum(n => (double)n), weights = (double)h * (dn + dv) * r;
@@ -142,7 +151,7 @@ public static partial class OperatorTable
             Operands =
             [
                 new("q", new Shape(b, h, dn + dr), Fill.Normal, Activation: true),
-                stored ? new("kvB", new Shape(h * (dn + dv), r), Fill.Custom, weightType, PadColumns: 3, Initialize: Codes(weightType)) : new("kvB", new Shape(h * (dn + dv), r), Fill.Weight, weightType),
+                stored ? new("kvB", new Shape(h * (dn + dv), r), Fill.Custom, weightType, PadColumns: weightPad, Initialize: Codes(weightType)) : new("kvB", new Shape(h * (dn + dv), r), Fill.Weight, weightType),
                 new("cache", new Shape(blocks, blockSize, r + dr), Fill.Normal, cacheType),
                 new("blockTables", new Shape(b, columns), Fill.Custom, DType.I32, Initialize: (tensor, random) => ShuffledBlocks(tensor, random, lengths, blockSize)),
                 new("lengths", new Shape(b), Fill.Custom, DType.I32, Initialize: (tensor, _) => lengths.CopyTo(tensor.AsSpan<int>())),

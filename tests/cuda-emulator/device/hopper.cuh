@@ -241,4 +241,16 @@ template <int Count> inline void finish_products(float (&)[Count], EMULATED_SITE
 template <int Count> inline void multiply_e4m3(float (&d)[Count], Operand a, Operand b, bool add) { detail::defer<Count, 32, false, false>(d, a, b, add); }
 template <bool AcrossA, bool AcrossB, int Count> inline void multiply_bf16(float (&d)[Count], Operand a, Operand b, bool add) { detail::defer<Count, 16, AcrossA, AcrossB>(d, a, b, add); }
 
+// ---- Caches ----
+
+inline void prefetch_line(const void*) { }
+
+// ---- Exponentials ----
+
+inline float power_of_two(float x)
+{
+    float y = exp2f(x);
+    return y < 0x1p-126f ? 0 : y;
+}
+
 }

@@ -212,4 +212,22 @@ FATHOM_PRODUCTS(256, 128, 128, 129, 130, 131, 132)
 #undef FATHOM_SUMS_128
 #undef FATHOM_HOLD_128
 
+// ---- Caches ----
+
+// Fetches the line of this address into the second-level cache (9.7.9.17 prefetch).
+__device__ __forceinline__ void prefetch_line(const void* p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+// ---- Exponentials ----
+
+// 2^x; results below 2^-126 are zero (9.7.3.20 ex2).
+__device__ __forceinline__ float power_of_two(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 }
