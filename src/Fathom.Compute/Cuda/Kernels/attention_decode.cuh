@@ -5,7 +5,7 @@
 #include "faults.cuh"
 #include "formats.cuh"
 
-constexpr int SplitTokens = 512, MostSplits = 32;
+constexpr int ShortSplit = 384, LongSplit = 512, MostSplits = 32;
 
 enum ScaleKind { Unscaled, ScaledF32, ScaledE8M0 };
 
@@ -34,11 +34,13 @@ struct Decode
     __device__ __forceinline__ int64_t part(int b, int split, int h) const { return (static_cast<int64_t>(b) * splits + split) * heads + h; }
 };
 
-// Tokens of a split: 512, or as many more as keep the splits to 32.
+// Tokens of a split: 384, so that one sequence of a few thousand keeps many multiprocessors busy, until that would be more than 32 splits;
+// then as many times 512 as keep to 32. Whole tiles of 64 in any case. DecodeVariant.SplitTokens on the host.
 __device__ __forceinline__ int split_length(int length)
 {
-    constexpr uint32_t Most = SplitTokens * MostSplits;
-    return static_cast<int>((static_cast<uint32_t>(length) + Most - 1) / Most) * SplitTokens;
+    constexpr uint32_t Most = LongSplit * MostSplits;
+    if (length <= ShortSplit * MostSplits) return ShortSplit;
+    return static_cast<int>((static_cast<uint32_t>(length) + Most - 1) / Most) * LongSplit;
 }
 
 __device__ __forceinline__ int split_count(int length) { return static_cast<int>((static_cast<uint32_t>(length) - 1) / split_length(length) + 1); }

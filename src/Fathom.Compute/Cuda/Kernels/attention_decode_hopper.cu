@@ -211,14 +211,18 @@ __device__ __forceinline__ void score_parts(const HopperDecode& p, const Memory&
             if (isLast && lane == 0) hopper::barrier_arrive(memory.queriesUsed);
             broken |= memory.broken[place.stage] != 0;
 
+#pragma unroll
+            for (int i = 0; i < Tokens / 2; i++) s[i] *= factor;
+            if (valid < Tokens)
+            {
+#pragma unroll
+                for (int i = 0; i < Tokens / 2; i++)
+                    if (i / 4 * 8 + quad * 2 + i % 2 >= valid) s[i] = -Infinity;
+            }
+
             float now[2] = {largest[0], largest[1]};
 #pragma unroll
-            for (int i = 0; i < Tokens / 2; i++)
-            {
-                s[i] *= factor;
-                if (valid < Tokens && i / 4 * 8 + quad * 2 + i % 2 >= valid) s[i] = -Infinity;
-                now[i / 2 % 2] = fmaxf(now[i / 2 % 2], s[i]);
-            }
+            for (int i = 0; i < Tokens / 2; i++) now[i / 2 % 2] = fmaxf(now[i / 2 % 2], s[i]);
 
 #pragma unroll
             for (int h = 0; h < 2; h++)
