@@ -57,9 +57,12 @@ internal readonly record struct HopperDecodeVariant(DType Weights, int Tiles)
     /// <summary>Two sixteens of sequences to a block where there are more than one: weights are then read half as often.</summary>
     public static HopperDecodeVariant Choose(DType weights, in DecodeSizes sizes) => new(weights, sizes.Batch <= FragmentRows ? 1 : 2);
 
-    /// <summary>Blocks of the kernel that takes queries into the latent space: a warp for 128 bytes of a row.</summary>
-    public LaunchShape AbsorbShape(in DecodeSizes sizes) =>
-        new((sizes.Heads, LaunchShape.Cover(sizes.Batch, FragmentRows * Tiles), 1), Latent * Weights.SizeInBytes() / 128 * 32);
+    /// <summary>Blocks of the kernel that takes queries into the latent space: a warp for 128 bytes of a row, with shared memory for all that it reads.</summary>
+    public LaunchShape AbsorbShape(in DecodeSizes sizes)
+    {
+        int threads = Latent * Weights.SizeInBytes() / 128 * 32;
+        return new LaunchShape((sizes.Heads, LaunchShape.Cover(sizes.Batch, FragmentRows * Tiles), 1), threads, threads * Nope / 32 * (8 + 2 * Tiles) * Alignment);
+    }
 
     /// <summary>Blocks of the attention kernel: each stays and takes parts, 64 heads by a split, in turn.</summary>
     public static LaunchShape AttendShape(in DecodeSizes sizes, int splits, int multiprocessors)

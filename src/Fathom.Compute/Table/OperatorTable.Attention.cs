@@ -76,6 +76,9 @@ public static partial class OperatorTable
             yield return LatentDecode(2, 128, 64, 128, 512, 64, [.. Enumerable.Range(1, 18)], DType.BF16, weights, true, weightPad: 16);
         }
 
+        yield return LatentDecode(128, 128, 64, 128, 512, 64, [700, 4100], DType.BF16, DType.F8E4M3, true, weightPad: 16);
+        yield return LatentDecode(2, 128, 64, 128, 512, 64, [12345], DType.BF16, DType.BF16, true); // splits of more than 384 tokens
+
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [4096], DType.F32, DType.F32, false);
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024], DType.BF16, DType.BF16, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096], DType.BF16, DType.BF16, false);

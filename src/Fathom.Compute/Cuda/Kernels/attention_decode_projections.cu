@@ -1,7 +1,7 @@
 // Into the latent space and out of it on tensor cores, beside attention_decode_hopper.cu, for heads of 128 + 64 / 128 and latents of 512
 // (DeepSeek-V2, 2405.04434, §2.1.2). Few queries: what counts is that kv_b_proj is read once, 16 bytes a lane, all of it on its way at
-// the same time. Weights go from memory to fragments without shared memory. That works because steps of a sum and columns of a result
-// may be numbered in any way: a lane's sixteen bytes are steps, or columns, that the numbering makes its own.
+// the same time. No lane's weights are another's: steps of a sum and columns of a result may be numbered in any way, so a lane's
+// sixteen bytes are the steps, or the columns, that the numbering makes its own.
 // The trap: codes with scales are multiplied as they are, since every E4M3 value is a BF16 one; the scale of a block of 128
 // multiplies the sum of its steps, never an element.
 #include "attention_decode.cuh"
@@ -44,58 +44,94 @@ __device__ __forceinline__ float scale_of_block(const Decode& p, int row, int co
 
 // ---- Into the latent space ----
 
-// u[b, h] = q_nope[b, h] W_UK[h], and the rotary part as it is. A warp has as many columns as eight lanes hold in 16 bytes each, the
-// other four lanes of a kind have other rows. Blocks: (heads, groups of Rows * Tiles sequences), a warp for each 128 bytes of a row.
+// u[b, h] = q_nope[b, h] W_UK[h], and the rotary part as it is. A warp has as many columns as eight lanes hold in 16 bytes each; the
+// four lanes of a kind have other rows. Everything is on its way before the first product: each lane copies what it will read itself to
+// shared memory of its own, so that no thread waits for another. Blocks: (heads, groups of Rows * Tiles sequences), a warp for each 128
+// bytes of a row. Shared: [Pairs, 8 + 2 Tiles, threads] vectors.
 template <typename W, int Tiles>
 __global__ void __launch_bounds__(WarpSize * Latent * sizeof(W) / 128) decode_absorb_mma(const __grid_constant__ Decode p)
 {
-    constexpr int Own = 16 / sizeof(W), Steps = Nope / 16, Ahead = Tiles == 1 ? Steps : Steps / 2, RotaryPieces = 64 / Pieces16;
+    constexpr int Own = 16 / sizeof(W), Pairs = Nope / 32, Slots = 8 + 2 * Tiles, RotaryPieces = 64 / Pieces16, Threads = WarpSize * Latent * sizeof(W) / 128;
+    DYNAMIC_SHARED(shared);
+    Vector* own = reinterpret_cast<Vector*>(shared) + threadIdx.x;
     int lane = threadIdx.x % WarpSize, outer = lane / 4, inner = lane % 4, h = blockIdx.x, firstQuery = blockIdx.y * Rows * Tiles;
     int column = threadIdx.x / WarpSize * 8 * Own, firstRow = h * (Nope + Value);
     bf16* absorbed = static_cast<bf16*>(p.absorbed);
-    float sum[Tiles][Own][4] = {};
+
+    // Two products at a time: steps 8 inner + i of their 32 are a lane's own, the first four in the first product.
+    const W* from = p.weights.row<const W>(firstRow + 8 * inner) + column + Own * outer;
 #pragma unroll
-    for (int start = 0; start < Steps; start += Ahead)
+    for (int pair = 0; pair < Pairs; pair++)
     {
-        // Step 16 s + 4 inner + i of the sum is column 2 inner + i % 2 + 8 (i / 2) of a fragment.
-        Vector weights[Ahead][4];
-        Half queries[Ahead][Tiles][2];
+        int d = 32 * pair + 8 * inner;
 #pragma unroll
-        for (int s = 0; s < Ahead; s++)
+        for (int i = 0; i < 8; i++)
         {
-            int d = (start + s) * 16 + 4 * inner;
-#pragma unroll
-            for (int i = 0; i < 4; i++) weights[s][i] = *reinterpret_cast<const Vector*>(p.weights.row<const W>(firstRow + d + i) + column + Own * outer);
-#pragma unroll
-            for (int tile = 0; tile < Tiles; tile++)
-            {
-#pragma unroll
-                for (int half = 0; half < 2; half++)
-                {
-                    int b = firstQuery + Rows * tile + outer + 8 * half;
-                    queries[s][tile][half] = {};
-                    if (b < p.batch) queries[s][tile][half] = *reinterpret_cast<const Half*>(p.q.row<const bf16>(static_cast<int64_t>(b) * p.heads + h) + d);
-                }
-            }
+            ptx::copy_async16(own + (pair * Slots + i) * Threads, from, true);
+            from += p.weights.stride;
         }
 
+        from += (32 - 8) * p.weights.stride;
 #pragma unroll
-        for (int s = 0; s < Ahead; s++)
+        for (int i = 0; i < 2 * Tiles; i++)
+        {
+            int b = firstQuery + outer + 8 * i;
+            bool there = b < p.batch;
+            ptx::copy_async16(own + (pair * Slots + 8 + i) * Threads, p.q.row<const bf16>(static_cast<int64_t>(there ? b : 0) * p.heads + h) + d, there);
+        }
+
+        ptx::copy_async_commit();
+    }
+
+    if (blockIdx.y == 0)
+    {
+        // W_UV is wanted after attention, which leaves memory time for it where there are few sequences.
+        constexpr int Lines = Latent * sizeof(W) / 128;
+        for (int i = threadIdx.x; i < Value * Lines; i += Threads) hopper::prefetch_line(p.weights.row<const W>(firstRow + Nope + i / Lines) + i % Lines * (128 / sizeof(W)));
+    }
+
+    for (int i = threadIdx.x; i < Rows * Tiles * RotaryPieces; i += Threads)
+    {
+        int b = firstQuery + i / RotaryPieces, d = i % RotaryPieces * Pieces16;
+        if (b >= p.batch) continue;
+        int64_t row = static_cast<int64_t>(b) * p.heads + h;
+        *reinterpret_cast<Vector*>(absorbed + row * p.queryLength + Latent + d) = *reinterpret_cast<const Vector*>(p.q.row<const bf16>(row) + Nope + d);
+    }
+
+    float sum[Tiles][Own][4] = {};
+    auto multiply = [&](int pair)
+    {
+        Vector weights[8], queries[2 * Tiles];
+#pragma unroll
+        for (int i = 0; i < 8; i++) weights[i] = own[(pair * Slots + i) * Threads];
+#pragma unroll
+        for (int i = 0; i < 2 * Tiles; i++) queries[i] = own[(pair * Slots + 8 + i) * Threads];
+#pragma unroll
+        for (int s = 0; s < 2; s++)
         {
 #pragma unroll
             for (int n = 0; n < Own; n++)
             {
-                uint32_t first = pair_across<W>(weights[s][0], weights[s][1], n), second = pair_across<W>(weights[s][2], weights[s][3], n);
+                uint32_t first = pair_across<W>(weights[4 * s], weights[4 * s + 1], n), second = pair_across<W>(weights[4 * s + 2], weights[4 * s + 3], n);
 #pragma unroll
                 for (int tile = 0; tile < Tiles; tile++)
                 {
-                    const Half(&q)[2] = queries[s][tile];
-                    uint32_t left[4] = {q[0].values[0], q[1].values[0], q[0].values[1], q[1].values[1]};
+                    const Vector &upper = queries[2 * tile], &lower = queries[2 * tile + 1];
+                    uint32_t left[4] = {upper.values[2 * s], lower.values[2 * s], upper.values[2 * s + 1], lower.values[2 * s + 1]};
                     ptx::multiply_bf16(sum[tile][n], left, first, second);
                 }
             }
         }
-    }
+    };
+    static_assert(Pairs == 4);
+    ptx::copy_async_wait<3>();
+    multiply(0);
+    ptx::copy_async_wait<2>();
+    multiply(1);
+    ptx::copy_async_wait<1>();
+    multiply(2);
+    ptx::copy_async_wait<0>();
+    multiply(3);
 
     // Columns 2 inner and 2 inner + 1 of product n are elements n of the vectors of lanes that have these as their outer number.
     float scale = scale_of_block(p, firstRow, column);
@@ -118,14 +154,6 @@ __global__ void __launch_bounds__(WarpSize * Latent * sizeof(W) / 128) decode_ab
                 store(to + i, values);
             }
         }
-    }
-
-    for (int i = threadIdx.x; i < Rows * Tiles * RotaryPieces; i += blockDim.x)
-    {
-        int b = firstQuery + i / RotaryPieces, d = i % RotaryPieces * Pieces16;
-        if (b >= p.batch) continue;
-        int64_t row = static_cast<int64_t>(b) * p.heads + h;
-        *reinterpret_cast<Vector*>(absorbed + row * p.queryLength + Latent + d) = *reinterpret_cast<const Vector*>(p.q.row<const bf16>(row) + Nope + d);
     }
 }
 
