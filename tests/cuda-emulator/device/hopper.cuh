@@ -245,6 +245,8 @@ template <bool AcrossA, bool AcrossB, int Count> inline void multiply_bf16(float
 
 inline void prefetch_line(const void*) { }
 
+inline void prefetch_tile(const TensorMap*, int, int) { }
+
 // ---- Exponentials ----
 
 inline float power_of_two(float x)

@@ -2,7 +2,9 @@
 // stays on its multiprocessor and takes one part after another: 64 heads of a sequence by one split of its cached tokens, 64 at a time.
 // Its warpgroups have one task each. The loader fills two stages of keys by the copy engine. The scorer multiplies queries and keys and
 // makes weights of the scores. Two summers add weighted latents, 256 columns each: 64 x 512 sums are too many for one warpgroup, and
-// the scores, which all columns need, are made once. While the scorer is at the weights, the summers have the tensor cores.
+// the scores, which all columns need, are made once. Scores of the next tokens go before sums of these, so that the tensor cores are the
+// summers' while the scorer is at the weights; stages are given back by quarters, and what comes next already lies in the second-level
+// cache, so that the next scores can begin when the sums end.
 // The traps: a tile of keys is a tile of values too, so the weights of 64 tokens are written over their rotary keys, which nobody
 // needs any more, and each quarter of a tile is given back by the one who reads it last. What lies behind a sequence's end in its last
 // cache block may be NaN, which a weight of zero would not take away: it is cleared.
@@ -39,13 +41,14 @@ struct Memory
     unsigned char* keys;            // [Stages, Boxes]
     hopper::Barrier* filled;        // [Stages, Pieces]: by the loader; with the first keys of a part come its queries
     hopper::Barrier* emptied;       // [Stages, Pieces]: by the summers
+    hopper::Barrier* scored;        // [Stages]: by the scorer: keys are multiplied
     hopper::Barrier* weighted;      // [Stages]: by the scorer: weights, factors and shares are there
     hopper::Barrier* queriesUsed;   // by the scorer
     float* factors;                 // [Stages, Heads]: what earlier sums are multiplied by
     float* shares;                  // [Stages, Heads]: one by the sum of all weights, with the last tokens of a part
     int* broken;                    // [Stages]: the tokens are not in the cache
 
-    static constexpr int Bytes = (Stages + 1) * Boxes * BoxBytes + (2 * Stages * Pieces + Stages + 1) * static_cast<int>(sizeof(hopper::Barrier))
+    static constexpr int Bytes = (Stages + 1) * Boxes * BoxBytes + (2 * Stages * Pieces + 2 * Stages + 1) * static_cast<int>(sizeof(hopper::Barrier))
         + 2 * Stages * Heads * static_cast<int>(sizeof(float)) + Stages * static_cast<int>(sizeof(int));
 
     __device__ __forceinline__ explicit Memory(unsigned char* memory)
@@ -55,7 +58,8 @@ struct Memory
         keys = queries + Boxes * BoxBytes;
         filled = reinterpret_cast<hopper::Barrier*>(keys + Stages * Boxes * BoxBytes);
         emptied = filled + Stages * Pieces;
-        weighted = emptied + Stages * Pieces;
+        scored = emptied + Stages * Pieces;
+        weighted = scored + Stages;
         queriesUsed = weighted + Stages;
         factors = reinterpret_cast<float*>(queriesUsed + 1);
         shares = factors + Stages * Heads;
@@ -76,7 +80,12 @@ struct Memory
                 hopper::barrier_make(emptied + i, i % Pieces == Rotary ? Summers * TeamWarps : TeamWarps);
             }
 
-            for (int i = 0; i < Stages; i++) hopper::barrier_make(weighted + i, TeamWarps);
+            for (int i = 0; i < Stages; i++)
+            {
+                hopper::barrier_make(scored + i, TeamWarps);
+                hopper::barrier_make(weighted + i, TeamWarps);
+            }
+
             hopper::barrier_make(queriesUsed, TeamWarps);
             hopper::barriers_made();
             hopper::prefetch(&p.queries);
@@ -123,30 +132,34 @@ struct Walk
 
 // ---- Tasks ----
 
-// One warp. Its lanes look up 32 cache blocks at a time, its first lane starts the copies.
+// One warp. Its lanes look up where 32 tiles lie at a time, its first lane starts the copies.
 __device__ __forceinline__ void load_parts(const HopperDecode& p, const Memory& memory)
 {
-    Walk walk(p.decode);
+    const Decode& d = p.decode;
+    Walk walk(d);
     Place<Stages> place;
-    int lane = threadIdx.x % WarpSize, blockSize = p.decode.blockSize;
+    int lane = threadIdx.x % WarpSize, missing = static_cast<int>(d.cacheBlocks * d.blockSize); // behind the last cached token there are zeros
     uint32_t queriesParity = 1;
     while (walk.next())
     {
-        const int32_t* table = p.decode.blockTables + walk.sequence * p.decode.tableColumns;
-        int known = 0;
-        for (int tile = 0; tile < walk.tiles(); tile++, place.advance())
+        int tiles = walk.tiles(), known = missing;
+        for (int tile = 0; tile < tiles; tile++, place.advance())
         {
-            if (tile % WarpSize == 0)
+            if (tile % WarpSize == 0 && tile + lane < tiles)
             {
-                int mine = tile + lane;
-                known = mine < walk.tiles() ? table[(walk.first + mine * Tokens) / blockSize] : 0;
+                int token = walk.first + (tile + lane) * Tokens, block = d.blockTables[walk.sequence * d.tableColumns + token / d.blockSize];
+                known = in_range(block, d.cacheBlocks, walk.sequence, DecodeBlockFault, d.fault) ? block * d.blockSize + token % d.blockSize : missing;
             }
 
-            int block = __shfl_sync(AllLanes, known, tile % WarpSize);
+            int next = tile + 1, row = __shfl_sync(AllLanes, known, tile % WarpSize), nextRow = __shfl_sync(AllLanes, known, next % WarpSize);
             if (lane != 0) continue;
-            bool there = in_range(block, p.decode.cacheBlocks, walk.sequence, DecodeBlockFault, p.decode.fault);
-            // Behind the last cached token there are zeros.
-            int64_t row = there ? static_cast<int64_t>(block) * blockSize + (walk.first + tile * Tokens) % blockSize : p.decode.cacheBlocks * blockSize;
+            // The first tiles find empty stages. Other heads' blocks read the same tokens at about the same time.
+            if (next >= Stages && next < tiles && next % WarpSize != 0 && walk.firstHead == 0 && nextRow != missing)
+            {
+#pragma unroll
+                for (int box = 0; box < Boxes; box++) hopper::prefetch_tile(&p.keys, box * 64, nextRow);
+            }
+
             if (tile == 0)
             {
                 hopper::barrier_wait(memory.queriesUsed, queriesParity);
@@ -159,14 +172,14 @@ __device__ __forceinline__ void load_parts(const HopperDecode& p, const Memory& 
                 int piece = piece_at(i);
                 hopper::Barrier* filled = memory.filled + place.stage * Pieces + piece;
                 hopper::barrier_wait(memory.emptied + place.stage * Pieces + piece, place.parity ^ 1);
-                if (i == 0) memory.broken[place.stage] = !there;
+                if (i == 0) memory.broken[place.stage] = row == missing;
                 hopper::barrier_arrive_expecting(filled, boxes_of(piece) * BoxBytes * (tile == 0 ? 2 : 1));
 #pragma unroll
                 for (int j = 0; j < boxes_of(piece); j++)
                 {
                     int box = piece * QuarterBoxes + j;
-                    if (tile == 0) hopper::load_tile(memory.queries + box * BoxBytes, &p.queries, filled, box * 64, walk.sequence * p.decode.heads + walk.firstHead);
-                    hopper::load_tile(memory.key_box(place.stage, box), &p.keys, filled, box * 64, static_cast<int>(row));
+                    if (tile == 0) hopper::load_tile(memory.queries + box * BoxBytes, &p.queries, filled, box * 64, walk.sequence * d.heads + walk.firstHead);
+                    hopper::load_tile(memory.key_box(place.stage, box), &p.keys, filled, box * 64, row);
                 }
             }
         }
@@ -208,7 +221,12 @@ __device__ __forceinline__ void score_parts(const HopperDecode& p, const Memory&
 
             hopper::commit_products();
             hopper::finish_products(s);
-            if (isLast && lane == 0) hopper::barrier_arrive(memory.queriesUsed);
+            if (lane == 0)
+            {
+                hopper::barrier_arrive(memory.scored + place.stage);
+                if (isLast) hopper::barrier_arrive(memory.queriesUsed);
+            }
+
             broken |= memory.broken[place.stage] != 0;
 
 #pragma unroll
@@ -329,6 +347,14 @@ __device__ __forceinline__ void sum_parts(const HopperDecode& p, const Memory& m
                     near[i] *= factor[i / 2 % 2];
                     far[i] *= factor[i / 2 % 2];
                 }
+            }
+
+            // The next scores first: weights can then be made of them beside these products.
+            if (tile + 1 < walk.tiles())
+            {
+                Place<Stages> next = place;
+                next.advance();
+                hopper::barrier_wait(memory.scored + next.stage, next.parity);
             }
 
             hopper::Operand weights = hopper::along_sum(memory.weights(place.stage));

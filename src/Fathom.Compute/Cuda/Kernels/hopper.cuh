@@ -220,6 +220,12 @@ __device__ __forceinline__ void prefetch_line(const void* p)
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
+// Fetches the map's box at (x, y) into the second-level cache (9.7.9.27 cp.async.bulk.prefetch.tensor).
+__device__ __forceinline__ void prefetch_tile(const TensorMap* map, int x, int y)
+{
+    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(reinterpret_cast<uint64_t>(map)), "r"(x), "r"(y) : "memory");
+}
+
 // ---- Exponentials ----
 
 // 2^x; results below 2^-126 are zero (9.7.3.20 ex2).
