@@ -24,6 +24,7 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         ("quantization", Quantization),
         ("routing", Routing),
         ("elementwise", Elementwise),
+        ("model", () => new GpuDecode(device, Ceilings, GpuDecode.Slice, samples).Run(4096)),
     ];
 
     /// <summary>What the card reaches.</summary>

@@ -19,9 +19,15 @@ public sealed partial class DeepSeekModel
                 throw new FathomException($"token id {id} is outside the model's vocabulary of {Config.VocabSize}");
         }
 
-        LayerContext context = pass.Context;
-        context.Reset();
+        pass.Context.Reset();
         Rotary.Reserve(pass.Reach);
+        return pass.IsRepeatable ? pass.Recordings.Run(this, pass, cache) : Compute(pass, cache);
+    }
+
+    /// <summary>What <see cref="Infer"/> asks of the device, once the pass's tables lie there.</summary>
+    internal Tensor Compute(InferencePass pass, LatentCache cache)
+    {
+        LayerContext context = pass.Context;
         long width = Config.HiddenSize;
         Tensor x = context.SaveResult(pass.Count, width), output = context.SaveResult(pass.Count, width);
         Device.Embedding.Forward(pass.Ids, embedding.Value, x);
