@@ -56,30 +56,32 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 string shape = $"M={m} N={n} K={k}";
                 Tensor y = operands.Empty(new Shape(m, n));
                 Tensor x = operands.Normal(new Shape(m, k)), w = operands.Normal(new Shape(n, k));
-                yield return Product($"linear.forward {shape} bf16", flops, 2.0 * (m * k + n * k + m * n), () => device.Linear.Forward(x, w, y));
+                yield return Product($"linear.forward {shape} bf16", flops, 2.0 * (m * k + n * k + m * n), () => device.Linear.Forward(x, w, y), library: () => device.Library.TryForward(x, w, y));
                 ScaledTensor x8 = operands.Quantized(new Shape(m, k), ScaleLayout.RowTile), w8 = operands.Quantized(new Shape(n, k), ScaleLayout.Block);
-                yield return Product($"linear.forward {shape} fp8", flops, m * k + n * k + 2.0 * m * n, () => device.Linear.Forward(x8, w8, y), fp8: true);
+                yield return Product($"linear.forward {shape} fp8", flops, m * k + n * k + 2.0 * m * n, () => device.Linear.Forward(x8, w8, y), fp8: true, () => device.Library.TryForward(x8, w8, y));
                 if (m != Tokens) continue;
                 ScaledTensor dy8 = operands.Quantized(new Shape(m, n), ScaleLayout.RowTile);
-                yield return Product($"linear.input_gradient {shape} fp8", flops, m * n + n * k + 2.0 * m * k, () => device.Linear.InputGradient(dy8, w8, x), fp8: true);
+                yield return Product($"linear.input_gradient {shape} fp8", flops, m * n + n * k + 2.0 * m * k, () => device.Linear.InputGradient(dy8, w8, x), fp8: true, () => device.Library.TryInputGradient(dy8, w8, x));
                 ScaledTensor dyTokens = operands.Quantized(new Shape(m, n), ScaleLayout.ColumnTile), xTokens = operands.Quantized(new Shape(m, k), ScaleLayout.ColumnTile);
                 Tensor dw = operands.Empty(new Shape(n, k), DType.F32);
-                yield return Product($"linear.weight_gradient {shape} fp8", flops, m * n + m * k + 8.0 * n * k, () => device.Linear.WeightGradient(dyTokens, xTokens, dw), fp8: true);
+                yield return Product($"linear.weight_gradient {shape} fp8", flops, m * n + m * k + 8.0 * n * k, () => device.Linear.WeightGradient(dyTokens, xTokens, dw), fp8: true, () => device.Library.TryWeightGradient(dyTokens, xTokens, dw));
                 Tensor dy = operands.Normal(new Shape(m, n));
-                yield return Product($"linear.weight_gradient {shape} bf16", flops, 2.0 * (m * n + m * k) + 8.0 * n * k, () => device.Linear.WeightGradient(dy, x, dw));
+                yield return Product($"linear.weight_gradient {shape} bf16", flops, 2.0 * (m * n + m * k) + 8.0 * n * k, () => device.Linear.WeightGradient(dy, x, dw), library: () => device.Library.TryWeightGradient(dy, x, dw));
             }
         }
     }
 
     private IEnumerable<GpuTiming> Grouped()
     {
-        // Loads as a trained router has them: within a factor of two of the mean.
+        // Loads as a trained router has them: within a factor of two of the mean. Multiples of sixteen rows, so that cuBLASLt, which has
+        // nothing ragged, can be measured beside them: one call an expert.
         var random = new Random(1);
         int[] offsets = new int[Experts + 1];
         double[] shares = [.. Enumerable.Range(0, Experts).Select(_ => 0.6 + 0.8 * random.NextDouble())];
         double sum = shares.Sum(), passed = 0;
-        for (int e = 0; e < Experts; e++) offsets[e + 1] = (int)Math.Round((passed += shares[e]) / sum * Slots);
+        for (int e = 0; e < Experts; e++) offsets[e + 1] = 16 * (int)Math.Round((passed += shares[e]) / sum * (Slots / 16));
         Tensor rowOffsets = operands.Integers(new Shape(Experts + 1), i => offsets[i]);
+        Func<bool> Each(Func<int, long, long, bool> one) => () => Enumerable.Range(0, Experts).All(e => one(e, offsets[e], offsets[e + 1] - offsets[e]));
         foreach ((int n, int k) in ((int, int)[])[(Inner, Hidden), (Hidden, Inner)])
         {
             double flops = 2.0 * Slots * n * k, weights = (double)Experts * n * k;
@@ -89,7 +91,8 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 var experts = new ExpertWeights(operands.Quantized(new Shape(Experts, n, k), ScaleLayout.Block));
                 ScaledTensor x8 = operands.Quantized(new Shape(Slots, k), ScaleLayout.RowTile), dy8 = operands.Quantized(new Shape(Slots, n), ScaleLayout.RowTile);
                 Tensor dx = operands.Empty(new Shape(Slots, k));
-                yield return Product($"linear.grouped_forward {shape} fp8", flops, Slots * (k + 2.0 * n) + weights, () => device.Linear.GroupedForward(x8, rowOffsets, experts, y), fp8: true);
+                yield return Product($"linear.grouped_forward {shape} fp8", flops, Slots * (k + 2.0 * n) + weights, () => device.Linear.GroupedForward(x8, rowOffsets, experts, y), fp8: true,
+                    Each((e, start, count) => device.Library.TryForward(x8.Slice(start, count), experts[e], y.Slice(start, count))));
                 yield return Product($"linear.grouped_input_gradient {shape} fp8", flops, Slots * (n + 2.0 * k) + weights, () => device.Linear.GroupedInputGradient(dy8, rowOffsets, experts, dx), fp8: true);
             }
 
@@ -102,7 +105,8 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
             {
                 var experts = new ExpertWeights(operands.Normal(new Shape(Experts, n, k)));
                 Tensor x = operands.Normal(new Shape(Slots, k));
-                yield return Product($"linear.grouped_forward {shape} bf16", flops, 2.0 * (Slots * ((double)k + n) + weights), () => device.Linear.GroupedForward(x, rowOffsets, experts, y));
+                yield return Product($"linear.grouped_forward {shape} bf16", flops, 2.0 * (Slots * ((double)k + n) + weights), () => device.Linear.GroupedForward(x, rowOffsets, experts, y),
+                    library: Each((e, start, count) => device.Library.TryForward(x.Slice(start, count), experts[e], y.Slice(start, count))));
             }
         }
     }
@@ -189,12 +193,13 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         yield return Traffic("reduction.sum_of_squares 268 M", 4.0 * Parameters, () => device.Reduction.SumOfSquares(g));
     }
 
-    private GpuTiming Product(string name, double flops, double bytes, Action work, bool fp8 = false)
+    private GpuTiming Product(string name, double flops, double bytes, Action work, bool fp8 = false, Func<bool>? library = null)
     {
         double seconds = timing.Seconds(work, samples);
+        double? ofLibrary = library is not null && library() ? timing.Seconds(() => library(), samples) : null;
         double rate = fp8 && Ceilings.Fp8Teraflops > 0 ? Ceilings.Fp8Teraflops : Ceilings.BFloat16Teraflops;
         double share = Math.Max(flops / 1e12 / rate, bytes / 1e12 / Ceilings.CopyTerabytes) / seconds;
-        return new GpuTiming(name, seconds, flops, bytes, share, null);
+        return new GpuTiming(name, seconds, flops, bytes, share, ofLibrary);
     }
 
     private GpuTiming Traffic(string name, double bytes, Action work)

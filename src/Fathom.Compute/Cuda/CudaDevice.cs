@@ -88,6 +88,9 @@ public sealed unsafe class CudaDevice : Device
     /// <inheritdoc/>
     public override IReductionOperators Reduction { get; }
 
+    /// <summary>cuBLASLt by itself, to measure against.</summary>
+    public CublasLinear Library => linear.Library;
+
     /// <summary>Where the device's kernels run.</summary>
     internal CudaContext Context => context;
 
