@@ -21,6 +21,7 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         ("grouped", Grouped),
         ("attention", Attention),
         ("decode", Decode),
+        ("few", FewRows),
         ("quantization", Quantization),
         ("routing", Routing),
         ("elementwise", Elementwise),
@@ -140,6 +141,41 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
             yield return Product(
                 $"attention.latent_decode B={batch} S={length} H={Heads} bf16 cache", 2.0 * batch * length * Heads * (2 * Rank + Rope),
                 2.0 * batch * length * (Rank + Rope) + kvB.Elements.Bytes, () => device.Attention.LatentDecode(q, kvB, cache, tables, lengths, scale, output));
+        }
+    }
+
+    /// <summary>What decoding multiplies: BF16 rows, few of them, by weights as an FP8 checkpoint has them.</summary>
+    private IEnumerable<GpuTiming> FewRows()
+    {
+        foreach (int m in (int[])[1, 32, 128])
+        {
+            foreach ((int n, int k) in ((int, int)[])[(QueryRank, Hidden), (24576, QueryRank), (576, Hidden), (Hidden, 16384), (18432, Hidden), (Hidden, 18432)])
+            {
+                Tensor x = operands.Normal(new Shape(m, k)), y = operands.Empty(new Shape(m, n));
+                ScaledTensor w = operands.Quantized(new Shape(n, k), ScaleLayout.Block);
+                yield return Product($"linear.forward M={m} N={n} K={k} bf16 x fp8", 2.0 * m * n * k, 2.0 * m * (k + n) + w.Bytes, () => device.Linear.Forward(x, w, y));
+            }
+
+            Tensor head = operands.Normal(new Shape(Vocabulary, Hidden)), hidden = operands.Normal(new Shape(m, Hidden)), logits = operands.Empty(new Shape(m, Vocabulary), DType.F32);
+            yield return Product($"linear.forward M={m} N={Vocabulary} K={Hidden} bf16", 2.0 * m * Vocabulary * Hidden, 2.0 * head.Elements, () => device.Linear.Forward(hidden, head, logits));
+            int rows = m * TopK, used = Math.Min(rows, Experts);
+            Tensor offsets = operands.Integers(new Shape(Experts + 1), e => (int)(e < Experts - used ? 0 : (e - (Experts - used)) * (long)rows / used));
+            foreach ((int n, int k) in ((int, int)[])[(Inner, Hidden), (Hidden, Inner)])
+            {
+                var experts = new ExpertWeights(operands.Quantized(new Shape(Experts, n, k), ScaleLayout.Block));
+                Tensor x = operands.Normal(new Shape(rows, k)), y = operands.Empty(new Shape(rows, n));
+                yield return Product(
+                    $"linear.grouped_forward rows={rows} experts={used} N={n} K={k} bf16 x fp8", 2.0 * rows * n * k, 2.0 * rows * (k + n) + (double)used * experts[0].Bytes,
+                    () => device.Linear.GroupedForward(x, offsets, experts, y));
+            }
+
+            Tensor rules = device.Allocate(new Shape(m, SamplingRule.Bytes), DType.U8, MemoryKind.Workspace), tokens = operands.Empty(new Shape(m), DType.I32);
+            yield return Traffic($"sampling.choose M={m} V={Vocabulary} greedy", 4.0 * m * Vocabulary, () => device.Sampling.Choose(logits, rules, tokens));
+            SamplingRule[] nucleus = [.. Enumerable.Repeat(new SamplingRule(0.6f, 0.95f, 0, 0, 0.5), m)];
+            Tensor host = HostMemory.Allocate(rules.Shape, DType.U8);
+            System.Runtime.InteropServices.MemoryMarshal.AsBytes(nucleus.AsSpan()).CopyTo(host.AsSpan<byte>());
+            device.Upload(host, rules);
+            yield return Traffic($"sampling.choose M={m} V={Vocabulary} top-p", 4.0 * m * Vocabulary, () => device.Sampling.Choose(logits, rules, tokens));
         }
     }
 
