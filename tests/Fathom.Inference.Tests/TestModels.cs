@@ -25,6 +25,33 @@ internal static class TestModels
         return model;
     }
 
+    /// <summary>A small random model without tokenizer.</summary>
+    public static LoadedModel Loaded(Device device, ModelConfig? config = null, ulong seed = 3) =>
+        new("test model", Random(device, config ?? Config(), seed), null, null, []);
+
+    /// <summary>A request of random length, a third of them behind one of two long beginnings.</summary>
+    public static GenerationRequest Request(ulong seed)
+    {
+        var random = new Philox(seed, "test request");
+        int length = 1 + (int)random.Integer(0, 150);
+        int[] prompt = Tokens(length, 160, seed);
+        if (seed % 3 == 0) prompt = [.. Tokens(140, 160, 1000 + seed % 2), .. prompt];
+        return new GenerationRequest
+        {
+            Prompt = prompt,
+            Sampling = new SamplingOptions { Seed = seed, Temperature = seed % 4 == 0 ? 0 : 1, MaxNewTokens = 1 + (int)random.Integer(1, 120) },
+        };
+    }
+
+    /// <summary>Generates to the end.</summary>
+    public static async Task<(int[] Ids, GenerationResult Result)> Run(InferenceEngine engine, GenerationRequest request)
+    {
+        Generation generation = engine.Submit(request);
+        var ids = new List<int>();
+        await foreach (GenerationPiece piece in generation) ids.AddRange(piece.Tokens.Select(t => t.Id));
+        return ([.. ids], await generation.Completion);
+    }
+
     public static int[] Tokens(int count, int vocabulary, ulong seed)
     {
         var random = new Philox(seed, "test tokens");

@@ -1,5 +1,7 @@
-// One pass of the model over new tokens of several sequences: chunks of prompts first, then one token each of the sequences that
-// are generating. All memory is kept from pass to pass, so a decode step allocates nothing; everything that says where tokens belong
+// One pass of the model over new tokens of several sequences: chunks of prompts first, then tokens of the sequences that are
+// generating, usually one of each. A chunk expands keys and values for all its tokens at once; a generating token attends in the latent
+// space on its own, whatever stands beside it, so several of one sequence (drafts to verify, a text to compute again) have the numbers
+// that they have one at a time. All memory is kept from pass to pass, so a decode step allocates nothing; everything that says where tokens belong
 // goes to the device in one piece.
 using System.Runtime.InteropServices;
 using Fathom.Compute;
@@ -11,7 +13,7 @@ namespace Fathom.Model;
 /// <param name="Start">First row of the pass.</param>
 /// <param name="Count">New tokens.</param>
 /// <param name="Past">Tokens of the sequence that were cached before.</param>
-/// <param name="FirstSlot">Where among the pass's tables the cache rows of the whole sequence begin, Past + Count of them; unused where Past is 0.</param>
+/// <param name="FirstSlot">Where among the pass's tables the cache rows of the whole sequence begin, Past + Count of them.</param>
 internal readonly record struct PrefillChunk(int Start, int Count, int Past, int FirstSlot);
 
 /// <summary>The tokens of a pass, where their latents go, and which rows want logits.</summary>
@@ -19,7 +21,7 @@ public sealed class InferencePass
 {
     private const int LeastTable = 1 << 10;
     private readonly List<PrefillChunk> prefills = [];
-    private readonly List<(CachedSequence Sequence, int Token)> decodes = [];
+    private readonly List<DecodeRow> decodes = [];
     private readonly List<int> ids = [];
     private readonly List<int> positions = [];
     private readonly List<int> slots = [];
@@ -32,11 +34,12 @@ public sealed class InferencePass
     /// <summary>A pass on a device, to be used again and again.</summary>
     /// <param name="device">Where it runs.</param>
     /// <param name="recipe">How activations are stored and multiplied; <see cref="Recipe.ForInference"/> where none is given.</param>
-    public InferencePass(Device device, Recipe? recipe = null)
+    /// <param name="byRow">Whether the bits of a row must be its own (<see cref="Device.LinearByRow"/>), as where strangers share a pass.</param>
+    public InferencePass(Device device, Recipe? recipe = null, bool byRow = false)
     {
         this.device = device;
         tables = new Mirror(device, new Shape(LeastTable), DType.I32);
-        Context = new LayerContext(device, training: false, recipe ?? Recipe.ForInference(device)) { Batch = 1 };
+        Context = new LayerContext(device, training: false, recipe ?? Recipe.ForInference(device), byRow) { Batch = 1 };
     }
 
     /// <summary>Memory of the layers.</summary>
@@ -93,12 +96,22 @@ public sealed class InferencePass
         int past = sequence.Length - tokens.Length, start = ids.Count;
         for (int i = 0; i < tokens.Length; i++) AddToken(sequence, tokens[i], past + i);
         prefills.Add(new PrefillChunk(start, tokens.Length, past, sequenceSlots.Count));
-        for (int i = 0; past > 0 && i < sequence.Length; i++) sequenceSlots.Add(sequence.Slot(i));
+        for (int i = 0; i < sequence.Length; i++) sequenceSlots.Add(sequence.Slot(i));
         if (wantLogits) outputs.Add(ids.Count - 1);
     }
 
     /// <summary>Adds the next token of a generating sequence, whose room in the cache it has already taken; its logits are wanted.</summary>
-    public void AddDecode(CachedSequence sequence, int token) => decodes.Add((sequence, token));
+    public void AddDecode(CachedSequence sequence, int token) => AddDecode(sequence, [token], 1);
+
+    /// <summary>Adds the next tokens of a generating sequence, whose room in the cache it has already taken.</summary>
+    /// <param name="sequence">The sequence; its length includes the tokens.</param>
+    /// <param name="tokens">The ids.</param>
+    /// <param name="outputs">Of how many, the last, logits are wanted.</param>
+    public void AddDecode(CachedSequence sequence, ReadOnlySpan<int> tokens, int outputs)
+    {
+        int past = sequence.Length - tokens.Length;
+        for (int i = 0; i < tokens.Length; i++) decodes.Add(new DecodeRow(sequence, tokens[i], past + i, i >= tokens.Length - outputs));
+    }
 
     /// <summary>Adds the tokens that are generated, and hands all tables to the device.</summary>
     internal void Complete()
@@ -106,11 +119,11 @@ public sealed class InferencePass
         DecodeStart = ids.Count;
         DecodeCount = decodes.Count;
         int mostBlocks = 0;
-        foreach ((CachedSequence sequence, int token) in decodes)
+        foreach (DecodeRow row in decodes)
         {
-            outputs.Add(ids.Count);
-            AddToken(sequence, token, sequence.Length - 1);
-            mostBlocks = Math.Max(mostBlocks, sequence.Blocks.Count);
+            if (row.WantLogits) outputs.Add(ids.Count);
+            AddToken(row.Sequence, row.Token, row.Position);
+            mostBlocks = Math.Max(mostBlocks, BlockPool.BlocksOf(row.Position + 1));
         }
 
         int size = 3 * ids.Count + outputs.Count + DecodeCount * (1 + mostBlocks) + sequenceSlots.Count;
@@ -135,9 +148,10 @@ public sealed class InferencePass
         Span<int> table = tables.Host.AsSpan<int>()[at..], lengths = table[(DecodeCount * mostBlocks)..];
         for (int d = 0; d < DecodeCount; d++)
         {
-            CachedSequence sequence = decodes[d].Sequence;
-            lengths[d] = sequence.Length;
-            for (int i = 0; i < mostBlocks; i++) table[d * mostBlocks + i] = i < sequence.Blocks.Count ? sequence.Blocks[i] : 0;
+            DecodeRow row = decodes[d];
+            lengths[d] = row.Position + 1;
+            int blocks = BlockPool.BlocksOf(row.Position + 1);
+            for (int i = 0; i < mostBlocks; i++) table[d * mostBlocks + i] = i < blocks ? row.Sequence.Blocks[i] : 0;
         }
 
         at += DecodeCount * (1 + mostBlocks);
@@ -158,4 +172,7 @@ public sealed class InferencePass
         slots.Add(sequence.Slot(position));
         Reach = Math.Max(Reach, position + 1);
     }
+
+    /// <summary>A token of a generating sequence.</summary>
+    private readonly record struct DecodeRow(CachedSequence Sequence, int Token, int Position, bool WantLogits);
 }
