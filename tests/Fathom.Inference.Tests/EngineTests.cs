@@ -1,8 +1,6 @@
 // What the engine promises: a request's text is its own, whatever shares the steps with it, however memory runs short, whatever was found
 // in the cache; and every block comes back.
 using Fathom.Compute.Cpu;
-using Fathom.Model;
-using Fathom.Numerics;
 using Xunit;
 
 namespace Fathom.Inference.Tests;
