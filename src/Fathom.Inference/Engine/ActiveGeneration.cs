@@ -21,6 +21,7 @@ internal sealed class ActiveGeneration : ScheduledSequence
     private long started;
     private long firstToken;
     private int? endToken;
+    private bool ended;
     private float[]? raw; // logits as the model gave them, where log-probabilities are wanted
 
     /// <summary>A request to be scheduled.</summary>
@@ -46,6 +47,9 @@ internal sealed class ActiveGeneration : ScheduledSequence
 
     /// <summary>Why it is over, or null.</summary>
     public FinishReason? Finish { get; private set; }
+
+    /// <summary>Whether it has ended, or ends with this step.</summary>
+    public bool IsOver => Finish is not null || ended;
 
     /// <summary>Tokens generated.</summary>
     public int NewTokens => Tokens.Length - PromptLength;
@@ -91,6 +95,18 @@ internal sealed class ActiveGeneration : ScheduledSequence
         return token;
     }
 
+    /// <summary>
+    /// Drafts a further token: what would be chosen if the module's logits were the model's, with the random number of its place and the
+    /// request's biases. Where nothing can be chosen any token is as good: the model decides.
+    /// </summary>
+    /// <param name="logits">[V], of the MTP module; changed.</param>
+    /// <param name="sampler">Of the engine.</param>
+    public void DraftNext(Span<float> logits, Sampler sampler)
+    {
+        foreach ((int id, float bias) in request.Sampling.LogitBias) logits[id] += bias;
+        Draft.Add(float.IsFinite(logits[Sampler.IndexOfMax(logits)]) ? sampler.Next(logits, request.Sampling, NewTokens + Draft.Count) : 0);
+    }
+
     /// <summary>Hands what the step brought to the reader.</summary>
     public void Emit()
     {
@@ -105,6 +121,7 @@ internal sealed class ActiveGeneration : ScheduledSequence
     /// <param name="error">What went wrong, or null.</param>
     public GenerationResult End(FinishReason reason, string? error = null)
     {
+        ended = true;
         if (decoder is not null) stepText.Append(stops.Push(decoder.Flush()));
         stepText.Append(stops.Flush());
         Emit();

@@ -33,8 +33,11 @@ internal sealed class EngineCounters
     public void Step(TimeSpan time) => last = last with { Steps = last.Steps + 1, StepSeconds = last.StepSeconds + time.TotalSeconds };
 
     /// <summary>Requests came, went or got on.</summary>
-    public void Observe(Scheduler scheduler, BlockPool pool) => last = last with
+    public void Observe(Scheduler scheduler, BlockPool pool, MtpDrafter? drafter = null) => last = last with
     {
+        Drafts = drafter?.Drafts ?? last.Drafts,
+        DraftedTokens = drafter is null ? last.DraftedTokens : [.. drafter.Drafted],
+        AcceptedTokens = drafter is null ? last.AcceptedTokens : [.. drafter.Accepted],
         Running = scheduler.Running,
         Waiting = scheduler.Waiting,
         Blocks = pool.Blocks,

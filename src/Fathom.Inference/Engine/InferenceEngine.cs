@@ -44,7 +44,8 @@ public sealed class InferenceEngine : IDisposable
         ContextTokens = options.ContextTokens > 0 ? options.ContextTokens : Math.Min(most, 32_768);
         long tokens = options.CacheTokens > 0 ? options.CacheTokens : 4L * ContextTokens;
         if (tokens < ContextTokens) throw new FathomException($"a cache of {tokens} tokens cannot hold a context of {ContextTokens}; give the cache more tokens, or the context fewer");
-        cache = new LatentCache(model.Model.Device, model.Model.Config, tokens, options.CacheType);
+        if (options.DraftTokens > 0 && model.Model.MtpModules.Count == 0) throw new FathomException($"{model.Path} has no MTP module, so nothing can be drafted; leave the draft tokens at 0");
+        cache = new LatentCache(model.Model.Device, model.Model.Config, tokens, options.CacheType, options.DraftTokens > 0 ? 1 : 0);
         scheduler = new Scheduler(cache.Pool, options);
         runner = new StepRunner(model.Model, cache, options);
         counters.Observe(scheduler, cache.Pool);
@@ -236,7 +237,7 @@ public sealed class InferenceEngine : IDisposable
         lock (gate)
         {
             counters.Step(Stopwatch.GetElapsedTime(start));
-            counters.Observe(scheduler, cache.Pool);
+            counters.Observe(scheduler, cache.Pool, runner.Drafter);
         }
 
         return true;

@@ -48,6 +48,9 @@ internal class ScheduledSequence(CachedSequence cache, ReadOnlySpan<int> prompt,
     /// <summary>Full blocks that others may have found, or were found.</summary>
     public int PublishedBlocks { get; set; }
 
+    /// <summary>Tokens from the first on that the MTP module has computed too, as far as they were not found.</summary>
+    public int FollowedTokens { get; set; }
+
     public bool InPrompt => cache.Length < PromptLength;
 
     /// <summary>Known tokens that are not in the cache.</summary>

@@ -118,6 +118,7 @@ internal sealed class Scheduler(BlockPool pool, EngineOptions options)
         victim.Cache.Truncate(0);
         victim.Draft.Clear();
         victim.PublishedBlocks = 0;
+        victim.FollowedTokens = 0;
         victim.Preemptions++;
         Preemptions++;
         waiting.Add(victim);
@@ -154,6 +155,7 @@ internal sealed class Scheduler(BlockPool pool, EngineOptions options)
         {
             sequence.Cache.Truncate(0);
             sequence.PublishedBlocks = 0;
+            sequence.FollowedTokens = 0;
             return false;
         }
 
@@ -181,7 +183,9 @@ internal sealed class Scheduler(BlockPool pool, EngineOptions options)
         int most = MostShared(sequence);
         for (int block = sequence.Cache.Length / BlockPool.BlockSize; block < most; block++)
         {
+            bool follows = sequence.FollowedTokens == sequence.Cache.Length;
             if (!sequence.Cache.TryShare(sequence.Contents(block))) return;
+            if (follows) sequence.FollowedTokens = sequence.Cache.Length;
             sequence.PublishedBlocks = block + 1;
         }
     }

@@ -24,7 +24,7 @@ public sealed class Sampler(int vocabulary)
         if (options.Temperature == 0) return best;
         Softmax(logits, options.Temperature);
         int kept = Filter(options);
-        if (kept == 0) throw new FathomException("no token can be chosen: some of the model's logits are not numbers");
+        if (kept == 0) return best; // sums that are not numbers: some logits are not, but the largest is
         double total = 0;
         for (int i = 0; i < kept; i++) total += Probability(candidates[i]);
         double left = new Philox(options.Seed, Stream).UniformDouble((ulong)index) * total;

@@ -27,6 +27,7 @@ public sealed class InferencePass
     private readonly List<int> slots = [];
     private readonly List<int> outputs = [];
     private readonly List<int> sequenceSlots = []; // of sequences that are prefilled on, whole
+    private readonly List<int> sources = [];
     private readonly Device device;
     private Mirror tables;
     private Tensor allSlots;
@@ -48,6 +49,15 @@ public sealed class InferencePass
     /// <summary>Number of tokens, M.</summary>
     public int Count => ids.Count;
 
+    /// <summary>Whether nothing has been added.</summary>
+    public bool IsEmpty => ids.Count + decodes.Count == 0;
+
+    /// <summary>Whether the hidden states of all rows are kept until the next pass, for MTP modules to go on from.</summary>
+    public bool KeepsHidden { get; init; }
+
+    /// <summary>Hidden states that an MTP module reads: of all rows [M, D] of a pass of the model, of the rows that want logits of one of a module.</summary>
+    public Tensor Hidden { get; internal set; }
+
     internal BlockActivations Block { get; } = new();
 
     internal LatentAttentionActivations Attention => Block.Attention;
@@ -67,6 +77,8 @@ public sealed class InferencePass
 
     internal Tensor OutputRows { get; private set; }        // [outputs] I32
 
+    internal Tensor Sources { get; private set; }           // [M] I32, in a pass of an MTP module
+
     internal Tensor DecodeBlocks { get; private set; }      // [decodes, most blocks] I32
 
     internal Tensor DecodeLengths { get; private set; }     // [decodes] I32
@@ -84,6 +96,7 @@ public sealed class InferencePass
         slots.Clear();
         outputs.Clear();
         sequenceSlots.Clear();
+        sources.Clear();
         Reach = 0;
     }
 
@@ -91,26 +104,29 @@ public sealed class InferencePass
     /// <param name="sequence">The sequence; its length includes the chunk.</param>
     /// <param name="tokens">The chunk's ids.</param>
     /// <param name="wantLogits">Whether the last token's logits are wanted.</param>
-    public void AddPrefill(CachedSequence sequence, ReadOnlySpan<int> tokens, bool wantLogits)
+    /// <param name="source">In a pass of an MTP module: the row of the first token's hidden state.</param>
+    public void AddPrefill(CachedSequence sequence, ReadOnlySpan<int> tokens, bool wantLogits, int source = 0)
     {
         int past = sequence.Length - tokens.Length, start = ids.Count;
-        for (int i = 0; i < tokens.Length; i++) AddToken(sequence, tokens[i], past + i);
+        for (int i = 0; i < tokens.Length; i++) AddToken(sequence, tokens[i], past + i, source + i);
         prefills.Add(new PrefillChunk(start, tokens.Length, past, sequenceSlots.Count));
         for (int i = 0; i < sequence.Length; i++) sequenceSlots.Add(sequence.Slot(i));
         if (wantLogits) outputs.Add(ids.Count - 1);
     }
 
     /// <summary>Adds the next token of a generating sequence, whose room in the cache it has already taken; its logits are wanted.</summary>
-    public void AddDecode(CachedSequence sequence, int token) => AddDecode(sequence, [token], 1);
+    public void AddDecode(CachedSequence sequence, int token) => AddDecode(sequence, sequence.Length - 1, [token], 1);
 
-    /// <summary>Adds the next tokens of a generating sequence, whose room in the cache it has already taken.</summary>
-    /// <param name="sequence">The sequence; its length includes the tokens.</param>
+    /// <summary>Adds tokens of a generating sequence, whose room in the cache it has already taken.</summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="position">Of the first token.</param>
     /// <param name="tokens">The ids.</param>
     /// <param name="outputs">Of how many, the last, logits are wanted.</param>
-    public void AddDecode(CachedSequence sequence, ReadOnlySpan<int> tokens, int outputs)
+    /// <param name="source">In a pass of an MTP module: the row of the first token's hidden state.</param>
+    public void AddDecode(CachedSequence sequence, int position, ReadOnlySpan<int> tokens, int outputs, int source = 0)
     {
-        int past = sequence.Length - tokens.Length;
-        for (int i = 0; i < tokens.Length; i++) decodes.Add(new DecodeRow(sequence, tokens[i], past + i, i >= tokens.Length - outputs));
+        for (int i = 0; i < tokens.Length; i++)
+            decodes.Add(new DecodeRow(sequence, tokens[i], position + i, i >= tokens.Length - outputs, source + i));
     }
 
     /// <summary>Adds the tokens that are generated, and hands all tables to the device.</summary>
@@ -122,17 +138,18 @@ public sealed class InferencePass
         foreach (DecodeRow row in decodes)
         {
             if (row.WantLogits) outputs.Add(ids.Count);
-            AddToken(row.Sequence, row.Token, row.Position);
+            AddToken(row.Sequence, row.Token, row.Position, row.Source);
             mostBlocks = Math.Max(mostBlocks, BlockPool.BlocksOf(row.Position + 1));
         }
 
-        int size = 3 * ids.Count + outputs.Count + DecodeCount * (1 + mostBlocks) + sequenceSlots.Count;
+        int size = 4 * ids.Count + outputs.Count + DecodeCount * (1 + mostBlocks) + sequenceSlots.Count;
         if (size > tables.Tensor.Elements) tables = new Mirror(device, new Shape(System.Numerics.BitOperations.RoundUpToPowerOf2((uint)size)), DType.I32);
         int at = 0;
         Ids = Place(CollectionsMarshal.AsSpan(ids), ref at);
         Context.Positions = Place(CollectionsMarshal.AsSpan(positions), ref at);
         Slots = Place(CollectionsMarshal.AsSpan(slots), ref at);
         OutputRows = Place(CollectionsMarshal.AsSpan(outputs), ref at);
+        Sources = Place(CollectionsMarshal.AsSpan(sources), ref at);
         allSlots = Place(CollectionsMarshal.AsSpan(sequenceSlots), ref at);
         if (DecodeCount > 0) PlaceDecodes(mostBlocks, ref at);
         tables.Push(at);
@@ -165,8 +182,9 @@ public sealed class InferencePass
         return placed;
     }
 
-    private void AddToken(CachedSequence sequence, int token, int position)
+    private void AddToken(CachedSequence sequence, int token, int position, int source)
     {
+        sources.Add(source);
         ids.Add(token);
         positions.Add(position);
         slots.Add(sequence.Slot(position));
@@ -174,5 +192,5 @@ public sealed class InferencePass
     }
 
     /// <summary>A token of a generating sequence.</summary>
-    private readonly record struct DecodeRow(CachedSequence Sequence, int Token, int Position, bool WantLogits);
+    private readonly record struct DecodeRow(CachedSequence Sequence, int Token, int Position, bool WantLogits, int Source);
 }
