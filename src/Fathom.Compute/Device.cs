@@ -25,6 +25,13 @@ public abstract class Device : IDisposable
     /// <summary>Products with weight matrices.</summary>
     public abstract ILinearOperators Linear { get; }
 
+    /// <summary>
+    /// Forward products in which the bits of a row are its own: the same alone and among any number of rows, of a layer or of an expert.
+    /// What serving multiplies with, so that a request's text does not depend on its neighbours. <see cref="Linear"/> itself on a device
+    /// that makes no such promise.
+    /// </summary>
+    public virtual ILinearOperators LinearByRow => Linear;
+
     /// <summary>Products with weight matrices, those of two quantised operands summed in another accumulator. Repeated calls give the same object.</summary>
     /// <param name="accumulation">FP32 for <see cref="Linear"/> itself.</param>
     /// <exception cref="NotSupportedException">The device emulates no other accumulator.</exception>

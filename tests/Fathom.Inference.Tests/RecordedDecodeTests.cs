@@ -17,7 +17,7 @@ public sealed class RecordedDecodeTests(ITestOutputHelper output)
         DeepSeekModel model = TestModels.Random(device, config);
         var cache = new LatentCache(device, config, 4096);
         var reused = new InferencePass(device);
-        CachedSequence[] sequences = [.. Enumerable.Range(0, 3).Select(_ => new CachedSequence(cache))];
+        CachedSequence[] sequences = [.. Enumerable.Range(0, 3).Select(_ => new CachedSequence(cache.Pool))];
         for (int i = 0; i < sequences.Length; i++) Prefill(sequences[i], 5 + 250 * i);
         int steps = 0;
         foreach (int together in (int[])[1, 1, 3, 3, 3, 2, 2, 1, 3])

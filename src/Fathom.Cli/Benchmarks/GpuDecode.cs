@@ -48,13 +48,13 @@ internal sealed class GpuDecode(CudaDevice device, GpuCeilings ceilings, ModelCo
     private double StepSeconds(DeepSeekModel model, int batch, int context)
     {
         const int Warm = 4;
-        var cache = new LatentCache(device, config, (long)batch * (context + LatentCache.BlockSize));
+        var cache = new LatentCache(device, config, (long)batch * (context + BlockPool.BlockSize));
         var operands = new GpuOperands(device);
         for (int l = 0; l < config.NumHiddenLayers; l++) operands.Fill(cache.Layer(l));
-        CachedSequence[] sequences = [.. Enumerable.Range(0, batch).Select(_ => new CachedSequence(cache))];
+        CachedSequence[] sequences = [.. Enumerable.Range(0, batch).Select(_ => new CachedSequence(cache.Pool))];
         foreach (CachedSequence sequence in sequences)
         {
-            if (!sequence.TryGrow(context - 1)) throw new InvalidOperationException($"the cache of {cache.Blocks} blocks is too small");
+            if (!sequence.TryGrow(context - 1)) throw new InvalidOperationException($"the cache of {cache.Pool.Blocks} blocks is too small");
         }
 
         var pass = new InferencePass(device);

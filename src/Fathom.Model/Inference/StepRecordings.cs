@@ -1,5 +1,5 @@
 // A decode step is some hundred operators of a few microseconds each; asking for them one by one takes longer than computing them.
-// Steps of one form (as many sequences, tables as wide, over the same memory) are recorded at their second occurrence, when everything
+// Steps of one form (as many tokens, tables as wide, over the same memory) are recorded at their second occurrence, when everything
 // is allocated and compiled, and replayed from then on.
 using Fathom.Compute;
 
@@ -16,7 +16,7 @@ internal sealed class StepRecordings(Device device)
     /// <returns>The step's logits.</returns>
     public Tensor Run(DeepSeekModel model, InferencePass pass, LatentCache cache)
     {
-        var form = new Form(model, cache, pass.DecodeCount, (int)pass.DecodeBlocks.Columns, pass.Tables, model.Rotary.Cos.Address);
+        var form = new Form(model, cache, pass.DecodeCount, (int)pass.DecodeBlocks.Columns, (int)pass.OutputRows.Elements, pass.Tables, model.Rotary.Cos.Address);
         if (!entries.TryGetValue(form, out Entry? entry))
         {
             if (entries.Count == Capacity) Forget();
@@ -25,8 +25,9 @@ internal sealed class StepRecordings(Device device)
         }
 
         entry.LastUse = ++clock;
-        entry.Work ??= device.Record(() => entry.Logits = model.Compute(pass, cache));
+        entry.Work ??= device.Record(() => (entry.Logits, entry.Hidden) = (model.Compute(pass, cache), pass.Hidden));
         entry.Work.Replay();
+        pass.Hidden = entry.Hidden;
         return entry.Logits;
     }
 
@@ -38,13 +39,15 @@ internal sealed class StepRecordings(Device device)
     }
 
     /// <summary>What decides which memory a step uses and in which shapes.</summary>
-    private readonly record struct Form(DeepSeekModel Model, LatentCache Cache, int Sequences, int Columns, nint Tables, nint RotaryTable);
+    private readonly record struct Form(DeepSeekModel Model, LatentCache Cache, int Tokens, int Columns, int Outputs, nint Tables, nint RotaryTable);
 
     private sealed class Entry
     {
         public IRecordedWork? Work { get; set; }
 
         public Tensor Logits { get; set; }
+
+        public Tensor Hidden { get; set; }
 
         public long LastUse { get; set; }
     }
