@@ -279,6 +279,7 @@ template <int Pending> inline void wait_products(EMULATED_SITE)
 }
 
 template <int Count> inline void finish_products(float (&)[Count], EMULATED_SITE) { wait_products<0>(file, line); }
+inline void compute_first(float) { }
 template <int Pending, int Count> inline void await_sums(float (&)[Count], EMULATED_SITE) { wait_products<Pending>(file, line); }
 
 template <int Count> inline void multiply_e4m3(float (&d)[Count], Operand a, Operand b, bool add) { detail::defer<Count, 32, false, false>(d, a, b, add); }

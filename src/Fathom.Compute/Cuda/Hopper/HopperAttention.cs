@@ -14,6 +14,7 @@ namespace Fathom.Compute.Cuda.Hopper;
 internal sealed class HopperAttention(CudaContext context, bool bounded = false)
 {
     private const int RowThreads = 256, Alignment = 256;
+    private const float Log2E = 1.44269504f;
     private readonly WaitReport? report = bounded ? new(context) : null;
     private readonly string bound = bounded ? "<true>" : "<false>";
     private Kernel? forward;
@@ -58,6 +59,7 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
         Q = TensorMap.OfHeads(q, sizes.Batch, sizes.Heads, HopperAttentionPlan.Side),
         Kv = TensorMap.OfHeads(kv, sizes.Batch, sizes.Heads, HopperAttentionPlan.Side),
         KRope = TensorMap.OfHeads(kRope, sizes.Batch, 1, HopperAttentionPlan.Side),
+        Factor = scale * Log2E,
         Causal = new CausalCall(sizes, scale) { Q = new(q), Kv = new(kv), KRope = new(kRope), Output = new(output), LogSumExp = logSumExp.Address },
     };
 
@@ -84,5 +86,6 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
         public TensorMap Q, Kv, KRope, Doutput, Statistics;
         public CausalCall Causal;
         public nint TileStatistics, Report;
+        public float Factor;
     }
 }

@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_causal_forward(const _
 
     hopper::take_registers<TeamRegisters>();
     int lane = threadIdx.x % WarpSize, teamFirst = first + team * Side, row = teamFirst + threadIdx.x % TeamThreads / WarpSize * 16 + lane / 4;
-    float o[Value / 2] = {}, s[KeyRows / 2] = {}, rescale[2], factor = c.scale * Log2E;
+    float o[Value / 2] = {}, s[KeyRows / 2] = {}, rescale[2];
     uint32_t weights[KeyRows / 16][4];
     RunningSoftmax softmax;
     hopper::Operand queries = hopper::along_sum(at.queries + team * KeyBoxes * BoxBytes);
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_causal_forward(const _
                 if (i / 4 * 8 + i % 2 > visible + i / 2 % 2 * 8) s[i] = -Infinity;
         }
 
-        softmax.add(s, factor, rescale);
+        softmax.add(s, p.factor, rescale);
     };
     wait<Bounded>(at.queriesFilled, 0, p.report, ForFilled, 2 * Stages, tile);
     multiply_keys();
@@ -172,6 +172,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_causal_forward(const _
         // Under way: S, the product of the weights before.
         hopper::await_sums<1>(s);
         weigh();
+        hopper::compute_first(softmax.total[0] + softmax.total[1]);
         hopper::await_sums<0>(o);
         release(at.valuesEmptied + values.stage);
         values.advance();

@@ -21,6 +21,7 @@ struct __align__(64) HopperCausal
     Causal call;
     float* tileStatistics;                   // what the map describes
     uint32_t* report;                        // where a bounded wait says what it waited for
+    float factor;                            // of scores whose exponentials are to the base of two
 };
 
 static_assert(sizeof(HopperCausal) == 896, "as HopperAttention declares it");

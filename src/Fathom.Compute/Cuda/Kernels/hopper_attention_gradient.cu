@@ -157,10 +157,9 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_key_gradient(const __g
     }
 
     hopper::take_registers<TeamRegisters>();
-    int warp = threadIdx.x % TeamThreads / WarpSize, row = first + team * Side + warp * 16;
+    int warp = threadIdx.x % TeamThreads / WarpSize;
     float dkNope[Nope / 2] = {}, dkRope[Rope / 2] = {}, dv[Value / 2] = {}, s[Side / 2] = {};
     uint32_t weights[4][4];
-    float factor = c.scale * Log2E;
     hopper::Operand keys = hopper::along_sum(at.keys + team * KeyBoxes * BoxBytes), values = hopper::along_sum(at.values + team * ValueBoxes * BoxBytes);
     for (; head <= lastHead; head++, keysParity ^= 1)
     {
@@ -188,7 +187,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_key_gradient(const __g
             {
                 const TileStatistics& statistics = at.statistics[place.stage];
                 hopper::Operand across = hopper::across_sum(at.doutputs(place.stage), BoxBytes), along = hopper::along_sum(at.doutputs(place.stage));
-                weigh(s, factor, statistics.logSumExp, isFirst, warp * 16);
+                weigh(s, p.factor, statistics.logSumExp, isFirst, warp * 16);
                 pack(weights, s);
                 hopper::begin_products();
                 multiply_rows<ValueBoxes>(s, values, BoxBytes, along, BoxBytes);
@@ -230,12 +229,14 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_key_gradient(const __g
 
         release(at.keysEmptied);
         if (tile == begin) continue; // no queries, so these keys are behind the end
+        int row = first + ptx::thread_again() / WarpSize * 16;
         bf16* to = c.dkv.row<bf16>(c.key_row(b, head, 0));
         scale_sums(dkNope, c.scale);
         store_sums<bf16, false>(dkNope, to, c.heads * c.dkv.stride, row, c.keys, 0, Nope);
         store_sums<bf16, false>(dv, to + Nope, c.heads * c.dkv.stride, row, c.keys, 0, Value);
     }
 
+    int row = first + ptx::thread_again() / WarpSize * 16;
     float* to = c.rotary + (static_cast<int64_t>(blockIdx.x) * c.batch + b) * c.keys * Rope;
     scale_sums(dkRope, c.scale);
     store_sums<float, false>(dkRope, to, Rope, row, c.keys, 0, Rope);
@@ -307,7 +308,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const _
     int lane = threadIdx.x % WarpSize, row = threadIdx.x % TeamThreads / WarpSize * 16 + lane / 4, diagonal = first / Side + team;
     float dq[KeyColumns / 2] = {}, s[Side / 2] = {}, dp[Side / 2] = {};
     uint32_t gradients[4][4];
-    float factor = c.scale * Log2E, logSumExp[2] = {Infinity, Infinity}, delta[2] = {};
+    float logSumExp[2] = {Infinity, Infinity}, delta[2] = {};
     int64_t statisticsRow = (static_cast<int64_t>(b) * c.heads + head) * query_tiles(c) + diagonal;
     if (diagonal * Side < c.queries)
     {
@@ -343,11 +344,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const _
     auto weigh_rows = [&]
     {
 #pragma unroll
-        for (int i = 0; i < Side / 2; i++)
-        {
-            float x = __fmaf_rn(s[i], factor, -logSumExp[i / 2 % 2]);
-            s[i] = x;
-        }
+        for (int i = 0; i < Side / 2; i++) s[i] = __fmaf_rn(s[i], p.factor, -logSumExp[i / 2 % 2]);
 
         if (tile == diagonal)
         {
@@ -383,8 +380,10 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const _
         // Under way: S, dP, dQ of the tile before.
         hopper::await_sums<2>(s);
         weigh_rows();
+        hopper::compute_first(s[29] + s[30] + s[31]);
         hopper::await_sums<1>(dp);
         differentiate_rows();
+        hopper::compute_first(s[29] + s[30] + s[31]);
         hopper::wait_products<0>();
         release(at.emptied + previous);
         pack(gradients, s);
