@@ -25,7 +25,7 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
     {
         HopperCall call = Call(sizes, q, kv, kRope, scale, output, logSumExp);
         string name = "hopper_causal_forward" + bound;
-        Launch(forward ??= context.Module("hopper_attention.cu", name).Kernel(name), HopperAttentionPlan.ForwardShape(sizes), ref call);
+        Launch(forward ??= context.Module("hopper_attention.cu", name).Kernel(name), HopperAttentionPlan.ForwardShape(sizes, context.Multiprocessors), ref call);
     }
 
     /// <summary>As <see cref="IAttentionOperators.CausalBackward"/>.</summary>
@@ -50,7 +50,7 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
         gradients ??= Compile();
         Launch(gradients.Statistics, HopperAttentionPlan.StatisticsShape(sizes), ref call);
         Launch(gradients.OfKeys, HopperAttentionPlan.KeyGradientShape(sizes, groups), ref call);
-        Launch(gradients.OfQueries, HopperAttentionPlan.QueryGradientShape(sizes), ref call);
+        Launch(gradients.OfQueries, HopperAttentionPlan.QueryGradientShape(sizes, context.Multiprocessors), ref call);
         gradients.SumRotary.LaunchWith(new LaunchShape(LaunchShape.Cover(sizes.QueryTokens * sizes.Rope, RowThreads), RowThreads), call.Causal);
     }
 

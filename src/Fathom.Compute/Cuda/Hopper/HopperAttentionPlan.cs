@@ -23,7 +23,7 @@ internal static class HopperAttentionPlan
     /// <summary>Fewer queries than this leave most of a block's rows empty; the kernels of attention_mma.cu have smaller tiles.</summary>
     public const int LeastQueries = 65;
 
-    private const int Threads = 384, StatisticThreads = 256, StatisticLanes = 16, Stages = 3, Alignment = 1024, BarrierBytes = 8, ForwardStages = 2, ForwardBarriers = 9;
+    private const int Threads = 384, StatisticThreads = 256, StatisticLanes = 16, Stages = 3, Alignment = 1024, BarrierBytes = 8, ForwardStages = 2, ForwardBarriers = 10;
     private const int KeyBytes = (Nope + Rope) * sizeof(ushort), ValueBytes = Value * sizeof(ushort);
 
     /// <summary>Dynamic shared memory of the forward kernel: queries, two tiles of 128 keys and values.</summary>
@@ -62,9 +62,11 @@ internal static class HopperAttentionPlan
         return (int)LaunchShape.Cover(sizes.Heads, groups);
     }
 
-    /// <summary>Blocks of the forward kernel.</summary>
-    public static LaunchShape ForwardShape(in CausalSizes sizes) =>
-        new((LaunchShape.Cover(sizes.Queries, BlockRows), sizes.Heads, sizes.Batch), Threads, ForwardSharedBytes);
+    /// <summary>Pairs of blocks of queries, a late one with an early one of the same head, which have the same work; a block alone counts as a pair.</summary>
+    public static long Pairs(in CausalSizes sizes) => LaunchShape.Cover(LaunchShape.Cover(sizes.Queries, BlockRows), 2) * sizes.Heads * sizes.Batch;
+
+    /// <summary>Blocks of the forward kernel, which take one pair after another.</summary>
+    public static LaunchShape ForwardShape(in CausalSizes sizes, int multiprocessors) => new(Math.Min(Pairs(sizes), multiprocessors), Threads, ForwardSharedBytes);
 
     /// <summary>Blocks of the kernel of statistics.</summary>
     public static LaunchShape StatisticsShape(in CausalSizes sizes) => new(LaunchShape.Cover(StatisticRows(sizes) * Side, StatisticThreads / StatisticLanes), StatisticThreads);
@@ -72,7 +74,6 @@ internal static class HopperAttentionPlan
     /// <summary>Blocks of the kernel of dK and dV.</summary>
     public static LaunchShape KeyGradientShape(in CausalSizes sizes, int groups) => new((groups, LaunchShape.Cover(sizes.Keys, BlockRows), sizes.Batch), Threads, GradientSharedBytes);
 
-    /// <summary>Blocks of the kernel of dQ.</summary>
-    public static LaunchShape QueryGradientShape(in CausalSizes sizes) =>
-        new((LaunchShape.Cover(sizes.Queries, BlockRows), sizes.Heads, sizes.Batch), Threads, GradientSharedBytes);
+    /// <summary>Blocks of the kernel of dQ, which take one pair after another.</summary>
+    public static LaunchShape QueryGradientShape(in CausalSizes sizes, int multiprocessors) => new(Math.Min(Pairs(sizes), multiprocessors), Threads, GradientSharedBytes);
 }

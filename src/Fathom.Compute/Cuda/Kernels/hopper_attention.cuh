@@ -34,6 +34,38 @@ struct TileStatistics
     float delta[Side];
 };
 
+// Blocks of 128 queries of a head that a block of threads takes one after another: of the head's blocks the last and the first, the last but
+// one and the second, and so on, since under the causal mask each such pair has the same work. Pairs of a head follow each other, so that
+// its keys are found in the second-level cache. The warpgroup that loads is ahead by as much as its rings hold.
+struct QueryBlocks
+{
+    int pair = blockIdx.x;
+    bool second = false;
+
+    // The next block; false behind the last.
+    __device__ __forceinline__ bool next(const Causal& p, int& sequence, int& head, int& first)
+    {
+        int blocks = divide_up(p.queries, BlockRows), pairs = (blocks + 1) / 2;
+        int row = pair / pairs, place = pair - row * pairs;
+        if (second && 2 * place + 1 == blocks)
+        {
+            // The block in the middle has no partner.
+            second = false;
+            pair += gridDim.x;
+            row = pair / pairs;
+            place = pair - row * pairs;
+        }
+
+        sequence = row / p.heads;
+        if (sequence >= p.batch) return false;
+        head = row - sequence * p.heads;
+        first = (second ? place : blocks - 1 - place) * BlockRows;
+        pair += second ? gridDim.x : 0;
+        second = !second;
+        return true;
+    }
+};
+
 __device__ __forceinline__ int64_t query_tiles(const Causal& p) { return divide_up(p.queries, Side); }
 
 __device__ __forceinline__ unsigned char* align_tiles(unsigned char* memory)

@@ -250,17 +250,18 @@ struct QueryGradientMemory
     static constexpr int Stages = 3, StageBytes = (KeyBoxes + ValueBoxes) * BoxBytes;
 
     unsigned char *queries, *doutputs, *stages;
-    hopper::Barrier *filled, *emptied, *queriesFilled;
+    hopper::Barrier *filled, *emptied, *queriesFilled, *queriesEmptied;
 
     __device__ __forceinline__ explicit QueryGradientMemory(unsigned char* memory)
         : queries(align_tiles(memory)), doutputs(queries + Teams * KeyBoxes * BoxBytes), stages(doutputs + Teams * ValueBoxes * BoxBytes),
-          filled(reinterpret_cast<hopper::Barrier*>(stages + Stages * StageBytes)), emptied(filled + Stages), queriesFilled(emptied + Stages) { }
+          filled(reinterpret_cast<hopper::Barrier*>(stages + Stages * StageBytes)), emptied(filled + Stages), queriesFilled(emptied + Stages),
+          queriesEmptied(queriesFilled + 1) { }
 
     __device__ __forceinline__ unsigned char* keys(int stage) const { return stages + stage * StageBytes; }
     __device__ __forceinline__ unsigned char* values(int stage) const { return keys(stage) + KeyBoxes * BoxBytes; }
 };
 
-// Blocks: (tiles of 128 queries, heads, sequences), those with the most keys first. Key tiles run from the diagonal to the first.
+// As many blocks as there are multiprocessors, or fewer; each goes through its blocks of queries. Key tiles run from the diagonal to the first.
 template <bool Bounded>
 __global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const __grid_constant__ HopperCausal p)
 {
@@ -271,131 +272,142 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const _
     if (threadIdx.x == 0)
     {
         make_barriers(at.filled, at.emptied, Stages);
-        hopper::barrier_make(at.queriesFilled, 1);
+        make_barriers(at.queriesFilled, at.queriesEmptied, 1);
         hopper::barriers_made();
     }
 
     __syncthreads();
-    int b = blockIdx.z, head = blockIdx.y, first = (gridDim.x - 1 - blockIdx.x) * BlockRows;
-    int tile = (min(first + BlockRows, c.queries) - 1) / Side; // the last of the keys
-    int team = __shfl_sync(AllLanes, threadIdx.x / TeamThreads, 0);
+    int b, head, first, team = __shfl_sync(AllLanes, threadIdx.x / TeamThreads, 0);
+    QueryBlocks blocks;
     Place<Stages> place;
+    uint32_t queriesParity = 0;
+    auto last_tile = [&] { return (min(first + BlockRows, c.queries) - 1) / Side; };
     if (team == Teams)
     {
         hopper::give_registers<LoadingRegisters>();
         if (threadIdx.x % TeamThreads != 0) return;
-        hopper::barrier_arrive_expecting(at.queriesFilled, Teams * (KeyBoxes + ValueBoxes) * BoxBytes);
+        for (; blocks.next(c, b, head, first); queriesParity ^= 1)
+        {
+            int last = last_tile();
+            for (int tile = last; tile >= 0; tile--, place.advance())
+            {
+                hopper::Barrier* filled = at.filled + place.stage;
+                wait<Bounded>(at.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, tile);
+                hopper::barrier_arrive_expecting(filled, QueryGradientMemory::StageBytes);
+                load_keys(at.keys(place.stage), BoxBytes, p, filled, head, tile * Side, b);
+                load_values(at.values(place.stage), BoxBytes, p, filled, head, tile * Side, b);
+                if (tile < last) continue;
+                wait<Bounded>(at.queriesEmptied, queriesParity ^ 1, p.report, ForEmptied, Stages, tile);
+                hopper::barrier_arrive_expecting(at.queriesFilled, Teams * (KeyBoxes + ValueBoxes) * BoxBytes);
 #pragma unroll
-        for (int i = 0; i < Teams; i++)
-        {
-            load_boxes<KeyBoxes>(at.queries + i * KeyBoxes * BoxBytes, BoxBytes, &p.q, at.queriesFilled, 0, head, first + i * Side, b);
-            load_boxes<ValueBoxes>(at.doutputs + i * ValueBoxes * BoxBytes, BoxBytes, &p.doutput, at.queriesFilled, 0, head, first + i * Side, b);
-        }
-
-        for (; tile >= 0; tile--, place.advance())
-        {
-            hopper::Barrier* filled = at.filled + place.stage;
-            wait<Bounded>(at.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, tile);
-            hopper::barrier_arrive_expecting(filled, QueryGradientMemory::StageBytes);
-            load_keys(at.keys(place.stage), BoxBytes, p, filled, head, tile * Side, b);
-            load_values(at.values(place.stage), BoxBytes, p, filled, head, tile * Side, b);
+                for (int i = 0; i < Teams; i++)
+                {
+                    load_boxes<KeyBoxes>(at.queries + i * KeyBoxes * BoxBytes, BoxBytes, &p.q, at.queriesFilled, 0, head, first + i * Side, b);
+                    load_boxes<ValueBoxes>(at.doutputs + i * ValueBoxes * BoxBytes, BoxBytes, &p.doutput, at.queriesFilled, 0, head, first + i * Side, b);
+                }
+            }
         }
 
         return;
     }
 
     hopper::take_registers<TeamRegisters>();
-    int lane = threadIdx.x % WarpSize, row = threadIdx.x % TeamThreads / WarpSize * 16 + lane / 4, diagonal = first / Side + team;
+    int lane = threadIdx.x % WarpSize, row = threadIdx.x % TeamThreads / WarpSize * 16 + lane / 4;
     float dq[KeyColumns / 2] = {}, s[Side / 2] = {}, dp[Side / 2] = {};
     uint32_t gradients[4][4];
-    float logSumExp[2] = {Infinity, Infinity}, delta[2] = {};
-    int64_t statisticsRow = (static_cast<int64_t>(b) * c.heads + head) * query_tiles(c) + diagonal;
-    if (diagonal * Side < c.queries)
-    {
-        const TileStatistics& statistics = reinterpret_cast<const TileStatistics*>(p.tileStatistics)[statisticsRow];
-#pragma unroll
-        for (int h = 0; h < 2; h++)
-        {
-            logSumExp[h] = statistics.logSumExp[row + 8 * h];
-            delta[h] = statistics.delta[row + 8 * h];
-        }
-    }
-
     hopper::Operand queries = hopper::along_sum(at.queries + team * KeyBoxes * BoxBytes), doutputs = hopper::along_sum(at.doutputs + team * ValueBoxes * BoxBytes);
-    wait<Bounded>(at.queriesFilled, 0, p.report, ForFilled, Stages, tile);
-    if (tile > diagonal)
+    for (; blocks.next(c, b, head, first); queriesParity ^= 1)
     {
-        // The last keys come after all queries of this team.
-        wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
-        release(at.emptied + place.stage);
-        place.advance();
-        tile--;
-    }
-
-    auto multiply_both = [&]
-    {
-        wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
-        hopper::begin_products();
-        multiply_rows<KeyBoxes>(s, queries, BoxBytes, hopper::along_sum(at.keys(place.stage)), BoxBytes);
-        hopper::commit_products();
-        multiply_rows<ValueBoxes>(dp, doutputs, BoxBytes, hopper::along_sum(at.values(place.stage)), BoxBytes);
-        hopper::commit_products();
-    };
-    auto weigh_rows = [&]
-    {
-#pragma unroll
-        for (int i = 0; i < Side / 2; i++) s[i] = __fmaf_rn(s[i], p.factor, -logSumExp[i / 2 % 2]);
-
-        if (tile == diagonal)
+        int tile = last_tile(), diagonal = first / Side + team;
+        float logSumExp[2] = {Infinity, Infinity}, delta[2] = {};
+        if (diagonal * Side < c.queries)
         {
-            int after = row - lane % 4 * 2;
+            int64_t statisticsRow = (static_cast<int64_t>(b) * c.heads + head) * query_tiles(c) + diagonal;
+            const TileStatistics& statistics = reinterpret_cast<const TileStatistics*>(p.tileStatistics)[statisticsRow];
 #pragma unroll
-            for (int i = 0; i < Side / 2; i++)
-                if (i / 4 * 8 + i % 2 > after + i / 2 % 2 * 8) s[i] = -Infinity;
+            for (int h = 0; h < 2; h++)
+            {
+                logSumExp[h] = statistics.logSumExp[row + 8 * h];
+                delta[h] = statistics.delta[row + 8 * h];
+            }
         }
 
+        auto multiply_both = [&]
+        {
+            wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
+            hopper::begin_products();
+            multiply_rows<KeyBoxes>(s, queries, BoxBytes, hopper::along_sum(at.keys(place.stage)), BoxBytes);
+            hopper::commit_products();
+            multiply_rows<ValueBoxes>(dp, doutputs, BoxBytes, hopper::along_sum(at.values(place.stage)), BoxBytes);
+            hopper::commit_products();
+        };
+        auto weigh_rows = [&]
+        {
 #pragma unroll
-        for (int i = 0; i < Side / 2; i++) s[i] = ptx::exp2_approximately(s[i]);
-    };
-    auto differentiate_rows = [&]
-    {
+            for (int i = 0; i < Side / 2; i++) s[i] = __fmaf_rn(s[i], p.factor, -logSumExp[i / 2 % 2]);
+            if (tile == diagonal)
+            {
+                int after = row - lane % 4 * 2;
 #pragma unroll
-        for (int i = 0; i < Side / 2; i++) s[i] *= dp[i] - delta[i / 2 % 2];
-    };
-    multiply_both();
-    hopper::await_sums<1>(s);
-    weigh_rows();
-    hopper::await_sums<0>(dp);
-    differentiate_rows();
-    pack(gradients, s);
-    int previous = place.stage;
-    bool add = false;
-    place.advance();
-    for (tile--; tile >= 0; tile--)
-    {
+                for (int i = 0; i < Side / 2; i++)
+                    if (i / 4 * 8 + i % 2 > after + i / 2 % 2 * 8) s[i] = -Infinity;
+            }
+
+#pragma unroll
+            for (int i = 0; i < Side / 2; i++) s[i] = ptx::exp2_approximately(s[i]);
+        };
+        auto differentiate_rows = [&]
+        {
+#pragma unroll
+            for (int i = 0; i < Side / 2; i++) s[i] *= dp[i] - delta[i / 2 % 2];
+        };
+        wait<Bounded>(at.queriesFilled, queriesParity, p.report, ForFilled, Stages, tile);
+        if (tile > diagonal)
+        {
+            // The last keys come after all queries of this team.
+            wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
+            release(at.emptied + place.stage);
+            place.advance();
+            tile--;
+        }
+
         multiply_both();
+        hopper::await_sums<1>(s);
+        weigh_rows();
+        hopper::await_sums<0>(dp);
+        differentiate_rows();
+        pack(gradients, s);
+        int previous = place.stage;
+        bool add = false;
+        place.advance();
+        for (tile--; tile >= 0; tile--)
+        {
+            multiply_both();
+            multiply_weights(dq, gradients, hopper::across_sum(at.keys(previous), BoxBytes), add);
+            hopper::commit_products();
+
+            // Under way: S, dP, dQ of the tile before.
+            hopper::await_sums<2>(s);
+            weigh_rows();
+            hopper::compute_first(s[29] + s[30] + s[31]);
+            hopper::await_sums<1>(dp);
+            differentiate_rows();
+            hopper::compute_first(s[29] + s[30] + s[31]);
+            hopper::wait_products<0>();
+            release(at.emptied + previous);
+            pack(gradients, s);
+            previous = place.stage;
+            add = true;
+            place.advance();
+        }
+
+        release(at.queriesEmptied);
+        hopper::begin_products();
         multiply_weights(dq, gradients, hopper::across_sum(at.keys(previous), BoxBytes), add);
         hopper::commit_products();
-
-        // Under way: S, dP, dQ of the tile before.
-        hopper::await_sums<2>(s);
-        weigh_rows();
-        hopper::compute_first(s[29] + s[30] + s[31]);
-        hopper::await_sums<1>(dp);
-        differentiate_rows();
-        hopper::compute_first(s[29] + s[30] + s[31]);
-        hopper::wait_products<0>();
+        hopper::finish_products(dq);
         release(at.emptied + previous);
-        pack(gradients, s);
-        previous = place.stage;
-        add = true;
-        place.advance();
+        scale_sums(dq, c.scale);
+        store_sums<bf16, false>(dq, c.dq.row<bf16>(c.query_row(b, head, 0)), c.heads * c.dq.stride, first + team * Side + row - lane / 4, c.queries, 0, KeyColumns);
     }
-
-    hopper::begin_products();
-    multiply_weights(dq, gradients, hopper::across_sum(at.keys(previous), BoxBytes), add);
-    hopper::commit_products();
-    hopper::finish_products(dq);
-    scale_sums(dq, c.scale);
-    store_sums<bf16, false>(dq, c.dq.row<bf16>(c.query_row(b, head, 0)), c.heads * c.dq.stride, first + team * Side + row - lane / 4, c.queries, 0, KeyColumns);
 }
