@@ -20,6 +20,7 @@ internal sealed partial class CudaLinear : ILinearOperators
     private readonly GemmKernels kernels;
     private readonly ExpertTable.Tables experts;
     private readonly CublasProducts? library;
+    private readonly Kernel? split;
     private readonly HopperLinear? hopper;
     private readonly HopperTransposes? transposes;
 
@@ -33,6 +34,7 @@ internal sealed partial class CudaLinear : ILinearOperators
         kernels = new GemmKernels(context);
         experts = new ExpertTable.Tables(context);
         library = CublasProducts.TryCreate(context, quantization);
+        if (library is not null) split = context.Module("gemm_prepare.cu", "split_singles").Kernel("split_singles");
         if (!HopperLinear.IsSupported(context)) return;
         hopper = new HopperLinear(context);
         transposes = new HopperTransposes(hopper, allocateCodes);
@@ -86,6 +88,7 @@ internal sealed partial class CudaLinear : ILinearOperators
             bool roundsTwice = accumulate && c.DType == DType.BF16;
             if (roundsTwice && TryHopper(a, transposedA, b, transposedB, c)) return;
             if (!roundsTwice && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
+            if (TryParts(a, transposedA, b, transposedB, c, traits, accumulate)) return;
         }
 
         GemmProduct product = Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows);
