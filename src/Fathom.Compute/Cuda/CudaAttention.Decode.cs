@@ -88,7 +88,7 @@ internal sealed partial class CudaAttention
         }
     }
 
-    /// <summary>Decode in attention_decode.cu, field by field.</summary>
+    /// <summary>Decode in attention_decode.cuh, field by field.</summary>
     [StructLayout(LayoutKind.Sequential)]
     private struct DecodeCall(in DecodeSizes sizes, in ScaledTensor kvB)
     {

@@ -1,7 +1,7 @@
 // Decode in three launches on Hopper: into the latent space, attention over splits, and splits joined and taken out of the latent space
 // (attention_decode_projections.cu and attention_decode_hopper.cu). Between them lie BF16 queries [B, H, 576] and BF16 means of splits
 // with the logarithms of their denominators: 1 KB a head and split, where 384 tokens are 442 KB for 128 heads.
-// Floors at V3's sizes and 128 sequences of 4,096 tokens: 146 TFLOP/1000 in 0.21 ms at 700 TFLOP/s, 604 MB of cache in 0.14 ms.
+// Floors at V3's sizes and 128 sequences of 4,096 tokens: 146 GFLOP in 0.21 ms at 700 TFLOP/s, 604 MB of cache in 0.14 ms.
 using System.Runtime.InteropServices;
 using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Cuda.Runtime;

@@ -1,5 +1,5 @@
 // Attention on a GPU: checks, the choice of kernels (CudaAttentionPlan.cs), launches; the kernels are in attention.cu (any type and
-// size), attention_mma.cu (tensor cores), hopper_attention*.cu (Hopper's, by HopperAttention.cs) and attention_decode.cu. Kernels are compiled
+// size), attention_mma.cu (tensor cores), hopper_attention*.cu (Hopper's, by HopperAttention.cs) and attention_decode*.cu. Kernels are compiled
 // for head dimensions when these first come.
 // Floors of 4096 tokens and V3's 128 heads of 192/128: 0.69 TFLOP forward, 1.2 ms at 560 TFLOP/s; backward 1.78 TFLOP in five products,
 // of which this one computes seven (scores and their gradient once for queries and once for keys).

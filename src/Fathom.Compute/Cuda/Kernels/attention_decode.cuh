@@ -19,7 +19,7 @@ struct Decode
     Rows cache;           // [blocks * block size, R + dr]
     const int32_t* blockTables; // [B, table columns]
     const int32_t* lengths;     // [B]
-    void* absorbed;       // [B, H, query length]: queries in the latent space, then their rotary part, times scale log2 e
+    void* absorbed;       // [B, H, query length]: queries in the latent space, then their rotary part, times scale log2 e; on Hopper BF16 and not scaled
     void* context;        // [B, splits, H, R]: F32 sums of latents relative to the split's largest score; on Hopper BF16 means of a split
     float* largest;       // [B, splits, H]; on Hopper the base-2 logarithms of the splits' denominators
     float* total;         // [B, splits, H]; not on Hopper
