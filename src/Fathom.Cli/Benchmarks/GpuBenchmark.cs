@@ -3,12 +3,18 @@
 using Fathom.Compute;
 using Fathom.Compute.Cuda;
 using Fathom.Compute.Operators;
+using Fathom.Model;
 using Fathom.Numerics;
 
 namespace Fathom.Cli.Benchmarks;
 
 /// <summary>Speeds of one GPU.</summary>
-internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int samples)
+/// <param name="device">The GPU.</param>
+/// <param name="timing">Its clock.</param>
+/// <param name="samples">Of each time.</param>
+/// <param name="layers">The model whose layers are measured.</param>
+/// <param name="tokens">How many tokens they are given. Few are for trying the benchmark (on an emulator): its ceilings are then small products too.</param>
+internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int samples, ModelConfig layers, int tokens)
 {
     private const int Tokens = 4096, Hidden = 7168, Heads = 128, Nope = 128, Rope = 64, Value = 128, QueryRank = 1536, Rank = 512;
     private const int Experts = 256, TopK = 8, Inner = 2048, Slots = Tokens * TopK, Vocabulary = 129_280, LogitRows = 512;
@@ -24,23 +30,24 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         ("quantization", Quantization),
         ("routing", Routing),
         ("elementwise", Elementwise),
+        ("layer", () => new LayerBenchmark(device, timing, Ceilings, layers, tokens, samples).Run(Console.Out)),
     ];
 
     /// <summary>What the card reaches.</summary>
-    public GpuCeilings Ceilings { get; } = Measure(device, timing, samples);
+    public GpuCeilings Ceilings { get; } = Measure(device, timing, samples, tokens < LayerBenchmark.LeastTokens);
 
-    private static GpuCeilings Measure(CudaDevice device, CudaTiming timing, int samples)
+    private static GpuCeilings Measure(CudaDevice device, CudaTiming timing, int samples, bool small)
     {
         var operands = new GpuOperands(device);
-        const long CopyBytes = 4L << 30;
-        const int Size = 8192;
-        Tensor from = operands.Empty(new Shape(CopyBytes / 4), DType.F32), to = operands.Empty(new Shape(CopyBytes / 4), DType.F32);
-        double copy = 2 * CopyBytes / timing.Seconds(() => device.Reduction.Copy(from, to), samples) / 1e12;
-        Tensor a = operands.Normal(new Shape(Size, Size)), b = operands.Normal(new Shape(Size, Size)), c = operands.Empty(new Shape(Size, Size));
-        const double Flops = 2.0 * Size * Size * Size;
-        double product = Flops / timing.Seconds(() => device.Linear.Forward(a, b, c), samples) / 1e12;
-        ScaledTensor x = operands.Quantized(new Shape(Size, Size), ScaleLayout.RowTile), w = operands.Quantized(new Shape(Size, Size), ScaleLayout.Block);
-        double scaled = Flops / timing.Seconds(() => device.Linear.Forward(x, w, c), samples) / 1e12;
+        long copyBytes = small ? 1 << 20 : 4L << 30;
+        int size = small ? 256 : 8192;
+        Tensor from = operands.Empty(new Shape(copyBytes / 4), DType.F32), to = operands.Empty(new Shape(copyBytes / 4), DType.F32);
+        double copy = 2.0 * copyBytes / timing.Seconds(() => device.Reduction.Copy(from, to), samples) / 1e12;
+        Tensor a = operands.Normal(new Shape(size, size)), b = operands.Normal(new Shape(size, size)), c = operands.Empty(new Shape(size, size));
+        double flops = 2.0 * size * size * size;
+        double product = flops / timing.Seconds(() => device.Linear.Forward(a, b, c), samples) / 1e12;
+        ScaledTensor x = operands.Quantized(new Shape(size, size), ScaleLayout.RowTile), w = operands.Quantized(new Shape(size, size), ScaleLayout.Block);
+        double scaled = flops / timing.Seconds(() => device.Linear.Forward(x, w, c), samples) / 1e12;
         return new GpuCeilings(copy, product, scaled);
     }
 

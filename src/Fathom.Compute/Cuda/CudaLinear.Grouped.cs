@@ -38,7 +38,7 @@ internal sealed partial class CudaLinear
         RunGroupedRows(dy, rowOffsets, w, true, dx, rows, w.Inputs, w.Outputs, accumulate);
     }
 
-    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw)
+    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate)
     {
         const string Op = "grouped linear weight gradient";
         Require.That(dw.Shape.Rank == 3, Op, $"dw is {dw}, expected F32 [E, N, K]");
@@ -50,11 +50,11 @@ internal sealed partial class CudaLinear
         LinearChecks.Offsets(Op, rowOffsets, groups);
         LinearChecks.GroupedScales(Op, "dy", dy, rows, groups);
         LinearChecks.GroupedScales(Op, "x", x, rows, groups);
-        if (groups == 0 || outputs == 0 || inputs == 0 || rows == 0) return;
-        if (hopper is not null && hopper.GroupedWeightGradient(dy, x, rowOffsets, dw)) return;
+        if (groups == 0 || outputs == 0 || inputs == 0 || rows == 0 && accumulate) return;
+        if (hopper is not null && hopper.GroupedWeightGradient(dy, x, rowOffsets, dw, accumulate)) return;
         var traits = new GemmTraits(GemmSide.Of(dy, true), GemmSide.Of(x, true), dw.DType, GemmGrouping.Depth, groups, outputs, inputs, rows);
         GemmPlan plan = GemmPlan.Choose(traits, context.Multiprocessors);
-        GemmProduct product = Product(dy, true, x, true, dw, outputs, inputs, rows, true, plan.BandRows, groupedDepth: true);
+        GemmProduct product = Product(dy, true, x, true, dw, outputs, inputs, rows, accumulate, plan.BandRows, groupedDepth: true);
         product.CGroupStride = outputs * dw.RowStride;
         product.RowOffsets = rowOffsets.Address;
         product.Groups = groups;

@@ -54,7 +54,11 @@ public static partial class OperatorTable
         foreach (int[] counts in (int[][])[[3], [1, 0, 17, 140, 66]])
         {
             yield return QuantizedGroupedForward(counts, 130, 200);
-            yield return QuantizedGroupedWeightGradient(counts, 130, 200);
+            foreach (bool accumulate in (bool[])[false, true])
+            {
+                yield return QuantizedGroupedWeightGradient(counts, 130, 200, accumulate);
+                yield return QuantizedGroupedWeightGradient(counts, 136, 200, accumulate);
+            }
         }
     }
 
@@ -213,18 +217,18 @@ public static partial class OperatorTable
         Flops = 2.0 * counts.Sum() * n * k,
     };
 
-    private static OperatorCase QuantizedGroupedWeightGradient(int[] counts, int n, int k) => new()
+    private static OperatorCase QuantizedGroupedWeightGradient(int[] counts, int n, int k, bool accumulate) => new()
     {
         Name = "linear.groupedWeightGradientQuantized",
         NarrowSumTolerance = HopperSums,
-        Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}",
+        Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}{(accumulate ? " accumulate" : "")}",
         Operands =
         [
             new("dy", new Shape(counts.Sum(), n), Fill.Normal, Activation: true), new("x", new Shape(counts.Sum(), k), Fill.Normal, Activation: true), RowOffsets(counts),
-            new("dw", new Shape(counts.Length, n, k), Fill.Normal, Compare: true),
+            new("dw", new Shape(counts.Length, n, k), accumulate ? Fill.Normal : Fill.Poison, Compare: true),
         ],
-        Run = static (device, t) => device.Linear.GroupedWeightGradient(
-            Quantized(device, t[0], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), Quantized(device, t[1], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), t[2], t[3]),
+        Run = (device, t) => device.Linear.GroupedWeightGradient(
+            Quantized(device, t[0], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), Quantized(device, t[1], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), t[2], t[3], accumulate),
         Flops = 2.0 * counts.Sum() * n * k,
     };
 

@@ -49,7 +49,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
         context.Scratch.Release(mark);
     }
 
-    /// <summary>Adds dyᵀ x to the weight's F32 gradient.</summary>
+    /// <summary>Adds dyᵀ x to the weight's F32 gradient, or begins it.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="dy">[M, out].</param>
     /// <param name="x">[M, in], as it was kept.</param>
@@ -64,7 +64,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
             right = context.Operand(x, format, new("input over tokens", weight.Name));
         }
 
-        context.Linear.WeightGradient(left, right, weight.Gradient);
+        context.Linear.WeightGradient(left, right, weight.Gradient, weight.BeginGradient());
         context.Scratch.Release(mark);
     }
 }

@@ -173,7 +173,7 @@ public sealed class MixtureOfExperts
     {
         Arena.Mark mark = context.Scratch.Position;
         ScaledTensor operand = context.Operand(dy, context.Recipe.WeightGradient, new("output gradient over tokens", weight.Name, Gradient: true), a.RowOffsets);
-        context.Linear.GroupedWeightGradient(operand, x, a.RowOffsets, weight.Gradient);
+        context.Linear.GroupedWeightGradient(operand, x, a.RowOffsets, weight.Gradient, weight.BeginGradient());
         context.Scratch.Release(mark);
     }
 

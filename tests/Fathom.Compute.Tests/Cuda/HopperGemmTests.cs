@@ -129,9 +129,13 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
             {
                 linear.Forced = tile;
                 Operand dy = Quantized(device, s, n, ScaleLayout.ColumnTile, exact, 4, 0, 0, offsets), x = Quantized(device, s, k, ScaleLayout.ColumnTile, exact, 5, 0, 0, offsets);
-                Operand dw = Result(device, groups * n, k, DType.F32, 0);
-                Assert.True(linear.GroupedWeightGradient(dy.Scaled, x.Scaled, rowOffsets, dw.Device.Reshape(new Shape(groups, n, k))));
-                Check(device, dw, GroupedWeights(dy, x, offsets, dw.Values), exact ? 0 : Fp8Tolerance, $"fp8 grouped weight gradient {string.Join(',', counts)} {n}x{k} {tile}");
+                foreach (bool accumulate in (bool[])[false, true])
+                {
+                    Operand dw = Result(device, groups * n, k, DType.F32, 0);
+                    Assert.True(linear.GroupedWeightGradient(dy.Scaled, x.Scaled, rowOffsets, dw.Device.Reshape(new Shape(groups, n, k)), accumulate));
+                    double[] before = accumulate ? dw.Values : new double[dw.Values.Length];
+                    Check(device, dw, GroupedWeights(dy, x, offsets, before), exact ? 0 : Fp8Tolerance, $"fp8 grouped weight gradient {string.Join(',', counts)} {n}x{k} {tile} accumulate={accumulate}");
+                }
             }
 
             foreach (HopperTile tile in HopperTile.BFloat16)
@@ -145,9 +149,13 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
                 Operand dy = Plain(device, s, n, exact, 8, 0), dx = Result(device, s, k, DType.BF16, 0);
                 Assert.True(linear.GroupedInputGradient(dy.Scaled, rowOffsets, experts, default, dx.Device, true));
                 Check(device, dx, GroupedRows(dy, w.Transposed(groups), offsets, k, dx.Values, true), bound, $"bf16 grouped input gradient {string.Join(',', counts)} {n}x{k} {tile}");
-                Operand dw = Result(device, groups * n, k, DType.F32, 0);
-                Assert.True(linear.GroupedWeightGradient(dy.Scaled, x.Scaled, rowOffsets, dw.Device.Reshape(new Shape(groups, n, k))));
-                Check(device, dw, GroupedWeights(dy, x, offsets, dw.Values), bound, $"bf16 grouped weight gradient {string.Join(',', counts)} {n}x{k} {tile}");
+                foreach (bool accumulate in (bool[])[false, true])
+                {
+                    Operand dw = Result(device, groups * n, k, DType.F32, 0);
+                    Assert.True(linear.GroupedWeightGradient(dy.Scaled, x.Scaled, rowOffsets, dw.Device.Reshape(new Shape(groups, n, k)), accumulate));
+                    double[] before = accumulate ? dw.Values : new double[dw.Values.Length];
+                    Check(device, dw, GroupedWeights(dy, x, offsets, before), bound, $"bf16 grouped weight gradient {string.Join(',', counts)} {n}x{k} {tile} accumulate={accumulate}");
+                }
             }
         }
     }

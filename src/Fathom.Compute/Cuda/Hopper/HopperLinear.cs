@@ -85,12 +85,12 @@ internal sealed class HopperLinear
         return HopperLimits.IsBFloat16(dy, w[0], dx) && BFloat16Rows(dy.Elements, experts.Elements, true, rowOffsets, dx, accumulate);
     }
 
-    /// <summary>dw[e] += dy[rows of e]ᵀ x[rows of e].</summary>
-    public bool GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw)
+    /// <summary>dw[e] = dy[rows of e]ᵀ x[rows of e], or +=; zeros, or nothing, for an expert without rows.</summary>
+    public bool GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate = true)
     {
         if (x.Shape.Rows == 0 || rowOffsets.Elements - 1 > HopperTile.MostGroups) return false;
-        if (HopperLimits.IsFp8Weights(dy, x, dw)) return Fp8Weights(dy, x, rowOffsets, dw, true);
-        return HopperLimits.IsBFloat16(dy, x, dw) && dw.DType == DType.F32 && BFloat16Weights(dy.Elements, x.Elements, rowOffsets, dw, true);
+        if (HopperLimits.IsFp8Weights(dy, x, dw)) return Fp8Weights(dy, x, rowOffsets, dw, accumulate);
+        return HopperLimits.IsBFloat16(dy, x, dw) && dw.DType == DType.F32 && BFloat16Weights(dy.Elements, x.Elements, rowOffsets, dw, accumulate);
     }
 
     /// <summary>Transposes the codes of a weight: [N, K] to [K, N], of every expert. 2 bytes an element: 5.3 ms for the experts of a layer of V3.</summary>
