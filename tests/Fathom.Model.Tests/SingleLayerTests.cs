@@ -1,6 +1,5 @@
 // Gradients of a step's first micro-batch are stored over what the step before left, experts without a token included.
 using Fathom.Compute;
-using Fathom.Numerics;
 using Fathom.Testing;
 using Xunit;
 
@@ -10,8 +9,15 @@ public sealed class SingleLayerTests(ITestOutputHelper output)
 {
     private static readonly ModelConfig Config = ModelPresets.Get("small") with
     {
-        HiddenSize = 64, IntermediateSize = 96, MoeIntermediateSize = 48, NumAttentionHeads = 2, KvLoraRank = 32, QLoraRank = 40,
-        QkRopeHeadDim = 16, QkNopeHeadDim = 32, VHeadDim = 32,
+        HiddenSize = 64,
+        IntermediateSize = 96,
+        MoeIntermediateSize = 48,
+        NumAttentionHeads = 2,
+        KvLoraRank = 32,
+        QLoraRank = 40,
+        QkRopeHeadDim = 16,
+        QkNopeHeadDim = 32,
+        VHeadDim = 32,
     };
 
     [Theory]
@@ -22,7 +28,7 @@ public sealed class SingleLayerTests(ITestOutputHelper output)
     public void What_gradients_held_before_does_not_matter(string recipe, int layer)
     {
         // Two tokens of four experts each: at least eight of sixteen experts have none.
-        var single = new SingleLayer(TestDevices.Default, Config, layer, Recipe.Named(recipe));
+        var single = new SingleLayer(TestDevices.Open("cpu"), Config, layer, Recipe.Named(recipe));
         LayerPass pass = single.Pass(single.Device, 1, 2);
         float[][] first = Gradients(0), second = Gradients(float.NaN);
         int zeros = 0;
@@ -48,7 +54,7 @@ public sealed class SingleLayerTests(ITestOutputHelper output)
     [Fact]
     public void A_parameter_without_a_gradient_has_zeros()
     {
-        var set = new ParameterSet(TestDevices.Default);
+        var set = new ParameterSet(TestDevices.Open("cpu"));
         Parameter parameter = set.Get("w", new Shape(3, 5), ParameterRole.Linear);
         set.AllocateGradients();
         parameter.Gradient.AsSpan<float>().Fill(float.NaN);

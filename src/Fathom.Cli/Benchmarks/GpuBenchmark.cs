@@ -102,7 +102,12 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
             {
                 ScaledTensor x8 = operands.Quantized(new Shape(Slots, k), ScaleLayout.ColumnTile, rowOffsets), dy8 = operands.Quantized(new Shape(Slots, n), ScaleLayout.ColumnTile, rowOffsets);
                 Tensor dw = operands.Empty(new Shape(Experts, n, k), DType.F32);
-                yield return Product($"linear.grouped_weight_gradient {shape} fp8", flops, Slots * ((double)k + n) + 8 * weights, () => device.Linear.GroupedWeightGradient(dy8, x8, rowOffsets, dw), fp8: true);
+                foreach (bool added in (bool[])[false, true])
+                {
+                    yield return Product(
+                        $"linear.grouped_weight_gradient {shape} fp8{(added ? " +=" : "")}", flops, Slots * ((double)k + n) + (added ? 8 : 4) * weights,
+                        () => device.Linear.GroupedWeightGradient(dy8, x8, rowOffsets, dw, added), fp8: true);
+                }
             }
 
             {

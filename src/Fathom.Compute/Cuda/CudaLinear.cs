@@ -32,10 +32,13 @@ internal sealed partial class CudaLinear : ILinearOperators
         this.context = context;
         kernels = new GemmKernels(context);
         experts = new ExpertTable.Tables(context);
-        library = CublasProducts.TryCreate(context, quantization);
-        if (!HopperLinear.IsSupported(context)) return;
-        hopper = new HopperLinear(context);
-        transposes = new HopperTransposes(hopper, allocateCodes);
+        if (HopperLinear.IsSupported(context))
+        {
+            hopper = new HopperLinear(context);
+            transposes = new HopperTransposes(hopper, allocateCodes);
+        }
+
+        library = CublasProducts.TryCreate(context, quantization, transposes);
     }
 
     /// <summary>Codes of a weight were written: what was derived from them is out of date.</summary>

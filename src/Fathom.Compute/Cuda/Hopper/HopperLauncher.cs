@@ -32,7 +32,7 @@ internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
 {
     private const int TransposeThreads = 256, ReportWords = 8;
     private readonly Dictionary<(HopperKernel Kernel, HopperTile Tile, DType Result, bool Accumulate), Kernel> kernels = [];
-    private Kernel? transposeMatrices, transposeGroups;
+    private Kernel? transposeMatrices, transposeGroups, singles;
     private DeviceMemory? report;
 
     /// <summary>The tile that is taken whatever the heuristic says.</summary>
@@ -40,6 +40,18 @@ internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
 
     /// <summary>Memory for this product's own use.</summary>
     public nint Workspace(long bytes) => context.Workspace(bytes);
+
+    /// <summary>Scales that are powers of two as F32, in the workspace, with their row stride: 4 bytes for 128 codes.</summary>
+    public (nint Address, long RowStride) Singles(Tensor powers)
+    {
+        const string Instance = "arrange_scales<e8m0>";
+        const int Threads = 256;
+        singles ??= context.Module("gemm_prepare.cu", Instance).Kernel(Instance);
+        long rows = powers.Rows, tiles = powers.Columns;
+        nint to = context.Workspace(rows * tiles * sizeof(float));
+        singles.Launch(new LaunchShape(LaunchShape.Cover(rows * tiles, Threads), Threads), powers, powers.RowStride, 1L, to, tiles, 1L, rows, tiles, tiles);
+        return (to, tiles);
+    }
 
     /// <summary>The tile of a product.</summary>
     public HopperTile Choose(HopperTile[] tiles, Tensor result, double depth, int groups, bool grouped, bool accumulate, int elementBytes)

@@ -5,13 +5,13 @@ namespace Fathom.Compute.Cuda.Hopper;
 /// <summary>Which operands Hopper's kernels take; pure, about types, layouts, alignment and strides only.</summary>
 internal static class HopperLimits
 {
-    /// <summary>E4M3 rows in 1x128 tiles by E4M3 weights in 128x128 blocks, F32 scales.</summary>
+    /// <summary>E4M3 rows in 1x128 tiles (of either kind of scales: dispatched rows have powers of two) by E4M3 weights in 128x128 blocks of F32 scales.</summary>
     /// <param name="x">Rows of the left operand.</param>
     /// <param name="w">A weight; its codes' place in memory is checked apart.</param>
     /// <param name="y">Result.</param>
     public static bool IsFp8Rows(in ScaledTensor x, in ScaledTensor w, Tensor y) =>
         x.DType == DType.F8E4M3 && w.DType == DType.F8E4M3 && x.Layout == ScaleLayout.RowTile && w.Layout == ScaleLayout.Block &&
-        x.Scales.DType == DType.F32 && w.Scales.DType == DType.F32 && x.Shape.Rows > 0 && x.Shape.Columns > 0 && IsResult(y);
+        w.Scales.DType == DType.F32 && x.Shape.Rows > 0 && x.Shape.Columns > 0 && IsResult(y);
 
     /// <summary>E4M3 operands of a weight gradient, both in 128x1 tiles of F32 scales, that can be transposed by words.</summary>
     public static bool IsFp8Weights(in ScaledTensor dy, in ScaledTensor x, Tensor dw) =>

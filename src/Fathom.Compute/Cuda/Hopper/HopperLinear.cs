@@ -104,13 +104,14 @@ internal sealed class HopperLinear
         HopperMatrix rows = HopperMatrix.Of(x.Elements);
         if (!rows.CanBeLoaded || !weights.CanBeLoaded) return false;
         int groups = (int)weights.Count;
+        (nint scales, long scaleStride) = x.Scales.DType == DType.F32 ? (x.Scales.Address, x.Scales.RowStride) : launcher.Singles(x.Scales);
         HopperTile tile = launcher.Choose(HopperTile.Fp8Rows, y, rows.Columns, groups, grouped: true, accumulate, elementBytes: 1);
         var product = new HopperProduct
         {
             A = TensorMap.OfOperand(rows, tile.Rows, rank: 2),
             B = TensorMap.OfOperand(weights, tile.Columns, rank: 3),
-            RowScales = x.Scales.Address,
-            RowScaleStride = x.Scales.RowStride,
+            RowScales = scales,
+            RowScaleStride = scaleStride,
             BlockScales = blockScales.Address,
             BlockScaleColumn = blockScales.Column,
             BlockScaleDepth = blockScales.Depth,

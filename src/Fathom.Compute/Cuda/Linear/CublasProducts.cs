@@ -1,6 +1,7 @@
 // Products through cuBLASLt. Descriptors and the library's choice of kernel are made once for every form of product and kept;
 // afterwards a call is one launch, and for E4M3 those before it that bring operands and scales into the library's order.
 using System.Runtime.InteropServices;
+using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Cuda.Interop;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Numerics;
@@ -14,15 +15,17 @@ internal sealed unsafe class CublasProducts
 
     private readonly CudaContext context;
     private readonly CudaQuantization quantization;
+    private readonly HopperTransposes? transposes;
     private readonly nint handle;
     private readonly DeviceMemory workspace;
     private readonly Dictionary<CublasPlan, Prepared?> prepared = [];
     private readonly Kernel scalesF32, scalesE8M0;
 
-    private CublasProducts(CudaContext context, CudaQuantization quantization, nint handle)
+    private CublasProducts(CudaContext context, CudaQuantization quantization, HopperTransposes? transposes, nint handle)
     {
         this.context = context;
         this.quantization = quantization;
+        this.transposes = transposes;
         this.handle = handle;
         workspace = context.Memory.Take(WorkspaceBytes);
         Version = (long)CublasLt.GetVersion();
@@ -35,11 +38,14 @@ internal sealed unsafe class CublasProducts
     public long Version { get; }
 
     /// <summary>The library on a GPU, or null where it is missing or does not start.</summary>
-    public static CublasProducts? TryCreate(CudaContext context, CudaQuantization quantization)
+    /// <param name="context">The GPU.</param>
+    /// <param name="quantization">Transposes codes.</param>
+    /// <param name="transposes">Keeps those of weights, if somebody does.</param>
+    public static CublasProducts? TryCreate(CudaContext context, CudaQuantization quantization, HopperTransposes? transposes)
     {
         if (!NativeLibraries.Find(NativeLibraries.CublasLt).IsFound) return null;
         context.MakeCurrent();
-        return CublasLt.Create(out nint handle) == CublasLt.Success ? new CublasProducts(context, quantization, handle) : null;
+        return CublasLt.Create(out nint handle) == CublasLt.Success ? new CublasProducts(context, quantization, transposes, handle) : null;
     }
 
     /// <summary>c (+)= a b, if the library has this product.</summary>
@@ -78,11 +84,12 @@ internal sealed unsafe class CublasProducts
         return true;
     }
 
-    /// <summary>An operand that lies along the depth: itself, or transposed into the workspace.</summary>
+    /// <summary>An operand that lies along the depth: itself, or transposed; a weight once and for all, anything else into the workspace.</summary>
     private nint Along(in ScaledTensor operand, in GemmSide side, ref Space space)
     {
         if (!side.Transposed) return operand.Elements.Address;
         Tensor from = operand.Elements;
+        if (operand.Layout == ScaleLayout.Block && transposes?.Of(operand) is { IsEmpty: false } kept) return kept.Address;
         var to = new Tensor(space.Take(from.Elements), from.DType, new Shape(from.Columns, from.Rows), workspace);
         quantization.TransposeBytes(from, to);
         return to.Address;
