@@ -68,7 +68,7 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 if (m != Tokens) continue;
                 ScaledTensor dy8 = operands.Quantized(new Shape(m, n), ScaleLayout.RowTile);
                 yield return Product($"linear.input_gradient {shape} fp8", flops, m * n + n * k + 2.0 * m * k, () => device.Linear.InputGradient(dy8, w8, x), fp8: true);
-                ScaledTensor dyTokens = operands.Quantized(new Shape(m, n), ScaleLayout.ColumnTile), xTokens = operands.Quantized(new Shape(m, k), ScaleLayout.ColumnTile);
+                ScaledTensor dyTokens = operands.OverTokens(new Shape(m, n), n, k), xTokens = operands.OverTokens(new Shape(m, k), n, k);
                 Tensor dw = operands.Empty(new Shape(n, k), DType.F32);
                 yield return Product($"linear.weight_gradient {shape} fp8", flops, m * n + m * k + 8.0 * n * k, () => device.Linear.WeightGradient(dyTokens, xTokens, dw), fp8: true);
                 Tensor dy = operands.Normal(new Shape(m, n));
@@ -100,7 +100,7 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
             }
 
             {
-                ScaledTensor x8 = operands.Quantized(new Shape(Slots, k), ScaleLayout.ColumnTile, rowOffsets), dy8 = operands.Quantized(new Shape(Slots, n), ScaleLayout.ColumnTile, rowOffsets);
+                ScaledTensor x8 = operands.OverTokens(new Shape(Slots, k), n, k, rowOffsets), dy8 = operands.OverTokens(new Shape(Slots, n), n, k, rowOffsets);
                 Tensor dw = operands.Empty(new Shape(Experts, n, k), DType.F32);
                 foreach (bool added in (bool[])[false, true])
                 {
@@ -155,6 +155,16 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         foreach ((int rows, int columns) in ((int, int)[])[(Tokens, Hidden), (Slots, Inner), (Slots, Hidden)])
         {
             Tensor x = operands.Normal(new Shape(rows, columns)), back = operands.Empty(x.Shape);
+            long tileRows = ScaledTensor.Tiles(rows);
+            var turned = new ScaledTensor(
+                operands.Empty(new Shape(columns, tileRows * ScaledTensor.TileSize), DType.F8E4M3), operands.Empty(new Shape(tileRows, columns), DType.F32), ScaleLayout.TransposedColumnTile);
+            ScaledTensor codes = operands.Quantized(x.Shape, ScaleLayout.RowTile);
+            if (device.Linear.TokenLayout(DType.F8E4M3, DType.F32, rows, columns) == ScaleLayout.TransposedColumnTile)
+            {
+                yield return Traffic($"quantization.transposed {rows} x {columns} of bf16", 3.0 * rows * columns, () => device.Quantization.QuantizeTransposed(x, turned));
+                yield return Traffic($"quantization.transposed {rows} x {columns} of e4m3", 2.0 * rows * columns, () => device.Quantization.QuantizeTransposed(codes, turned));
+            }
+
             foreach (ScaleLayout layout in (ScaleLayout[])[ScaleLayout.RowTile, ScaleLayout.ColumnTile])
             {
                 var q = new ScaledTensor(operands.Empty(x.Shape, DType.F8E4M3), operands.Empty(ScaledTensor.ScaleShape(x.Shape, layout), DType.F32), layout);

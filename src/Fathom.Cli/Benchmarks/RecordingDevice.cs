@@ -91,8 +91,9 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
 
         protected override object? Invoke(MethodInfo? targetMethod, object?[]? args)
         {
+            if (targetMethod!.ReturnType != typeof(void)) return targetMethod.Invoke(target, BindingFlags.DoNotWrapExceptions, null, args, null); // a question
             int from = marks.Set();
-            object? result = targetMethod!.Invoke(target, BindingFlags.DoNotWrapExceptions, null, args, null);
+            object? result = targetMethod.Invoke(target, BindingFlags.DoNotWrapExceptions, null, args, null);
             calls.Add(new OperatorCall(family, targetMethod.Name, OperatorCost.Of(family, targetMethod.Name, args ?? []), from, marks.Set()));
             return result;
         }

@@ -43,11 +43,17 @@ internal sealed partial class CudaLinear
         const string Op = "grouped linear weight gradient";
         Require.That(dw.Shape.Rank == 3, Op, $"dw is {dw}, expected F32 [E, N, K]");
         int groups = checked((int)dw.Shape[0]);
+        LinearChecks.Offsets(Op, rowOffsets, groups);
+        if (dy.Layout == ScaleLayout.TransposedColumnTile || x.Layout == ScaleLayout.TransposedColumnTile)
+        {
+            WeightGradientTransposed(Op, dy, x, rowOffsets, dw, accumulate);
+            return;
+        }
+
         long rows = Math.Max(dy.Elements.Rows, x.Elements.Rows), outputs = dw.Shape[1], inputs = dw.Shape[2];
         LinearChecks.Operand(Op, "dy", dy, rows, outputs);
         LinearChecks.Operand(Op, "x", x, rows, inputs);
         LinearChecks.Result(Op, "dw", dw, groups * outputs, inputs, mayBeBFloat16: false);
-        LinearChecks.Offsets(Op, rowOffsets, groups);
         LinearChecks.GroupedScales(Op, "dy", dy, rows, groups);
         LinearChecks.GroupedScales(Op, "x", x, rows, groups);
         if (groups == 0 || outputs == 0 || inputs == 0 || rows == 0 && accumulate) return;

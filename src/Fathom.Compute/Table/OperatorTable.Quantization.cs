@@ -41,7 +41,7 @@ public static partial class OperatorTable
     /// <summary>Rows of <see cref="Operators.ILinearOperators"/> over quantised operands.</summary>
     public static IEnumerable<OperatorCase> QuantizedLinears()
     {
-        foreach ((int m, int n, int k) in ((int, int, int)[])[(1, 130, 257), (3, 64, 128), (17, 200, 300), (70, 144, 390), (130, 128, 1030)])
+        foreach ((int m, int n, int k) in ((int, int, int)[])[(1, 130, 257), (3, 64, 128), (17, 200, 300), (70, 144, 384), (300, 272, 400), (70, 144, 390), (130, 128, 1030)])
         {
             foreach (DType format in (DType[])[DType.F8E4M3, DType.HiF8])
             {
@@ -203,7 +203,7 @@ public static partial class OperatorTable
             new("dw", new Shape(n, k), Fill.Normal, Compare: true),
         ],
         Run = (device, t) => device.Linear.WeightGradient(
-            Quantized(device, t[0], format, ScaleLayout.ColumnTile), Quantized(device, t[1], format, ScaleLayout.ColumnTile), t[2]),
+            OverTokens(device, t[0], format, n, k), OverTokens(device, t[1], format, n, k), t[2]),
         Flops = 2.0 * m * n * k,
     };
 
@@ -258,7 +258,7 @@ public static partial class OperatorTable
             new("dw", new Shape(counts.Length, n, k), accumulate ? Fill.Normal : Fill.Poison, Compare: true),
         ],
         Run = (device, t) => device.Linear.GroupedWeightGradient(
-            Quantized(device, t[0], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), Quantized(device, t[1], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), t[2], t[3], accumulate),
+            OverTokens(device, t[0], DType.F8E4M3, n, k, t[2]), OverTokens(device, t[1], DType.F8E4M3, n, k, t[2]), t[2], t[3], accumulate),
         Flops = 2.0 * counts.Sum() * n * k,
     };
 
@@ -269,6 +269,18 @@ public static partial class OperatorTable
         var quantized = new ScaledTensor(
             device.Allocate(ScaledTensor.ElementShape(shape, format), format, MemoryKind.Workspace), device.Allocate(scales, scaleType, MemoryKind.Workspace), layout);
         device.Quantization.Quantize(x, quantized, rowOffsets: rowOffsets);
+        return quantized;
+    }
+
+    // As the device's weight gradients take it.
+    private static ScaledTensor OverTokens(Device device, Tensor x, DType format, long outputs, long inputs, Tensor rowOffsets = default)
+    {
+        if (device.Linear.TokenLayout(format, DType.F32, outputs, inputs) == ScaleLayout.ColumnTile) return Quantized(device, x, format, ScaleLayout.ColumnTile, rowOffsets);
+        long tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(x.Rows) : ScaledTensor.GroupedTileRows(x.Rows, (int)rowOffsets.Elements - 1);
+        var quantized = new ScaledTensor(
+            device.Allocate(new Shape(x.Columns, tiles * ScaledTensor.TileSize), format, MemoryKind.Workspace),
+            device.Allocate(new Shape(tiles, x.Columns), DType.F32, MemoryKind.Workspace), ScaleLayout.TransposedColumnTile);
+        device.Quantization.QuantizeTransposed(x, quantized, rowOffsets: rowOffsets);
         return quantized;
     }
 

@@ -56,12 +56,11 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     public void BackwardWeight(LayerContext context, Tensor dy, in ScaledTensor x)
     {
         Arena.Mark mark = context.Scratch.Position;
-        OperandFormat format = context.Recipe.WeightGradient;
         ScaledTensor left = dy, right = x;
         if (Quantized)
         {
-            left = context.Operand(dy, format, new("output gradient over tokens", weight.Name, Gradient: true));
-            right = context.Operand(x, format, new("input over tokens", weight.Name));
+            left = context.OverTokens(dy, new("output gradient over tokens", weight.Name, Gradient: true), Outputs, Inputs);
+            right = context.OverTokens(x, new("input over tokens", weight.Name), Outputs, Inputs);
         }
 
         context.Linear.WeightGradient(left, right, weight.Gradient, weight.BeginGradient());

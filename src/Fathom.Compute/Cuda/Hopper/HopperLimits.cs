@@ -13,7 +13,7 @@ internal static class HopperLimits
         x.DType == DType.F8E4M3 && w.DType == DType.F8E4M3 && x.Layout == ScaleLayout.RowTile && w.Layout == ScaleLayout.Block &&
         w.Scales.DType == DType.F32 && x.Shape.Rows > 0 && x.Shape.Columns > 0 && IsResult(y);
 
-    /// <summary>E4M3 operands of a weight gradient, both in 128x1 tiles of F32 scales, that can be transposed by words.</summary>
+    /// <summary>E4M3 operands of a weight gradient, both in transposed 128x1 tiles of F32 scales.</summary>
     public static bool IsFp8Weights(in ScaledTensor dy, in ScaledTensor x, Tensor dw) =>
         IsTokens(dy) && IsTokens(x) && dw.DType == DType.F32 && IsResult(dw);
 
@@ -27,7 +27,7 @@ internal static class HopperLimits
         y.Columns % 8 == 0 && y.RowStride % 8 == 0 && y.Address % 16 == 0;
 
     private static bool IsTokens(in ScaledTensor x) =>
-        x.DType == DType.F8E4M3 && x.Layout == ScaleLayout.ColumnTile && x.Scales.DType == DType.F32 && x.Shape.Rows > 0 && x.Shape.Columns > 0 &&
-        x.Elements.Columns % 8 == 0 && x.Elements.RowStride % 4 == 0 && x.Elements.Address % 4 == 0 &&
+        x.DType == DType.F8E4M3 && x.Layout == ScaleLayout.TransposedColumnTile && x.Scales.DType == DType.F32 && x.Shape.Rows > 0 && x.Shape.Columns > 0 &&
+        x.Shape.Columns % 8 == 0 && HopperMatrix.Of(x.Elements).CanBeLoaded &&
         x.Scales.RowStride % 4 == 0 && x.Scales.Address % 16 == 0;
 }
