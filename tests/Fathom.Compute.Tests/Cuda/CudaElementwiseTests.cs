@@ -164,7 +164,7 @@ public sealed class CudaElementwiseTests(CudaFixture gpu, ITestOutputHelper outp
         Tensor gateHost = Normal(shape, 1);
         if (rows > 10)
         {
-            Set(gateHost, 9, 130, float.NaN);
+            Set(gateHost, 9, columns - 3, float.NaN);
             Set(gateHost, 12, 5, float.PositiveInfinity);
         }
 
@@ -193,7 +193,8 @@ public sealed class CudaElementwiseTests(CudaFixture gpu, ITestOutputHelper outp
         Same(y, y2, "result");
         Same(dgate, dy, "gradient of gate");
         Same(dup, dup2, "gradient of up");
-        if (scaled) Same(drowScale, drowScale2, "gradient of the scale");
+        // Not the bits of a sum that is no number: which of two such numbers is handed on is the chip's choice.
+        if (scaled) Assert.True(ToHost(device, drowScale).AsSpan<float>().SequenceEqual(ToHost(device, drowScale2).AsSpan<float>()), $"gradient of the scale of {rows} x {columns}");
         output.WriteLine($"{rows} x {columns}: 3 x {rows * columns} codes, {rows * columns} results and gradients the same");
 
         Tensor Values() => device.Allocate(shape, DType.BF16, MemoryKind.Workspace);
