@@ -25,6 +25,13 @@ public abstract class Device : IDisposable
     /// <summary>Products with weight matrices.</summary>
     public abstract ILinearOperators Linear { get; }
 
+    /// <summary>
+    /// Forward products in which the bits of a row are its own: the same alone and among any number of rows, of a layer or of an expert.
+    /// What serving multiplies with, so that a request's text does not depend on its neighbours. <see cref="Linear"/> itself on a device
+    /// that makes no such promise.
+    /// </summary>
+    public virtual ILinearOperators LinearByRow => Linear;
+
     /// <summary>Products with weight matrices, those of two quantised operands summed in another accumulator. Repeated calls give the same object.</summary>
     /// <param name="accumulation">FP32 for <see cref="Linear"/> itself.</param>
     /// <exception cref="NotSupportedException">The device emulates no other accumulator.</exception>
@@ -54,6 +61,9 @@ public abstract class Device : IDisposable
 
     /// <summary>Cross-entropy.</summary>
     public abstract ILossOperators Loss { get; }
+
+    /// <summary>Choice of the next tokens.</summary>
+    public abstract ISamplingOperators Sampling { get; }
 
     /// <summary>Token embedding.</summary>
     public abstract IEmbeddingOperators Embedding { get; }
@@ -88,6 +98,16 @@ public abstract class Device : IDisposable
     public virtual void Synchronize()
     {
     }
+
+    /// <summary>Whether the device can record work and do it again with one call.</summary>
+    public virtual bool CanRecord => false;
+
+    /// <summary>
+    /// Records what an action asks of the device, without doing it. The action must ask for the same work over the same memory as when it
+    /// was last run: nothing may be allocated, waited for or compiled in it.
+    /// </summary>
+    /// <exception cref="NotSupportedException">The device does not record.</exception>
+    public virtual IRecordedWork Record(Action work) => throw new NotSupportedException($"{Name} does not record work");
 
     /// <summary>Bytes allocated so far for a kind of content, on the device and for it in host memory.</summary>
     public long AllocatedBytes(MemoryKind kind) => Interlocked.Read(ref bytesByKind[(int)kind]);

@@ -7,7 +7,8 @@ namespace Fathom.Cli.Benchmarks;
 
 /// <summary>Makes operands for <see cref="GpuBenchmark"/>.</summary>
 /// <param name="device">Where they lie.</param>
-internal sealed class GpuOperands(Device device)
+/// <param name="deviation">Standard deviation of normal numbers.</param>
+internal sealed class GpuOperands(Device device, float deviation = 1)
 {
     private const int BlockElements = 4 << 20;
     private readonly Dictionary<DType, Tensor> blocks = [];
@@ -15,14 +16,20 @@ internal sealed class GpuOperands(Device device)
     /// <summary>Normal numbers.</summary>
     public Tensor Normal(Shape shape, DType dtype = DType.BF16)
     {
-        Tensor tensor = device.Allocate(shape, dtype, MemoryKind.Workspace), flat = tensor.Reshape(new Shape(tensor.Elements)), block = Block(dtype);
+        Tensor tensor = device.Allocate(shape, dtype, MemoryKind.Workspace);
+        Fill(tensor);
+        return tensor;
+    }
+
+    /// <summary>Normal numbers into memory that is there.</summary>
+    public void Fill(Tensor tensor)
+    {
+        Tensor flat = tensor.Reshape(new Shape(tensor.Elements)), block = Block(tensor.DType);
         for (long start = 0; start < flat.Elements; start += BlockElements)
         {
             long count = Math.Min(BlockElements, flat.Elements - start);
             device.Reduction.Copy(block.Slice(0, count), flat.Slice(start, count));
         }
-
-        return tensor;
     }
 
     /// <summary>Memory to be overwritten.</summary>
@@ -72,7 +79,7 @@ internal sealed class GpuOperands(Device device)
     {
         if (blocks.TryGetValue(dtype, out Tensor known)) return known;
         Tensor host = HostMemory.Allocate(new Shape(BlockElements), DType.F32);
-        new Philox(1, "gpu operands").FillNormal(host.AsSpan<float>(), 0, 1);
+        new Philox(1, "gpu operands").FillNormal(host.AsSpan<float>(), 0, deviation);
         Tensor single = Empty(new Shape(BlockElements), DType.F32);
         device.Upload(host, single);
         if (dtype == DType.F32) return blocks[dtype] = single;

@@ -70,7 +70,7 @@ internal static class BenchVerb
     private static Command Gpu()
     {
         var only = new Option<string?>("--only") { Description = "One family of operators.", HelpName = "NAME" };
-        only.AcceptOnlyFromAmong("linear", "grouped", "attention", "decode", "quantization", "routing", "elementwise", "layer");
+        only.AcceptOnlyFromAmong("linear", "grouped", "attention", "decode", "few", "quantization", "routing", "elementwise", "layer", "model");
         var json = new Option<string?>("--json") { Description = "Write the rows to a file as well.", HelpName = "FILE" };
         var ordinal = new Option<int>("--gpu") { Description = "Which GPU, counted from 0.", HelpName = "N" };
         var quick = new Option<bool>("--quick") { Description = "Fewer samples." };

@@ -19,6 +19,7 @@ public sealed class CpuDevice : Device
         Team = new WorkerTeam(threads, pin);
         Quantization = new CpuQuantization(Team);
         Linear = new CpuScaledLinear(new CpuLinear(Team), Quantization);
+        LinearByRow = new CpuScaledLinear(new CpuLinear(Team, byRow: true), Quantization);
         Norm = new CpuNorm(Team);
         Rotary = new CpuRotary(Team);
         Attention = new CpuAttention(Team);
@@ -42,6 +43,9 @@ public sealed class CpuDevice : Device
 
     /// <inheritdoc/>
     public override ILinearOperators Linear { get; }
+
+    /// <inheritdoc/>
+    public override ILinearOperators LinearByRow { get; }
 
     /// <inheritdoc/>
     public override ILinearOperators LinearWith(Accumulation accumulation)
@@ -75,6 +79,9 @@ public sealed class CpuDevice : Device
 
     /// <inheritdoc/>
     public override ILossOperators Loss { get; }
+
+    /// <inheritdoc/>
+    public override ISamplingOperators Sampling { get; } = new CpuSampling();
 
     /// <inheritdoc/>
     public override IEmbeddingOperators Embedding { get; }

@@ -8,7 +8,7 @@ namespace Fathom.Compute.Cpu;
 internal sealed unsafe partial class CpuLinear
 {
     /// <summary>Most rows of a product that reads scaled weights as they lie.</summary>
-    public const int MostScaledRows = FewRowsPlan.MostRowsOfDots;
+    public long MostScaledRows => mostRowsOfDots;
 
     /// <summary>Whether products of few rows read such weights as they lie.</summary>
     public static bool ReadsScaled(in ScaledTensor w) => w.Layout == ScaleLayout.Block && w.DType is DType.F8E4M3 or DType.HiF8;

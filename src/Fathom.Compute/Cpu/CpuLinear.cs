@@ -17,9 +17,14 @@ internal sealed unsafe partial class CpuLinear
     private readonly IPackedGemm packed;
     private readonly IFewRowsGemm fewRows;
     private readonly IScaledRowsGemm scaledRows;
+    private readonly long mostRowsOfDots;
 
-    public CpuLinear(WorkerTeam team)
+    /// <summary>Products on a team.</summary>
+    /// <param name="team">The threads.</param>
+    /// <param name="byRow">Whether forward products take one way whatever their rows, so that the bits of a row are its own.</param>
+    public CpuLinear(WorkerTeam team, bool byRow = false)
     {
+        mostRowsOfDots = byRow ? long.MaxValue : FewRowsPlan.MostRowsOfDots;
         if (CpuFeatures.Avx512)
         {
             packed = new PackedGemm<TileOf12Rows<Vector512<float>, Width512>, Vector512<float>, Width512>(team);
@@ -76,7 +81,8 @@ internal sealed unsafe partial class CpuLinear
     /// <summary>Sorts products into those of few rows and those of many; the order of the list is lost.</summary>
     private void Run(Product* products, int count, in ProductLayout layout)
     {
-        int few = 0, mostRows = layout.DepthFirstB ? FewRowsPlan.MostRowsOfDots : FewRowsPlan.MostRowsOfSums;
+        int few = 0;
+        long mostRows = layout.DepthFirstB ? mostRowsOfDots : FewRowsPlan.MostRowsOfSums;
         for (int i = 0; i < count; i++)
         {
             if (products[i].Rows > mostRows) continue;

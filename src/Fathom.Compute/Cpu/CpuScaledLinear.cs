@@ -25,7 +25,7 @@ internal sealed class CpuScaledLinear(CpuLinear products, IQuantizationOperators
         {
             Tensor values = left.Of(x);
             if (w.Layout == ScaleLayout.None) products.Forward(values, w.Elements, y, accumulate);
-            else if (CpuLinear.ReadsScaled(w) && y.Rows <= CpuLinear.MostScaledRows) products.ForwardScaled(values, w, y, accumulate);
+            else if (CpuLinear.ReadsScaled(w) && y.Rows <= products.MostScaledRows) products.ForwardScaled(values, w, y, accumulate);
             else ForwardInSlabs(values, w, y, accumulate);
         }
     }
@@ -53,7 +53,7 @@ internal sealed class CpuScaledLinear(CpuLinear products, IQuantizationOperators
 
             CpuLinear.CheckGroupedForward("grouped linear forward", values, rowOffsets, w, y);
             bool readsFew = CpuLinear.ReadsScaled(w[0]);
-            int leastRows = readsFew ? CpuLinear.MostScaledRows + 1 : 1;
+            int leastRows = !readsFew ? 1 : products.MostScaledRows < int.MaxValue ? (int)products.MostScaledRows + 1 : int.MaxValue;
             if (readsFew) products.GroupedForwardScaled(values, rowOffsets, w, y);
             ReadOnlySpan<int> offsets = rowOffsets.AsSpan<int>();
             for (int e = 0; e < w.Count;)

@@ -41,6 +41,9 @@ internal sealed partial class CudaLinear : ILinearOperators
         library = CublasProducts.TryCreate(context, transposes);
     }
 
+    /// <summary>cuBLASLt by itself.</summary>
+    public CublasLinear Library => new(library);
+
     /// <summary>Codes of a weight were written: what was derived from them is out of date.</summary>
     public void Changed(Tensor codes) => transposes?.Changed(codes);
 

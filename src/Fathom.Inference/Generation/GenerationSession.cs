@@ -19,6 +19,9 @@ public enum FinishReason
 
     /// <summary>Cancelled.</summary>
     Cancelled,
+
+    /// <summary>An error, which the result names.</summary>
+    Failed,
 }
 
 /// <summary>What one generation did.</summary>
@@ -60,7 +63,7 @@ public sealed class GenerationSession : IDisposable
         if (capacity > most) throw new FathomException($"the model's context is {most} tokens (max_position_embeddings); {capacity} were asked for");
         this.capacity = capacity > 0 ? capacity : Math.Min(most, 32_768);
         cache = new LatentCache(model.Device, model.Config, this.capacity, cacheType);
-        sequence = new CachedSequence(cache);
+        sequence = new CachedSequence(cache.Pool);
         pass = new InferencePass(model.Device, recipe);
         staging = new Staging(model.Device);
         sampler = new Sampler(model.Config.VocabSize);

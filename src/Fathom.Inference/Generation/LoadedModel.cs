@@ -10,7 +10,13 @@ namespace Fathom.Inference;
 /// <summary>A model with what is needed to talk to it.</summary>
 public sealed class LoadedModel
 {
-    private LoadedModel(string path, DeepSeekModel model, Tokenizer? tokenizer, ChatTemplate? chatTemplate, IReadOnlyList<int> eosIds)
+    /// <summary>A model that is in memory already.</summary>
+    /// <param name="path">The folder it came from, or a name for messages.</param>
+    /// <param name="model">The model.</param>
+    /// <param name="tokenizer">Its tokenizer, or null.</param>
+    /// <param name="chatTemplate">Its chat template, or null.</param>
+    /// <param name="eosIds">Ids that end a text.</param>
+    public LoadedModel(string path, DeepSeekModel model, Tokenizer? tokenizer, ChatTemplate? chatTemplate, IReadOnlyList<int> eosIds)
     {
         (Path, Model, Tokenizer, ChatTemplate, EosIds) = (path, model, tokenizer, chatTemplate, eosIds);
     }

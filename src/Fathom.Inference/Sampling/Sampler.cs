@@ -15,11 +15,16 @@ public sealed class Sampler(int vocabulary)
     /// <param name="logits">[V].</param>
     /// <param name="options">Filters and seed.</param>
     /// <param name="index">Number of the generated token, from 0.</param>
+    /// <exception cref="FathomException">No token can be chosen: all are forbidden, or the logits are not numbers.</exception>
     public int Next(ReadOnlySpan<float> logits, SamplingOptions options, long index)
     {
-        if (options.Temperature == 0) return IndexOfMax(logits);
+        int best = IndexOfMax(logits);
+        if (float.IsNegativeInfinity(logits[best])) throw new FathomException("no token can be chosen: the constraint, biases and least length forbid all of them");
+        if (!float.IsFinite(logits[best])) throw new FathomException($"no token can be chosen: the model's logits are not numbers (the largest is {logits[best]})");
+        if (options.Temperature == 0) return best;
         Softmax(logits, options.Temperature);
         int kept = Filter(options);
+        if (kept == 0) return best; // sums that are not numbers: some logits are not, but the largest is
         double total = 0;
         for (int i = 0; i < kept; i++) total += Probability(candidates[i]);
         double left = new Philox(options.Seed, Stream).UniformDouble((ulong)index) * total;

@@ -275,19 +275,16 @@ public sealed class LatentAttention
             up.Forward(context, context.Operand(kept, up.InputFormat(context.Recipe), Name("input", up)), result);
     }
 
-    /// <summary>A prompt's chunk: keys and values of everything up to its end are expanded, earlier latents read back from the cache.</summary>
+    /// <summary>
+    /// A prompt's chunk: keys and values of everything up to its end are expanded from the latents in the cache, its own among them. A
+    /// token's numbers are then the same wherever a prompt is cut.
+    /// </summary>
     private void InferPrefill(LayerContext context, in Projections p, InferencePass pass, PrefillChunk chunk, Tensor cache, Tensor attended)
     {
         Arena.Mark mark = context.Scratch.Position;
-        Tensor latent = p.PlainLatent.Slice(chunk.Start, chunk.Count), rotaryKey = RotaryKey(p.KeyValueDown).Slice(chunk.Start, chunk.Count);
-        if (chunk.Past > 0)
-        {
-            latent = context.Temporary(chunk.Past + chunk.Count, rank);
-            rotaryKey = context.Temporary(chunk.Past + chunk.Count, rope);
-            context.Device.Cache.Load(cache, pass.AllSlots(chunk), latent, rotaryKey);
-        }
-
-        Tensor keyValue = context.Temporary(latent.Rows, keyValueUp.Outputs);
+        int tokens = chunk.Past + chunk.Count;
+        Tensor latent = context.Temporary(tokens, rank), rotaryKey = context.Temporary(tokens, rope), keyValue = context.Temporary(tokens, keyValueUp.Outputs);
+        context.Device.Cache.Load(cache, pass.AllSlots(chunk), latent, rotaryKey);
         keyValueUp.Forward(context, context.Operand(latent, keyValueUp.InputFormat(context.Recipe), Name("input", keyValueUp)), keyValue);
         context.Device.Attention.CausalForward(
             Heads(p.Query.Slice(chunk.Start, chunk.Count), nope + rope), Heads(keyValue, nope + value), rotaryKey,

@@ -18,7 +18,8 @@ public sealed class LayerContext
     /// <param name="device">Where the layers run.</param>
     /// <param name="training">Whether a backward pass follows.</param>
     /// <param name="recipe">How numbers are stored and multiplied.</param>
-    public LayerContext(Device device, bool training, Recipe recipe)
+    /// <param name="byRow">Whether the bits of a row must be its own (<see cref="Device.LinearByRow"/>); not where a recipe emulates an accumulator.</param>
+    public LayerContext(Device device, bool training, Recipe recipe, bool byRow = false)
     {
         (Device, Training) = (device, training);
         Recipe = recipe.On(device.HoldsBFloat16);
@@ -26,7 +27,7 @@ public sealed class LayerContext
         Saved = new Arena(device, training ? MemoryKind.Activations : MemoryKind.Workspace);
         Scratch = new Arena(device, MemoryKind.Workspace);
         Faults = new FaultLog(device);
-        Linear = Products(device, recipe);
+        Linear = byRow && recipe.Promotion == Accumulation.Fp32 ? device.LinearByRow : Products(device, recipe);
     }
 
     /// <summary>Where the layers run.</summary>

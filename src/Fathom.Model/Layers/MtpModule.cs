@@ -87,6 +87,33 @@ public sealed class MtpModule
         outputNorm.Forward(context, a.Hidden, a.OutputNormed, a.OutputRstd);
     }
 
+    /// <summary>The inference pass over the cache, up to the hidden state of the block.</summary>
+    /// <param name="context">The pass's memory.</param>
+    /// <param name="hidden">[rows, D]: hidden states of the depth before.</param>
+    /// <param name="pass">The tokens that follow, and which rows they follow.</param>
+    /// <param name="embedding">[V, D].</param>
+    /// <param name="cache">The module's cache, [blocks, block size, R + dr].</param>
+    /// <param name="output">[M, D].</param>
+    public void Infer(LayerContext context, Tensor hidden, InferencePass pass, Tensor embedding, Tensor cache, Tensor output)
+    {
+        long tokens = pass.Count, width = hidden.Columns;
+        Tensor embedded = context.SaveResult(tokens, width), gathered = context.SaveResult(tokens, width);
+        Tensor joined = context.SaveResult(tokens, 2 * width), input = context.SaveResult(tokens, width);
+        context.Device.Embedding.Forward(pass.Ids, embedding, embedded);
+        context.Round(embedded);
+        context.Device.Embedding.Forward(pass.Sources, hidden, gathered);
+        embeddingNorm.Forward(context, embedded, joined.ColumnRange(0, width), default);
+        hiddenNorm.Forward(context, gathered, joined.ColumnRange(width, width), default);
+        join.Forward(context, joined, input);
+        Block.Infer(context, input, pass, cache, output);
+    }
+
+    /// <summary>Hidden states of the block as the head takes them.</summary>
+    /// <param name="context">The pass's memory.</param>
+    /// <param name="hidden">[M, D].</param>
+    /// <param name="normed">[M, D].</param>
+    public void Norm(LayerContext context, Tensor hidden, Tensor normed) => outputNorm.Forward(context, hidden, normed, default);
+
     /// <summary>The whole backward pass of the module.</summary>
     /// <param name="context">The micro-batch, at this module's positions.</param>
     /// <param name="dnormed">[Mk, D]: gradient of what the head took.</param>

@@ -16,14 +16,14 @@ public sealed class Parameter
     }
 
     /// <summary>A parameter in inference: a matrix as the checkpoint has it.</summary>
-    internal Parameter(string name, ScaledTensor operand, ParameterRole role)
+    public Parameter(string name, ScaledTensor operand, ParameterRole role)
     {
         (Name, Role, Operand) = (name, role, operand);
         if (operand.Layout == ScaleLayout.None) Value = operand.Elements;
     }
 
     /// <summary>A parameter in inference: the matrices of a layer's experts as the checkpoint has them.</summary>
-    internal Parameter(string name, ExpertWeights experts) => (Name, Role, Experts) = (name, ParameterRole.Linear, experts);
+    public Parameter(string name, ExpertWeights experts) => (Name, Role, Experts) = (name, ParameterRole.Linear, experts);
 
     /// <summary>
     /// The name in a checkpoint; for the stacked matrices of a layer's experts a pattern with {0} for the expert's number.

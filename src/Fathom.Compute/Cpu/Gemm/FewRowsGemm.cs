@@ -14,7 +14,7 @@ internal unsafe interface IFewRowsGemm
 /// <summary>How products of a few rows are cut; pure functions.</summary>
 internal static class FewRowsPlan
 {
-    /// <summary>Most rows of a product of dots (forward): its kernel is as fast as the packed one, without the packing.</summary>
+    /// <summary>Most rows of a product of dots (forward): its kernel is as fast as the packed one, without the packing. Where more rows must have the same bits, this many pass over the weights together.</summary>
     public const int MostRowsOfDots = 64;
 
     /// <summary>Most rows of a product of sums (input gradient), whose kernel is slower than the packed one.</summary>
@@ -69,7 +69,11 @@ internal sealed unsafe class FewRowsGemm<TVector, TWidth>(WorkerTeam team) : IFe
         {
             ref Product product = ref products[tile / tiles];
             long first = tile % tiles * width, end = Math.Min(first + width, layout.Columns);
-            Dots<FewRowsKernels<TFormat, TVector, TWidth>>.Run(product, (float*)product.A, (nint)layout.StrideA, first, end, layout);
+            for (long row = 0; row < product.Rows; row += FewRowsPlan.MostRowsOfDots)
+            {
+                Product part = product.Part(row, FewRowsPlan.MostRowsOfDots, layout);
+                Dots<FewRowsKernels<TFormat, TVector, TWidth>>.Run(part, (float*)part.A, (nint)layout.StrideA, first, end, layout);
+            }
         }
     }
 

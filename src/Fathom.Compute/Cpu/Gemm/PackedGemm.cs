@@ -25,6 +25,14 @@ internal unsafe struct Product
 
     /// <summary>Length of the sums.</summary>
     public long Depth;
+
+    /// <summary>Some of the rows, of a product whose A is F32 and contiguous over the depth.</summary>
+    public readonly Product Part(long row, long count, in ProductLayout layout) => this with
+    {
+        A = A + row * layout.StrideA * sizeof(float),
+        C = C + row * layout.StrideC,
+        Rows = Math.Min(count, Rows - row),
+    };
 }
 
 /// <summary>What the products of a call have in common.</summary>

@@ -77,9 +77,19 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
     {
         public void Run(int tile, int worker)
         {
-            ref ScaledProduct scaled = ref products[tile / tiles];
+            ref ScaledProduct all = ref products[tile / tiles];
+            for (long row = 0; row < all.Product.Rows; row += FewRowsPlan.MostRowsOfDots)
+            {
+                ScaledProduct part = all;
+                part.Product = all.Product.Part(row, FewRowsPlan.MostRowsOfDots, layout);
+                Run(part, tile % tiles * width);
+            }
+        }
+
+        private void Run(in ScaledProduct scaled, long first)
+        {
             Product product = scaled.Product;
-            long first = tile % tiles * width, end = Math.Min(first + width, layout.Columns);
+            long end = Math.Min(first + width, layout.Columns);
             // Rows a cache line longer than whole vectors, so that they do not meet in the same sets of the caches.
             nint stride = (nint)(product.Depth + 15) / 16 * 16 + 16;
             double* factors = (double*)Scratch.OfTile.Take((product.Rows + 7) / 8 * 8 * sizeof(double) + product.Rows * stride * sizeof(float));

@@ -27,7 +27,8 @@ internal enum GemmWay
 /// <param name="Shape">Blocks.</param>
 /// <param name="BandRows">Row tiles that are walked together.</param>
 /// <param name="Splits">Blocks that share the depth, whose sums a second kernel adds up.</param>
-internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, LaunchShape Shape, int BandRows = 1, int Splits = 1)
+/// <param name="Apart">Whether the warps of a block have outputs of their own (few rows on tensor cores).</param>
+internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, LaunchShape Shape, int BandRows = 1, int Splits = 1, bool Apart = false)
 {
     /// <summary>Most rows of a product that the kernels for few rows take.</summary>
     public const int MostFewRows = 16;
@@ -35,7 +36,7 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     /// <summary>Rows a group has on average up to which those kernels take grouped products.</summary>
     public const int MostFewRowsOfGroup = 4;
 
-    private const int FewThreads = 256, SimtThreads = 256;
+    private const int FewThreads = 256, FewWarps = FewThreads / 32, BlocksAtOnce = 2, SimtThreads = 256;
     private const int LargeTile = 128, SmallTile = 64;
     private const int Band = 8;
 
@@ -70,6 +71,10 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     {
         int outputs = tensorCores ? 16 : 4, tile = tensorCores && p.Grouping == GemmGrouping.None && p.Rows > 8 ? 16 : 8;
         long across = LaunchShape.Cover(p.Columns, outputs), down = RowTiles(p, tile), blocks = across * down;
+        // Where there are outputs enough for every warp, none waits for the others, and a block finds its expert once for more of them.
+        long apart = LaunchShape.Cover(p.Columns, outputs * FewWarps);
+        if (tensorCores && apart * down >= 2 * BlocksAtOnce * multiprocessors)
+            return new GemmPlan(GemmWay.FewTensor, tile, default, new LaunchShape((apart, down, 1), FewThreads), Apart: true);
         // Where blocks do not fill the GPU and the depth is long, several share it.
         long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize);
         int splits = p.Grouping != GemmGrouping.None || 2 * blocks > multiprocessors || steps < 32 ? 1 : (int)Math.Clamp(Math.Min(steps / 16, 2 * multiprocessors / blocks), 1, 4);

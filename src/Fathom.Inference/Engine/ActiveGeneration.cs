@@ -1,0 +1,163 @@
+// A request on its way through the engine: chooses its tokens, makes them text, and knows when it is over.
+using System.Diagnostics;
+using Fathom.Model;
+using Fathom.Numerics;
+using Fathom.Text;
+
+namespace Fathom.Inference;
+
+/// <summary>A request, its sequence and its text. Used by the engine's thread alone.</summary>
+internal sealed class ActiveGeneration : ScheduledSequence
+{
+    private readonly GenerationRequest request;
+    private readonly IReadOnlyList<int> eosIds;
+    private readonly LogitAdjustments adjustments;
+    private readonly Tokenizer? tokenizer;
+    private readonly StreamingDecoder? decoder;
+    private readonly StopMatcher stops;
+    private readonly List<GeneratedToken> stepTokens = [];
+    private readonly System.Text.StringBuilder stepText = new();
+    private readonly long submitted = Stopwatch.GetTimestamp();
+    private long started;
+    private long firstToken;
+    private int? endToken;
+    private bool ended;
+    private float[]? raw; // logits as the model gave them, where log-probabilities are wanted
+
+    /// <summary>A request to be scheduled.</summary>
+    /// <param name="handle">What its reader holds.</param>
+    /// <param name="cache">Blocks; none yet.</param>
+    /// <param name="request">What was asked for, checked.</param>
+    /// <param name="prompt">Its ids.</param>
+    /// <param name="limit">Most tokens of prompt and answer.</param>
+    /// <param name="tokenizer">Makes tokens text; null for none.</param>
+    /// <param name="eosIds">Ids that end a text.</param>
+    public ActiveGeneration(
+        Generation handle, CachedSequence cache, GenerationRequest request, ReadOnlySpan<int> prompt, int limit, Tokenizer? tokenizer, IReadOnlyList<int> eosIds)
+        : base(cache, prompt, limit, request.Priority, request.UserId)
+    {
+        (Handle, this.request, this.tokenizer, this.eosIds) = (handle, request, tokenizer, eosIds);
+        adjustments = new LogitAdjustments(request.Sampling, prompt, eosIds, request.Constraint);
+        decoder = tokenizer is null ? null : new StreamingDecoder(tokenizer, skipSpecial: !request.KeepSpecialTokens);
+        stops = new StopMatcher(request.Sampling.StopSequences);
+    }
+
+    /// <summary>What its reader holds.</summary>
+    public Generation Handle { get; }
+
+    /// <summary>Why it is over, or null.</summary>
+    public FinishReason? Finish { get; private set; }
+
+    /// <summary>Whether it has ended, or ends with this step.</summary>
+    public bool IsOver => Finish is not null || ended;
+
+    /// <summary>Tokens generated.</summary>
+    public int NewTokens => Tokens.Length - PromptLength;
+
+    /// <summary>Tokens that the engine's counts hold already.</summary>
+    public int CountedTokens { get; set; }
+
+    /// <summary>Tokens that were drafted.</summary>
+    public int DraftedTokens { get; set; }
+
+    /// <summary>Drafted tokens that were chosen.</summary>
+    public int AcceptedTokens { get; set; }
+
+    /// <summary>A step begins to compute it.</summary>
+    public void Start()
+    {
+        if (started != 0) return;
+        started = Stopwatch.GetTimestamp();
+        Handle.HasStarted = true;
+    }
+
+    /// <summary>Chooses and takes the next token.</summary>
+    /// <param name="logits">[V], changed.</param>
+    /// <param name="sampler">Of the engine.</param>
+    /// <exception cref="FathomException">No token can be chosen.</exception>
+    public int Choose(Span<float> logits, Sampler sampler)
+    {
+        SamplingOptions options = request.Sampling;
+        double logSum = 0;
+        TokenLogProb[] alternatives = [];
+        if (options.LogProbs is { } count)
+        {
+            logSum = LogProbabilities.LogSum(logits);
+            alternatives = LogProbabilities.Top(logits, count, logSum);
+            raw ??= new float[logits.Length];
+            logits.CopyTo(raw);
+        }
+
+        adjustments.Apply(logits);
+        int token = sampler.Next(logits, options, NewTokens);
+        float logProb = options.LogProbs is null ? float.NaN : LogProbabilities.Of(raw!, token, logSum);
+        Take(token, new GeneratedToken(token, logProb, alternatives));
+        return token;
+    }
+
+    /// <summary>
+    /// Drafts a further token: what would be chosen if the module's logits were the model's, with the random number of its place and the
+    /// request's biases. Where nothing can be chosen any token is as good: the model decides.
+    /// </summary>
+    /// <param name="logits">[V], of the MTP module; changed.</param>
+    /// <param name="sampler">Of the engine.</param>
+    public void DraftNext(Span<float> logits, Sampler sampler)
+    {
+        foreach ((int id, float bias) in request.Sampling.LogitBias) logits[id] += bias;
+        Draft.Add(float.IsFinite(logits[Sampler.IndexOfMax(logits)]) ? sampler.Next(logits, request.Sampling, NewTokens + Draft.Count) : 0);
+    }
+
+    /// <summary>Hands what the step brought to the reader.</summary>
+    public void Emit()
+    {
+        if (stepTokens.Count == 0 && stepText.Length == 0) return;
+        Handle.Emit(new GenerationPiece(stepText.ToString(), [.. stepTokens]));
+        stepTokens.Clear();
+        stepText.Clear();
+    }
+
+    /// <summary>Ends it, and tells the reader.</summary>
+    /// <param name="reason">Why.</param>
+    /// <param name="error">What went wrong, or null.</param>
+    public GenerationResult End(FinishReason reason, string? error = null)
+    {
+        ended = true;
+        if (decoder is not null) stepText.Append(stops.Push(decoder.Flush()));
+        stepText.Append(stops.Flush());
+        Emit();
+        long now = Stopwatch.GetTimestamp();
+        var result = new GenerationResult(reason, PromptLength, FoundTokens, NewTokens)
+        {
+            StopSequence = stops.Met,
+            EndToken = endToken,
+            Error = error,
+            QueueTime = Stopwatch.GetElapsedTime(submitted, started == 0 ? now : started),
+            TimeToFirstToken = firstToken == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(submitted, firstToken),
+            TotalTime = Stopwatch.GetElapsedTime(submitted, now),
+            Preemptions = Preemptions,
+            DraftedTokens = DraftedTokens,
+            AcceptedTokens = AcceptedTokens,
+        };
+        Handle.End(result);
+        return result;
+    }
+
+    private void Take(int token, GeneratedToken generated)
+    {
+        if (firstToken == 0) firstToken = Stopwatch.GetTimestamp();
+        Append(token);
+        stepTokens.Add(generated);
+        adjustments.Accept(token);
+        if (request.Sampling.StopAtEos && eosIds.Contains(token))
+        {
+            endToken = token;
+            Finish = FinishReason.Stop;
+            return;
+        }
+
+        // A model's vocabulary may be larger than its tokenizer's: what is beyond has no text.
+        if (decoder is not null && token < tokenizer!.VocabularySize) stepText.Append(stops.Push(decoder.Push(token)));
+        if (stops.Met is not null || request.Constraint is { IsComplete: true }) Finish = FinishReason.Stop;
+        else if (Tokens.Length >= Limit) Finish = FinishReason.Length;
+    }
+}

@@ -1,0 +1,110 @@
+// Drafts may change how fast a text comes, never the text: neither greedy nor sampled, nor when memory runs short.
+using Fathom.Compute.Cpu;
+using Fathom.Numerics;
+using Xunit;
+
+namespace Fathom.Inference.Tests;
+
+public sealed class SpeculationTests(ITestOutputHelper output)
+{
+    [Theory]
+    [InlineData(1, 4096, PrefixReuse.Prompts)]
+    [InlineData(3, 4096, PrefixReuse.Prompts)]
+    [InlineData(2, 640, PrefixReuse.None)]
+    [InlineData(2, 640, PrefixReuse.Prompts)]
+    public async Task Texts_are_the_same_with_drafts_and_without(int drafts, int cacheTokens, PrefixReuse reuse)
+    {
+        using var device = new CpuDevice(2);
+        LoadedModel model = TestModels.Loaded(device, TestModels.Config(vocabulary: 4, mtpModules: 1));
+        GenerationRequest[] requests = [.. Enumerable.Range(0, 30).Select(i => TestModels.Request((ulong)i, 4) with { Priority = i % 3 })];
+        var options = new EngineOptions { ContextTokens = 512, CacheTokens = 8192, Reuse = PrefixReuse.None };
+        Answer[] expected;
+        using (var plain = new InferenceEngine(model, options)) expected = await Task.WhenAll(requests.Select(r => TestModels.Run(plain, r)));
+        using var drafting = new InferenceEngine(model, options with { DraftTokens = drafts, CacheTokens = cacheTokens, Reuse = reuse });
+        Answer[] answers = await Task.WhenAll(requests.Select(r => TestModels.Run(drafting, r)));
+        EngineStatistics statistics = drafting.Statistics;
+        output.WriteLine($"accepted {string.Join(", ", statistics.AcceptedTokens.Zip(statistics.DraftedTokens, (a, d) => $"{a} of {d}"))}; {statistics.Steps} steps, {statistics.Preemptions} preemptions");
+        for (int i = 0; i < requests.Length; i++) expected[i].AssertEqual(answers[i], i);
+        Assert.Equal(statistics.Blocks, statistics.FreeBlocks);
+        Assert.All(statistics.AcceptedTokens, a => Assert.True(a > 0));
+        Assert.Equal(statistics.AcceptedTokens.Sum(), answers.Sum(a => a.Result.AcceptedTokens));
+    }
+
+    // 64 texts of three tokens, each as often as the product of its conditional probabilities says.
+    [Fact]
+    public async Task Sampled_texts_follow_the_models_distribution()
+    {
+        const int Vocabulary = 4, Samples = 6000;
+        using var device = new CpuDevice(2);
+        LoadedModel model = TestModels.Loaded(device, TestModels.Config(vocabulary: Vocabulary, mtpModules: 1));
+        int[] prompt = TestModels.Tokens(9, Vocabulary, 2);
+        var expected = new double[64];
+        using (var session = new GenerationSession(model.Model, 64))
+        {
+            for (int text = 0; text < expected.Length; text++)
+            {
+                int[] tokens = [text / 16, text / 4 % 4, text % 4];
+                expected[text] = 1;
+                for (int i = 0; i < 3; i++)
+                {
+                    session.Truncate(0);
+                    float[] logits = session.Prefill([.. prompt, .. tokens[..i]]).ToArray();
+                    expected[text] *= Math.Exp(logits[tokens[i]]) / logits.Sum(l => Math.Exp(l));
+                }
+            }
+        }
+
+        using var engine = new InferenceEngine(model, new EngineOptions { ContextTokens = 64, DraftTokens = 2, MostWaiting = Samples });
+        Answer[] answers = await Task.WhenAll(Enumerable.Range(0, Samples).Select(i => TestModels.Run(
+            engine, new GenerationRequest { Prompt = prompt, Sampling = new SamplingOptions { Seed = (ulong)i, MaxNewTokens = 3 } })));
+        double chiSquare = 0;
+        foreach (IGrouping<int, Answer> group in answers.GroupBy(a => a.Ids[0] * 16 + a.Ids[1] * 4 + a.Ids[2]))
+            chiSquare += Math.Pow(group.Count() - expected[group.Key] * Samples, 2) / (expected[group.Key] * Samples);
+        chiSquare += Enumerable.Range(0, 64).Where(t => answers.All(a => a.Ids[0] * 16 + a.Ids[1] * 4 + a.Ids[2] != t)).Sum(t => expected[t] * Samples);
+        EngineStatistics statistics = engine.Statistics;
+        output.WriteLine($"chi-square {chiSquare:F1} with 63 degrees of freedom (99.9 % below 103.4), {statistics.AcceptedTokens.Sum()} of {statistics.DraftedTokens.Sum()} drafted tokens accepted");
+        Assert.Equal(1, expected.Sum(), 6);
+        Assert.True(statistics.AcceptedTokens[0] > Samples / 20);
+        Assert.True(chiSquare < 103.4);
+    }
+
+    [Fact]
+    public void Drafting_stops_where_it_costs_more_than_it_brings_and_goes_on_where_it_pays()
+    {
+        var policy = new DraftPolicy();
+        Assert.Equal(0, Run(policy, 10, acceptance: 0.8, draftedSeconds: 1.2));
+        int off = Run(policy, 32, acceptance: 0.3, draftedSeconds: 1.6);
+        output.WriteLine($"of 1000 steps of 32 sequences {off} without the module");
+        Assert.True(off > 900);
+        Assert.Equal(DraftMode.Draft, policy.Next(10));
+
+        // Steps without the module, after which it is tried again.
+        int steps = 0;
+        while (policy.Next(32) == DraftMode.Off) steps++;
+        Assert.InRange(steps, 1, DraftPolicy.StepsOff);
+
+        static int Run(DraftPolicy policy, int sequences, double acceptance, double draftedSeconds)
+        {
+            int off = 0;
+            DraftMode last = DraftMode.Off;
+            for (int i = 0; i < 1000; i++)
+            {
+                bool drafted = last == DraftMode.Draft;
+                policy.Observe(drafted, sequences, (int)(sequences * 100 * (drafted ? 1 + acceptance : 1)) / 100, drafted ? draftedSeconds : 1, 0);
+                last = policy.Next(sequences);
+                if (last == DraftMode.Off) off++;
+            }
+
+            return off;
+        }
+    }
+
+    [Fact]
+    public void A_model_without_the_module_says_so()
+    {
+        using var device = new CpuDevice(1);
+        LoadedModel model = TestModels.Loaded(device);
+        string message = Assert.Throws<FathomException>(() => new InferenceEngine(model, new EngineOptions { DraftTokens = 1 })).Message;
+        Assert.Contains("MTP", message, StringComparison.Ordinal);
+    }
+}
