@@ -15,6 +15,7 @@ public sealed class GemmPlanTests(ITestOutputHelper output)
     private static readonly GemmSide Plain = new(DType.BF16, false, ScaleLayout.None, true, true);
     private static readonly GemmSide Rows128 = new(DType.F8E4M3, false, ScaleLayout.RowTile, true, true);
     private static readonly GemmSide Blocks128 = new(DType.F8E4M3, false, ScaleLayout.Block, true, true);
+    private static readonly GemmSide Tokens128 = new(DType.F8E4M3, false, ScaleLayout.TransposedColumnTile, true, true);
     private static readonly GemmSide Columns128 = new(DType.F8E4M3, true, ScaleLayout.ColumnTile, true, true);
 
     [Fact]
@@ -143,7 +144,7 @@ public sealed class GemmPlanTests(ITestOutputHelper output)
         GemmTraits codes = Product(Rows128, Blocks128, 4096, 2048, 7168);
         CublasPlan scaled = CublasPlan.Choose(codes, 7168, 7168, 2048, true, Cuda13, Hopper)!.Value;
         Assert.Equal((MatmulScaleMode.Vector128, MatmulScaleMode.Block128), (scaled.A.ScaleMode, scaled.B.ScaleMode));
-        CublasPlan weights = CublasPlan.Choose(Product(Columns128, Columns128, 2048, 7168, 4096) with { C = DType.F32 }, 2048, 7168, 7168, true, Cuda13, Hopper)!.Value;
+        CublasPlan weights = CublasPlan.Choose(Product(Tokens128, Tokens128, 2048, 7168, 4096) with { C = DType.F32 }, 4096, 4096, 7168, true, Cuda13, Hopper)!.Value;
         Assert.Equal((true, 4096L, true, 4096L, MatmulScaleMode.Vector128), (weights.A.Along, weights.A.Stride, weights.B.Along, weights.B.Stride, weights.B.ScaleMode));
 
         Assert.Null(CublasPlan.Choose(codes, 7168, 7168, 2048, true, 120805, Hopper)); // too old

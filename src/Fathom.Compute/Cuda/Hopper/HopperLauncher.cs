@@ -29,16 +29,24 @@ internal enum HopperKernel
 /// <param name="bounded">Whether waits inside of kernels are bounded and reported.</param>
 internal sealed class HopperLauncher(CudaContext context, bool bounded)
 {
-    private const int TransposeThreads = 256;
     private readonly WaitReport? report = bounded ? new(context) : null;
     private readonly Dictionary<(HopperKernel Kernel, HopperTile Tile, DType Result, bool Accumulate), Kernel> kernels = [];
-    private Kernel? transposeMatrices, transposeGroups;
+    private Kernel? singles;
 
     /// <summary>The tile that is taken whatever the heuristic says.</summary>
     public HopperTile? Forced { get; set; }
 
-    /// <summary>Memory for this product's own use.</summary>
-    public nint Workspace(long bytes) => context.Workspace(bytes);
+    /// <summary>Scales that are powers of two as F32, in the workspace, with their row stride: 4 bytes for 128 codes.</summary>
+    public (nint Address, long RowStride) Singles(Tensor powers)
+    {
+        const string Instance = "arrange_scales<e8m0>";
+        const int Threads = 256;
+        singles ??= context.Module("gemm_prepare.cu", Instance).Kernel(Instance);
+        long rows = powers.Rows, tiles = powers.Columns;
+        nint to = context.Workspace(rows * tiles * sizeof(float));
+        singles.Launch(new LaunchShape(LaunchShape.Cover(rows * tiles, Threads), Threads), powers, powers.RowStride, 1L, to, tiles, 1L, rows, tiles, tiles);
+        return (to, tiles);
+    }
 
     /// <summary>The tile of a product.</summary>
     public HopperTile Choose(HopperTile[] tiles, Tensor result, double depth, int groups, bool grouped, bool accumulate, int elementBytes)
@@ -64,26 +72,6 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
         Kernel kernel = Find(kind, tile, d.DType, accumulate);
         kernel.LaunchWith(new LaunchShape(blocks, tile.Threads, tile.SharedBytes(product.Groups, kind == HopperKernel.Fp8Weights)), in product);
         report?.Check(kernel);
-    }
-
-    /// <summary>to[e, c, r] = from[e, r, c], of bytes.</summary>
-    public bool Transpose(in HopperMatrix from, Tensor to)
-    {
-        if (from.Count == 0 || (from.Columns | from.RowStride | from.MatrixStride | from.Address | to.RowStride | to.Address | from.Rows) % 4 != 0) return false;
-        transposeMatrices ??= context.Module("hopper_transpose.cu", "transpose_matrices").Kernel("transpose_matrices");
-        transposeMatrices.Launch(
-            new LaunchShape((LaunchShape.Cover(from.Columns, ScaledTensor.TileSize), LaunchShape.Cover(from.Rows, ScaledTensor.TileSize), from.Count), TransposeThreads),
-            from.Address, from.RowStride, from.MatrixStride, to, to.RowStride, from.Columns * to.RowStride, (int)from.Rows, (int)from.Columns);
-        return true;
-    }
-
-    /// <summary>Transposes rows in groups: [rows, columns] to [columns, tiles x 128], where each group begins a tile.</summary>
-    public void TransposeGroups(Tensor from, Tensor rowOffsets, int groups, long tiles, nint to)
-    {
-        transposeGroups ??= context.Module("hopper_transpose.cu", "transpose_groups").Kernel("transpose_groups");
-        transposeGroups.Launch(
-            new LaunchShape((LaunchShape.Cover(from.Columns, ScaledTensor.TileSize), tiles, 1), TransposeThreads),
-            from, from.RowStride, rowOffsets, groups, to, tiles * ScaledTensor.TileSize, (int)from.Rows, (int)from.Columns);
     }
 
     /// <summary>The C++ expression of an instance.</summary>
