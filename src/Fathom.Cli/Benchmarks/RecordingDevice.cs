@@ -50,6 +50,8 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
 
     public override ILossOperators Loss => field ??= Recorded(inner.Loss, "loss");
 
+    public override ISamplingOperators Sampling => field ??= Recorded(inner.Sampling, "sampling");
+
     public override IEmbeddingOperators Embedding => field ??= Recorded(inner.Embedding, "embedding");
 
     public override IOptimizerOperators Optimizer => field ??= Recorded(inner.Optimizer, "optimizer");

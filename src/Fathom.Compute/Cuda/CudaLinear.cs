@@ -20,6 +20,7 @@ internal sealed partial class CudaLinear : ILinearOperators
     private readonly GemmKernels kernels;
     private readonly ExpertTable.Tables experts;
     private readonly CublasProducts? library;
+    private readonly Kernel? split;
     private readonly HopperLinear? hopper;
     private readonly HopperTransposes? transposes;
 
@@ -39,6 +40,7 @@ internal sealed partial class CudaLinear : ILinearOperators
         }
 
         library = CublasProducts.TryCreate(context, transposes);
+        if (library is not null) split = context.Module("gemm_prepare.cu", "split_singles").Kernel("split_singles");
     }
 
     /// <summary>cuBLASLt by itself.</summary>
@@ -127,6 +129,7 @@ internal sealed partial class CudaLinear : ILinearOperators
             bool roundsTwice = accumulate && c.DType == DType.BF16;
             if (roundsTwice && TryHopper(a, transposedA, b, transposedB, c)) return;
             if (!roundsTwice && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
+            if (TryParts(a, transposedA, b, transposedB, c, traits, accumulate)) return;
         }
 
         GemmProduct product = Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows);

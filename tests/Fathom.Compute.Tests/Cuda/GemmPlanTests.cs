@@ -63,15 +63,19 @@ public sealed class GemmPlanTests(ITestOutputHelper output)
     public void Few_rows_read_weights_once()
     {
         GemmPlan decode = GemmPlan.Choose(Product(Plain, Blocks128, 8, 7168, 2048), Multiprocessors);
-        Assert.Equal((GemmWay.FewTensor, (448L, 1L, 1L), 1), (decode.Way, decode.Shape.Grid, decode.Splits));
+        Assert.Equal((GemmWay.FewTensor, (56L, 1L, 4L), 4), (decode.Way, decode.Shape.Grid, decode.Splits));
         GemmPlan latent = GemmPlan.Choose(Product(Plain, Plain, 1, 576, 7168), Multiprocessors);
-        Assert.Equal((GemmWay.FewTensor, (36L, 1L, 3L), 3), (latent.Way, latent.Shape.Grid, latent.Splits));
+        Assert.Equal((GemmWay.FewTensor, (5L, 1L, 14L), 14), (latent.Way, latent.Shape.Grid, latent.Splits));
         GemmPlan router = GemmPlan.Choose(Product(Plain, Plain with { DType = DType.F32 }, 16, 256, 7168), Multiprocessors);
         Assert.Equal((GemmWay.FewSimt, (64L, 2L, 1L)), (router.Way, router.Shape.Grid));
         Assert.Equal(GemmWay.Tensor, GemmPlan.Choose(Product(Plain, Plain, 17, 7168, 2048), Multiprocessors).Way);
+        // What cuBLASLt has no product for: up to 64 rows share a block's weights.
+        GemmPlan many = GemmPlan.Choose(Product(Plain, Blocks128, 100, 18432, 7168), Multiprocessors);
+        Assert.Equal((GemmWay.FewTensor, 64, (144L, 2L, 1L)), (many.Way, many.Tile, many.Shape.Grid));
+        Assert.Equal(GemmWay.Tensor, GemmPlan.Choose(Product(Plain, Blocks128, 129, 18432, 7168), Multiprocessors).Way);
         // Experts of one token each: as many tiles of rows as tokens.
         GemmPlan experts = GemmPlan.Choose(Product(Plain, Blocks128, 8, 2048, 7168) with { Grouping = GemmGrouping.Rows, Groups = 256 }, Multiprocessors);
-        Assert.Equal((GemmWay.FewTensor, (128L, 8L, 1L)), (experts.Way, experts.Shape.Grid));
+        Assert.Equal((GemmWay.FewTensor, (16L, 8L, 1L)), (experts.Way, experts.Shape.Grid));
     }
 
     [Fact]

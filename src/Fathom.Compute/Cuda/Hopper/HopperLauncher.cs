@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
-using Fathom.Compute.Cuda.Interop;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Numerics;
 
@@ -28,12 +27,11 @@ internal enum HopperKernel
 /// <summary>Chooses, compiles and launches Hopper's kernels.</summary>
 /// <param name="context">The GPU.</param>
 /// <param name="bounded">Whether waits inside of kernels are bounded and reported.</param>
-internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
+internal sealed class HopperLauncher(CudaContext context, bool bounded)
 {
-    private const int ReportWords = 8;
+    private readonly WaitReport? report = bounded ? new(context) : null;
     private readonly Dictionary<(HopperKernel Kernel, HopperTile Tile, DType Result, bool Accumulate), Kernel> kernels = [];
     private Kernel? singles;
-    private DeviceMemory? report;
 
     /// <summary>The tile that is taken whatever the heuristic says.</summary>
     public HopperTile? Forced { get; set; }
@@ -64,7 +62,7 @@ internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
     {
         product.D = d.Address;
         product.DStride = d.RowStride;
-        if (bounded) product.Report = ClearReport();
+        if (report is not null) product.Report = report.Clear();
         bool weights = kind is HopperKernel.Fp8Weights or HopperKernel.BFloat16Weights;
         long across = LaunchShape.Cover(product.Columns, tile.Columns);
         long most = weights
@@ -73,7 +71,7 @@ internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
         long blocks = Math.Min(most, (long)context.Multiprocessors * tile.PerMultiprocessor);
         Kernel kernel = Find(kind, tile, d.DType, accumulate);
         kernel.LaunchWith(new LaunchShape(blocks, tile.Threads, tile.SharedBytes(product.Groups, kind == HopperKernel.Fp8Weights)), in product);
-        if (bounded) CheckReport(kernel);
+        report?.Check(kernel);
     }
 
     /// <summary>The C++ expression of an instance.</summary>
@@ -99,24 +97,5 @@ internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
         string file = kind is HopperKernel.Fp8Rows or HopperKernel.Fp8Weights ? "hopper_gemm.cu" : "hopper_bf16.cu";
         string instance = Instance(kind, tile, result, accumulate, bounded);
         return kernel = context.Module(file, instance).Kernel(instance);
-    }
-
-    private nint ClearReport()
-    {
-        report ??= context.Memory.Take(ReportWords * sizeof(uint));
-        CudaException.Check(Driver.Fill(report.Address, 0, ReportWords * sizeof(uint), context.Stream.Handle), "cuMemsetD8Async");
-        return report.Address;
-    }
-
-    /// <summary>Waits for the kernel, and throws where one of its waits gave up.</summary>
-    private void CheckReport(Kernel kernel)
-    {
-        uint* words = stackalloc uint[ReportWords];
-        CudaException.Check(Driver.CopyToHost((nint)words, report!.Address, ReportWords * sizeof(uint), context.Stream.Handle), "cuMemcpyDtoHAsync");
-        context.Stream.Synchronize();
-        if (words[0] == 0) return;
-        string barrier = words[0] == 1 ? "filled" : "emptied";
-        throw new CudaException(string.Create(CultureInfo.InvariantCulture,
-            $"{kernel.Instance} hangs: block {words[1]}, thread {words[2]} waited two seconds for stage {words[3]} to be {barrier} (step {words[4]}, parity {words[5]})"));
     }
 }
