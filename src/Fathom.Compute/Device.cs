@@ -62,6 +62,9 @@ public abstract class Device : IDisposable
     /// <summary>Cross-entropy.</summary>
     public abstract ILossOperators Loss { get; }
 
+    /// <summary>Choice of the next tokens.</summary>
+    public abstract ISamplingOperators Sampling { get; }
+
     /// <summary>Token embedding.</summary>
     public abstract IEmbeddingOperators Embedding { get; }
 
@@ -95,6 +98,16 @@ public abstract class Device : IDisposable
     public virtual void Synchronize()
     {
     }
+
+    /// <summary>Whether the device can record work and do it again with one call.</summary>
+    public virtual bool CanRecord => false;
+
+    /// <summary>
+    /// Records what an action asks of the device, without doing it. The action must ask for the same work over the same memory as when it
+    /// was last run: nothing may be allocated, waited for or compiled in it.
+    /// </summary>
+    /// <exception cref="NotSupportedException">The device does not record.</exception>
+    public virtual IRecordedWork Record(Action work) => throw new NotSupportedException($"{Name} does not record work");
 
     /// <summary>Bytes allocated so far for a kind of content, on the device and for it in host memory.</summary>
     public long AllocatedBytes(MemoryKind kind) => Interlocked.Read(ref bytesByKind[(int)kind]);

@@ -32,6 +32,7 @@ public sealed class SeparateDevice : Device
         Routing = Over(cpu.Routing);
         Activation = Over(cpu.Activation);
         Loss = Over(cpu.Loss);
+        Sampling = Over(cpu.Sampling);
         Embedding = Over(cpu.Embedding);
         Optimizer = Over(cpu.Optimizer);
         Reduction = Over(cpu.Reduction);
@@ -62,6 +63,9 @@ public sealed class SeparateDevice : Device
     public override IActivationOperators Activation { get; }
 
     public override ILossOperators Loss { get; }
+
+    /// <inheritdoc/>
+    public override ISamplingOperators Sampling { get; }
 
     public override IEmbeddingOperators Embedding { get; }
 

@@ -3,12 +3,18 @@
 using Fathom.Compute;
 using Fathom.Compute.Cuda;
 using Fathom.Compute.Operators;
+using Fathom.Model;
 using Fathom.Numerics;
 
 namespace Fathom.Cli.Benchmarks;
 
 /// <summary>Speeds of one GPU.</summary>
-internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int samples)
+/// <param name="device">The GPU.</param>
+/// <param name="timing">Its clock.</param>
+/// <param name="samples">Of each time.</param>
+/// <param name="layers">The model whose layers are measured.</param>
+/// <param name="tokens">How many tokens they are given. Few are for trying the benchmark (on an emulator): its ceilings are then small products too.</param>
+internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int samples, ModelConfig layers, int tokens)
 {
     private const int Tokens = 4096, Hidden = 7168, Heads = 128, Nope = 128, Rope = 64, Value = 128, QueryRank = 1536, Rank = 512;
     private const int Experts = 256, TopK = 8, Inner = 2048, Slots = Tokens * TopK, Vocabulary = 129_280, LogitRows = 512;
@@ -21,26 +27,29 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         ("grouped", Grouped),
         ("attention", Attention),
         ("decode", Decode),
+        ("few", FewRows),
         ("quantization", Quantization),
         ("routing", Routing),
         ("elementwise", Elementwise),
+        ("layer", () => new LayerBenchmark(device, timing, Ceilings, layers, tokens, samples).Run(Console.Out)),
+        ("model", () => new GpuDecode(device, Ceilings, GpuDecode.Slice, samples).Run(4096)),
     ];
 
     /// <summary>What the card reaches.</summary>
-    public GpuCeilings Ceilings { get; } = Measure(device, timing, samples);
+    public GpuCeilings Ceilings { get; } = Measure(device, timing, samples, tokens < LayerBenchmark.LeastTokens);
 
-    private static GpuCeilings Measure(CudaDevice device, CudaTiming timing, int samples)
+    private static GpuCeilings Measure(CudaDevice device, CudaTiming timing, int samples, bool small)
     {
         var operands = new GpuOperands(device);
-        const long CopyBytes = 4L << 30;
-        const int Size = 8192;
-        Tensor from = operands.Empty(new Shape(CopyBytes / 4), DType.F32), to = operands.Empty(new Shape(CopyBytes / 4), DType.F32);
-        double copy = 2 * CopyBytes / timing.Seconds(() => device.Reduction.Copy(from, to), samples) / 1e12;
-        Tensor a = operands.Normal(new Shape(Size, Size)), b = operands.Normal(new Shape(Size, Size)), c = operands.Empty(new Shape(Size, Size));
-        const double Flops = 2.0 * Size * Size * Size;
-        double product = Flops / timing.Seconds(() => device.Linear.Forward(a, b, c), samples) / 1e12;
-        ScaledTensor x = operands.Quantized(new Shape(Size, Size), ScaleLayout.RowTile), w = operands.Quantized(new Shape(Size, Size), ScaleLayout.Block);
-        double scaled = Flops / timing.Seconds(() => device.Linear.Forward(x, w, c), samples) / 1e12;
+        long copyBytes = small ? 1 << 20 : 4L << 30;
+        int size = small ? 256 : 8192;
+        Tensor from = operands.Empty(new Shape(copyBytes / 4), DType.F32), to = operands.Empty(new Shape(copyBytes / 4), DType.F32);
+        double copy = 2.0 * copyBytes / timing.Seconds(() => device.Reduction.Copy(from, to), samples) / 1e12;
+        Tensor a = operands.Normal(new Shape(size, size)), b = operands.Normal(new Shape(size, size)), c = operands.Empty(new Shape(size, size));
+        double flops = 2.0 * size * size * size;
+        double product = flops / timing.Seconds(() => device.Linear.Forward(a, b, c), samples) / 1e12;
+        ScaledTensor x = operands.Quantized(new Shape(size, size), ScaleLayout.RowTile), w = operands.Quantized(new Shape(size, size), ScaleLayout.Block);
+        double scaled = flops / timing.Seconds(() => device.Linear.Forward(x, w, c), samples) / 1e12;
         return new GpuCeilings(copy, product, scaled);
     }
 
@@ -55,30 +64,32 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 string shape = $"M={m} N={n} K={k}";
                 Tensor y = operands.Empty(new Shape(m, n));
                 Tensor x = operands.Normal(new Shape(m, k)), w = operands.Normal(new Shape(n, k));
-                yield return Product($"linear.forward {shape} bf16", flops, 2.0 * (m * k + n * k + m * n), () => device.Linear.Forward(x, w, y));
+                yield return Product($"linear.forward {shape} bf16", flops, 2.0 * (m * k + n * k + m * n), () => device.Linear.Forward(x, w, y), library: () => device.Library.TryForward(x, w, y));
                 ScaledTensor x8 = operands.Quantized(new Shape(m, k), ScaleLayout.RowTile), w8 = operands.Quantized(new Shape(n, k), ScaleLayout.Block);
-                yield return Product($"linear.forward {shape} fp8", flops, m * k + n * k + 2.0 * m * n, () => device.Linear.Forward(x8, w8, y), fp8: true);
+                yield return Product($"linear.forward {shape} fp8", flops, m * k + n * k + 2.0 * m * n, () => device.Linear.Forward(x8, w8, y), fp8: true, () => device.Library.TryForward(x8, w8, y));
                 if (m != Tokens) continue;
                 ScaledTensor dy8 = operands.Quantized(new Shape(m, n), ScaleLayout.RowTile);
-                yield return Product($"linear.input_gradient {shape} fp8", flops, m * n + n * k + 2.0 * m * k, () => device.Linear.InputGradient(dy8, w8, x), fp8: true);
-                ScaledTensor dyTokens = operands.Quantized(new Shape(m, n), ScaleLayout.ColumnTile), xTokens = operands.Quantized(new Shape(m, k), ScaleLayout.ColumnTile);
+                yield return Product($"linear.input_gradient {shape} fp8", flops, m * n + n * k + 2.0 * m * k, () => device.Linear.InputGradient(dy8, w8, x), fp8: true, () => device.Library.TryInputGradient(dy8, w8, x));
+                ScaledTensor dyTokens = operands.OverTokens(new Shape(m, n), n, k), xTokens = operands.OverTokens(new Shape(m, k), n, k);
                 Tensor dw = operands.Empty(new Shape(n, k), DType.F32);
-                yield return Product($"linear.weight_gradient {shape} fp8", flops, m * n + m * k + 8.0 * n * k, () => device.Linear.WeightGradient(dyTokens, xTokens, dw), fp8: true);
+                yield return Product($"linear.weight_gradient {shape} fp8", flops, m * n + m * k + 8.0 * n * k, () => device.Linear.WeightGradient(dyTokens, xTokens, dw), fp8: true, () => device.Library.TryWeightGradient(dyTokens, xTokens, dw));
                 Tensor dy = operands.Normal(new Shape(m, n));
-                yield return Product($"linear.weight_gradient {shape} bf16", flops, 2.0 * (m * n + m * k) + 8.0 * n * k, () => device.Linear.WeightGradient(dy, x, dw));
+                yield return Product($"linear.weight_gradient {shape} bf16", flops, 2.0 * (m * n + m * k) + 8.0 * n * k, () => device.Linear.WeightGradient(dy, x, dw), library: () => device.Library.TryWeightGradient(dy, x, dw));
             }
         }
     }
 
     private IEnumerable<GpuTiming> Grouped()
     {
-        // Loads as a trained router has them: within a factor of two of the mean.
+        // Loads as a trained router has them: within a factor of two of the mean. Multiples of sixteen rows, so that cuBLASLt, which has
+        // nothing ragged, can be measured beside them: one call an expert.
         var random = new Random(1);
         int[] offsets = new int[Experts + 1];
         double[] shares = [.. Enumerable.Range(0, Experts).Select(_ => 0.6 + 0.8 * random.NextDouble())];
         double sum = shares.Sum(), passed = 0;
-        for (int e = 0; e < Experts; e++) offsets[e + 1] = (int)Math.Round((passed += shares[e]) / sum * Slots);
+        for (int e = 0; e < Experts; e++) offsets[e + 1] = 16 * (int)Math.Round((passed += shares[e]) / sum * (Slots / 16));
         Tensor rowOffsets = operands.Integers(new Shape(Experts + 1), i => offsets[i]);
+        Func<bool> Each(Func<int, long, long, bool> one) => () => Enumerable.Range(0, Experts).All(e => one(e, offsets[e], offsets[e + 1] - offsets[e]));
         foreach ((int n, int k) in ((int, int)[])[(Inner, Hidden), (Hidden, Inner)])
         {
             double flops = 2.0 * Slots * n * k, weights = (double)Experts * n * k;
@@ -88,20 +99,27 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 var experts = new ExpertWeights(operands.Quantized(new Shape(Experts, n, k), ScaleLayout.Block));
                 ScaledTensor x8 = operands.Quantized(new Shape(Slots, k), ScaleLayout.RowTile), dy8 = operands.Quantized(new Shape(Slots, n), ScaleLayout.RowTile);
                 Tensor dx = operands.Empty(new Shape(Slots, k));
-                yield return Product($"linear.grouped_forward {shape} fp8", flops, Slots * (k + 2.0 * n) + weights, () => device.Linear.GroupedForward(x8, rowOffsets, experts, y), fp8: true);
+                yield return Product($"linear.grouped_forward {shape} fp8", flops, Slots * (k + 2.0 * n) + weights, () => device.Linear.GroupedForward(x8, rowOffsets, experts, y), fp8: true,
+                    Each((e, start, count) => device.Library.TryForward(x8.Slice(start, count), experts[e], y.Slice(start, count))));
                 yield return Product($"linear.grouped_input_gradient {shape} fp8", flops, Slots * (n + 2.0 * k) + weights, () => device.Linear.GroupedInputGradient(dy8, rowOffsets, experts, dx), fp8: true);
             }
 
             {
-                ScaledTensor x8 = operands.Quantized(new Shape(Slots, k), ScaleLayout.ColumnTile, rowOffsets), dy8 = operands.Quantized(new Shape(Slots, n), ScaleLayout.ColumnTile, rowOffsets);
+                ScaledTensor x8 = operands.OverTokens(new Shape(Slots, k), n, k, rowOffsets), dy8 = operands.OverTokens(new Shape(Slots, n), n, k, rowOffsets);
                 Tensor dw = operands.Empty(new Shape(Experts, n, k), DType.F32);
-                yield return Product($"linear.grouped_weight_gradient {shape} fp8", flops, Slots * ((double)k + n) + 8 * weights, () => device.Linear.GroupedWeightGradient(dy8, x8, rowOffsets, dw), fp8: true);
+                foreach (bool added in (bool[])[false, true])
+                {
+                    yield return Product(
+                        $"linear.grouped_weight_gradient {shape} fp8{(added ? " +=" : "")}", flops, Slots * ((double)k + n) + (added ? 8 : 4) * weights,
+                        () => device.Linear.GroupedWeightGradient(dy8, x8, rowOffsets, dw, added), fp8: true);
+                }
             }
 
             {
                 var experts = new ExpertWeights(operands.Normal(new Shape(Experts, n, k)));
                 Tensor x = operands.Normal(new Shape(Slots, k));
-                yield return Product($"linear.grouped_forward {shape} bf16", flops, 2.0 * (Slots * ((double)k + n) + weights), () => device.Linear.GroupedForward(x, rowOffsets, experts, y));
+                yield return Product($"linear.grouped_forward {shape} bf16", flops, 2.0 * (Slots * ((double)k + n) + weights), () => device.Linear.GroupedForward(x, rowOffsets, experts, y),
+                    library: Each((e, start, count) => device.Library.TryForward(x.Slice(start, count), experts[e], y.Slice(start, count))));
             }
         }
     }
@@ -138,11 +156,56 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         }
     }
 
+    /// <summary>What decoding multiplies: BF16 rows, few of them, by weights as an FP8 checkpoint has them.</summary>
+    private IEnumerable<GpuTiming> FewRows()
+    {
+        foreach (int m in (int[])[1, 32, 128])
+        {
+            foreach ((int n, int k) in ((int, int)[])[(QueryRank, Hidden), (24576, QueryRank), (576, Hidden), (Hidden, 16384), (18432, Hidden), (Hidden, 18432)])
+            {
+                Tensor x = operands.Normal(new Shape(m, k)), y = operands.Empty(new Shape(m, n));
+                ScaledTensor w = operands.Quantized(new Shape(n, k), ScaleLayout.Block);
+                yield return Product($"linear.forward M={m} N={n} K={k} bf16 x fp8", 2.0 * m * n * k, 2.0 * m * (k + n) + w.Bytes, () => device.Linear.Forward(x, w, y));
+            }
+
+            Tensor head = operands.Normal(new Shape(Vocabulary, Hidden)), hidden = operands.Normal(new Shape(m, Hidden)), logits = operands.Empty(new Shape(m, Vocabulary), DType.F32);
+            yield return Product($"linear.forward M={m} N={Vocabulary} K={Hidden} bf16", 2.0 * m * Vocabulary * Hidden, 2.0 * head.Elements, () => device.Linear.Forward(hidden, head, logits));
+            int rows = m * TopK, used = Math.Min(rows, Experts);
+            Tensor offsets = operands.Integers(new Shape(Experts + 1), e => (int)(e < Experts - used ? 0 : (e - (Experts - used)) * (long)rows / used));
+            foreach ((int n, int k) in ((int, int)[])[(Inner, Hidden), (Hidden, Inner)])
+            {
+                var experts = new ExpertWeights(operands.Quantized(new Shape(Experts, n, k), ScaleLayout.Block));
+                Tensor x = operands.Normal(new Shape(rows, k)), y = operands.Empty(new Shape(rows, n));
+                yield return Product(
+                    $"linear.grouped_forward rows={rows} experts={used} N={n} K={k} bf16 x fp8", 2.0 * rows * n * k, 2.0 * rows * (k + n) + (double)used * experts[0].Bytes,
+                    () => device.Linear.GroupedForward(x, offsets, experts, y));
+            }
+
+            Tensor rules = device.Allocate(new Shape(m, SamplingRule.Bytes), DType.U8, MemoryKind.Workspace), tokens = operands.Empty(new Shape(m), DType.I32);
+            yield return Traffic($"sampling.choose M={m} V={Vocabulary} greedy", 4.0 * m * Vocabulary, () => device.Sampling.Choose(logits, rules, tokens));
+            SamplingRule[] nucleus = [.. Enumerable.Repeat(new SamplingRule(0.6f, 0.95f, 0, 0, 0.5), m)];
+            Tensor host = HostMemory.Allocate(rules.Shape, DType.U8);
+            System.Runtime.InteropServices.MemoryMarshal.AsBytes(nucleus.AsSpan()).CopyTo(host.AsSpan<byte>());
+            device.Upload(host, rules);
+            yield return Traffic($"sampling.choose M={m} V={Vocabulary} top-p", 4.0 * m * Vocabulary, () => device.Sampling.Choose(logits, rules, tokens));
+        }
+    }
+
     private IEnumerable<GpuTiming> Quantization()
     {
         foreach ((int rows, int columns) in ((int, int)[])[(Tokens, Hidden), (Slots, Inner), (Slots, Hidden)])
         {
             Tensor x = operands.Normal(new Shape(rows, columns)), back = operands.Empty(x.Shape);
+            long tileRows = ScaledTensor.Tiles(rows);
+            var turned = new ScaledTensor(
+                operands.Empty(new Shape(columns, tileRows * ScaledTensor.TileSize), DType.F8E4M3), operands.Empty(new Shape(tileRows, columns), DType.F32), ScaleLayout.TransposedColumnTile);
+            ScaledTensor codes = operands.Quantized(x.Shape, ScaleLayout.RowTile);
+            if (device.Linear.TokenLayout(DType.F8E4M3, DType.F32, rows, columns) == ScaleLayout.TransposedColumnTile)
+            {
+                yield return Traffic($"quantization.transposed {rows} x {columns} of bf16", 3.0 * rows * columns, () => device.Quantization.QuantizeTransposed(x, turned));
+                yield return Traffic($"quantization.transposed {rows} x {columns} of e4m3", 2.0 * rows * columns, () => device.Quantization.QuantizeTransposed(codes, turned));
+            }
+
             foreach (ScaleLayout layout in (ScaleLayout[])[ScaleLayout.RowTile, ScaleLayout.ColumnTile])
             {
                 var q = new ScaledTensor(operands.Empty(x.Shape, DType.F8E4M3), operands.Empty(ScaledTensor.ScaleShape(x.Shape, layout), DType.F32), layout);
@@ -188,12 +251,13 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         yield return Traffic("reduction.sum_of_squares 268 M", 4.0 * Parameters, () => device.Reduction.SumOfSquares(g));
     }
 
-    private GpuTiming Product(string name, double flops, double bytes, Action work, bool fp8 = false)
+    private GpuTiming Product(string name, double flops, double bytes, Action work, bool fp8 = false, Func<bool>? library = null)
     {
         double seconds = timing.Seconds(work, samples);
+        double? ofLibrary = library is not null && library() ? timing.Seconds(() => library(), samples) : null;
         double rate = fp8 && Ceilings.Fp8Teraflops > 0 ? Ceilings.Fp8Teraflops : Ceilings.BFloat16Teraflops;
         double share = Math.Max(flops / 1e12 / rate, bytes / 1e12 / Ceilings.CopyTerabytes) / seconds;
-        return new GpuTiming(name, seconds, flops, bytes, share, null);
+        return new GpuTiming(name, seconds, flops, bytes, share, ofLibrary);
     }
 
     private GpuTiming Traffic(string name, double bytes, Action work)

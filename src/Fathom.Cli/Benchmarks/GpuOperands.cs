@@ -7,7 +7,8 @@ namespace Fathom.Cli.Benchmarks;
 
 /// <summary>Makes operands for <see cref="GpuBenchmark"/>.</summary>
 /// <param name="device">Where they lie.</param>
-internal sealed class GpuOperands(Device device)
+/// <param name="deviation">Standard deviation of normal numbers.</param>
+internal sealed class GpuOperands(Device device, float deviation = 1)
 {
     private const int BlockElements = 4 << 20;
     private readonly Dictionary<DType, Tensor> blocks = [];
@@ -15,14 +16,20 @@ internal sealed class GpuOperands(Device device)
     /// <summary>Normal numbers.</summary>
     public Tensor Normal(Shape shape, DType dtype = DType.BF16)
     {
-        Tensor tensor = device.Allocate(shape, dtype, MemoryKind.Workspace), flat = tensor.Reshape(new Shape(tensor.Elements)), block = Block(dtype);
+        Tensor tensor = device.Allocate(shape, dtype, MemoryKind.Workspace);
+        Fill(tensor);
+        return tensor;
+    }
+
+    /// <summary>Normal numbers into memory that is there.</summary>
+    public void Fill(Tensor tensor)
+    {
+        Tensor flat = tensor.Reshape(new Shape(tensor.Elements)), block = Block(tensor.DType);
         for (long start = 0; start < flat.Elements; start += BlockElements)
         {
             long count = Math.Min(BlockElements, flat.Elements - start);
             device.Reduction.Copy(block.Slice(0, count), flat.Slice(start, count));
         }
-
-        return tensor;
     }
 
     /// <summary>Memory to be overwritten.</summary>
@@ -47,6 +54,17 @@ internal sealed class GpuOperands(Device device)
         return quantized;
     }
 
+    /// <summary>An operand of a weight gradient, in the layout that the device takes.</summary>
+    public ScaledTensor OverTokens(Shape shape, long outputs, long inputs, Tensor rowOffsets = default)
+    {
+        if (device.Linear.TokenLayout(DType.F8E4M3, DType.F32, outputs, inputs) == ScaleLayout.ColumnTile) return Quantized(shape, ScaleLayout.ColumnTile, rowOffsets);
+        long tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(shape.Rows) : ScaledTensor.GroupedTileRows(shape.Rows, (int)rowOffsets.Elements - 1);
+        var quantized = new ScaledTensor(
+            Empty(new Shape(shape.Columns, tiles * ScaledTensor.TileSize), DType.F8E4M3), Empty(new Shape(tiles, shape.Columns), DType.F32), ScaleLayout.TransposedColumnTile);
+        device.Quantization.QuantizeTransposed(Normal(shape), quantized, rowOffsets: rowOffsets);
+        return quantized;
+    }
+
     /// <summary>Integers from the processor.</summary>
     public Tensor Integers(Shape shape, Func<long, int> value)
     {
@@ -61,7 +79,7 @@ internal sealed class GpuOperands(Device device)
     {
         if (blocks.TryGetValue(dtype, out Tensor known)) return known;
         Tensor host = HostMemory.Allocate(new Shape(BlockElements), DType.F32);
-        new Philox(1, "gpu operands").FillNormal(host.AsSpan<float>(), 0, 1);
+        new Philox(1, "gpu operands").FillNormal(host.AsSpan<float>(), 0, deviation);
         Tensor single = Empty(new Shape(BlockElements), DType.F32);
         device.Upload(host, single);
         if (dtype == DType.F32) return blocks[dtype] = single;

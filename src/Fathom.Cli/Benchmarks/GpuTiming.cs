@@ -23,12 +23,15 @@ internal sealed record GpuCeilings(double CopyTerabytes, double BFloat16Teraflop
 /// <param name="Library">Median time of cuBLASLt for the same product in the same run; null where it has none.</param>
 internal sealed record GpuTiming(string Name, double Seconds, double Flops, double Bytes, double Share, double? Library)
 {
+    /// <summary>More to say about the row.</summary>
+    public string Note { get; init; } = "";
+
     /// <summary>Titles of the columns.</summary>
     public static string Header => $"{"operator",-62} {"time",11} {"TFLOP/s",8} {"GB/s",7} {"ceiling",8} {"cuBLASLt/own",13}";
 
     /// <inheritdoc/>
     public override string ToString() => Invariant(
-        $"{Name,-62} {Seconds * 1e6,8:N1} µs {(Flops > 0 ? Invariant($"{Flops / Seconds / 1e12:F0}") : "-"),8} {Bytes / Seconds / 1e9,7:F0} {Percent(Share),8} {(Library is { } library ? Invariant($"{library / Seconds:F2}") : "-"),13}");
+        $"{Name,-62} {Seconds * 1e6,8:N1} µs {(Flops > 0 ? Invariant($"{Flops / Seconds / 1e12:F0}") : "-"),8} {Bytes / Seconds / 1e9,7:F0} {Percent(Share),8} {(Library is { } library ? Invariant($"{library / Seconds:F2}") : "-"),13}{(Note.Length > 0 ? "  " : "")}{Note}");
 
     /// <summary>The row as JSON.</summary>
     public JsonObject ToJson() => new()
@@ -39,5 +42,6 @@ internal sealed record GpuTiming(string Name, double Seconds, double Flops, doub
         ["gbytes_per_second"] = Bytes / Seconds / 1e9,
         ["share_of_ceiling"] = Share,
         ["cublaslt_seconds"] = Library,
+        ["note"] = Note.Length > 0 ? Note : null,
     };
 }

@@ -81,6 +81,9 @@ public sealed class CpuDevice : Device
     public override ILossOperators Loss { get; }
 
     /// <inheritdoc/>
+    public override ISamplingOperators Sampling { get; } = new CpuSampling();
+
+    /// <inheritdoc/>
     public override IEmbeddingOperators Embedding { get; }
 
     /// <inheritdoc/>

@@ -15,6 +15,7 @@ public sealed unsafe class CudaDevice : Device
     private readonly CudaQuantization quantization;
     private readonly CudaRouting routing;
     private readonly CudaLinear linear;
+    private readonly UploadRing uploads;
 
     /// <summary>Opens a GPU and begins to compile what is not in the cache.</summary>
     /// <param name="ordinal">Which one, from 0.</param>
@@ -28,6 +29,7 @@ public sealed unsafe class CudaDevice : Device
         Cache = new CudaCache(context);
         Activation = new CudaActivation(context);
         Loss = new CudaLoss(context);
+        Sampling = new CudaSampling(context);
         Embedding = new CudaEmbedding(context);
         Optimizer = new CudaOptimizer(context);
         Reduction = new CudaReduction(context);
@@ -35,6 +37,7 @@ public sealed unsafe class CudaDevice : Device
         routing = new CudaRouting(context);
         linear = new CudaLinear(context, quantization, shape => Allocate(shape, DType.F8E4M3, MemoryKind.WeightCopies));
         quantization.WeightsWritten = linear.Changed;
+        uploads = new UploadRing(context);
     }
 
     /// <inheritdoc/>
@@ -74,6 +77,9 @@ public sealed unsafe class CudaDevice : Device
     public override ILossOperators Loss { get; }
 
     /// <inheritdoc/>
+    public override ISamplingOperators Sampling { get; }
+
+    /// <inheritdoc/>
     public override IEmbeddingOperators Embedding { get; }
 
     /// <inheritdoc/>
@@ -81,6 +87,9 @@ public sealed unsafe class CudaDevice : Device
 
     /// <inheritdoc/>
     public override IReductionOperators Reduction { get; }
+
+    /// <summary>cuBLASLt by itself, to measure against.</summary>
+    public CublasLinear Library => linear.Library;
 
     /// <summary>Where the device's kernels run.</summary>
     internal CudaContext Context => context;
@@ -92,10 +101,11 @@ public sealed unsafe class CudaDevice : Device
         if (tensor.Bytes == 0) return;
         if (tensor.DType == DType.F8E4M3) linear.Changed(tensor);
         context.MakeCurrent();
+        if (uploads.TryCopy(host.Address, tensor.Address, tensor.Bytes)) return;
         CudaException.Check(Driver.CopyToDevice(tensor.Address, host.Address, (nuint)tensor.Bytes, context.Stream.Handle), "cuMemcpyHtoDAsync");
-        GC.KeepAlive(host.Owner);
-        // Page-locked memory is read after the call returns, and the caller may write it again.
+        // The caller may write the memory again when this returns; a driver that reaches pageable memory in place reads it after the call.
         context.Stream.Synchronize();
+        GC.KeepAlive(host.Owner);
     }
 
     /// <inheritdoc/>
@@ -116,6 +126,12 @@ public sealed unsafe class CudaDevice : Device
         context.Stream.Synchronize();
         context.Faults.Check();
     }
+
+    /// <inheritdoc/>
+    public override bool CanRecord => !CudaContext.WaitsAfterLaunches;
+
+    /// <inheritdoc/>
+    public override IRecordedWork Record(Action work) => CudaGraph.Capture(context, work);
 
     /// <inheritdoc/>
     protected override Tensor AllocateCore(Shape shape, DType dtype)

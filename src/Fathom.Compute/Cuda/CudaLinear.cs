@@ -20,6 +20,7 @@ internal sealed partial class CudaLinear : ILinearOperators
     private readonly GemmKernels kernels;
     private readonly ExpertTable.Tables experts;
     private readonly CublasProducts? library;
+    private readonly Kernel? split;
     private readonly HopperLinear? hopper;
     private readonly HopperTransposes? transposes;
 
@@ -32,11 +33,18 @@ internal sealed partial class CudaLinear : ILinearOperators
         this.context = context;
         kernels = new GemmKernels(context);
         experts = new ExpertTable.Tables(context);
-        library = CublasProducts.TryCreate(context, quantization);
-        if (!HopperLinear.IsSupported(context)) return;
-        hopper = new HopperLinear(context);
-        transposes = new HopperTransposes(hopper, allocateCodes);
+        if (HopperLinear.IsSupported(context))
+        {
+            hopper = new HopperLinear(context);
+            transposes = new HopperTransposes(quantization, allocateCodes);
+        }
+
+        library = CublasProducts.TryCreate(context, transposes);
+        if (library is not null) split = context.Module("gemm_prepare.cu", "split_singles").Kernel("split_singles");
     }
+
+    /// <summary>cuBLASLt by itself.</summary>
+    public CublasLinear Library => new(library);
 
     /// <summary>Codes of a weight were written: what was derived from them is out of date.</summary>
     public void Changed(Tensor codes) => transposes?.Changed(codes);
@@ -61,14 +69,52 @@ internal sealed partial class CudaLinear : ILinearOperators
         Run(dy, false, w, true, dx, rows, inputs, outputs, accumulate);
     }
 
+    public ScaleLayout TokenLayout(DType elements, DType scales, long outputs, long inputs) =>
+        hopper is not null && elements == DType.F8E4M3 && scales == DType.F32 && outputs % 8 == 0 && inputs % 8 == 0 ? ScaleLayout.TransposedColumnTile : ScaleLayout.ColumnTile;
+
     public void WeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor dw, bool accumulate)
     {
         const string Op = "linear weight gradient";
+        if (dy.Layout == ScaleLayout.TransposedColumnTile || x.Layout == ScaleLayout.TransposedColumnTile)
+        {
+            WeightGradientTransposed(Op, dy, x, default, dw, accumulate);
+            return;
+        }
+
         long rows = Math.Max(dy.Elements.Rows, x.Elements.Rows), outputs = dy.Elements.Columns, inputs = x.Elements.Columns;
         LinearChecks.Operand(Op, "dy", dy, rows, outputs);
         LinearChecks.Operand(Op, "x", x, rows, inputs);
         LinearChecks.Result(Op, "dw", dw, outputs, inputs, mayBeBFloat16: false);
         Run(dy, true, x, true, dw, outputs, inputs, rows, accumulate);
+    }
+
+    /// <summary>A weight gradient, alone or grouped, of operands that were quantised transposed.</summary>
+    private void WeightGradientTransposed(string op, in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate)
+    {
+        long outputs = dw.Shape.Rank == 3 ? dw.Shape[1] : dw.Rows, inputs = dw.Columns, depth = dy.Elements.Columns;
+        LinearChecks.TransposedTiles(op, "dy", dy, depth, outputs);
+        LinearChecks.TransposedTiles(op, "x", x, depth, inputs);
+        LinearChecks.Result(op, "dw", dw, dw.Rows, inputs, mayBeBFloat16: false);
+        if (dw.Elements == 0) return;
+        if (depth == 0)
+        {
+            var nothing = new Tensor(dw.Address, DType.F32, new Shape(0, outputs), dw.Owner);
+            Run(nothing, true, new Tensor(dw.Address, DType.F32, new Shape(0, inputs), dw.Owner), true, dw, outputs, inputs, 0, accumulate);
+            return;
+        }
+
+        if (rowOffsets.IsEmpty)
+        {
+            var traits = new GemmTraits(GemmSide.Of(dy, false), GemmSide.Of(x, false), dw.DType, GemmGrouping.None, 1, outputs, inputs, depth);
+            if (library is not null && library.TryMultiply(dy, x, dw, traits, accumulate)) return;
+            if (hopper is not null && hopper.WeightGradient(dy, x, dw, accumulate)) return;
+        }
+        else if (hopper is not null && hopper.GroupedWeightGradient(dy, x, rowOffsets, dw, accumulate))
+        {
+            return;
+        }
+
+        throw new ArgumentException($"{op}: dy {dy} and x {x} lie transposed, which no kernel takes for {dw}; TokenLayout says what this device takes");
     }
 
     /// <summary>c (+)= sum over the depth of a b, one product.</summary>
@@ -83,6 +129,7 @@ internal sealed partial class CudaLinear : ILinearOperators
             bool roundsTwice = accumulate && c.DType == DType.BF16;
             if (roundsTwice && TryHopper(a, transposedA, b, transposedB, c)) return;
             if (!roundsTwice && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
+            if (TryParts(a, transposedA, b, transposedB, c, traits, accumulate)) return;
         }
 
         GemmProduct product = Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows);

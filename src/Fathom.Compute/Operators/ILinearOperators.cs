@@ -1,5 +1,6 @@
 // Products with weight matrices, alone and grouped by expert. Weights are [out, in], as in the checkpoint, so the forward
 // product is x wᵀ; the backward pass is two products that can run at different times (input gradient, weight gradient).
+using Fathom.Numerics;
 
 namespace Fathom.Compute.Operators;
 
@@ -24,6 +25,13 @@ public interface ILinearOperators
     /// <param name="dx">[M, K].</param>
     /// <param name="accumulate">Whether to add to what dx holds.</param>
     void InputGradient(in ScaledTensor dy, in ScaledTensor w, Tensor dx, bool accumulate = false);
+
+    /// <summary>How weight gradients take operands in 128x1 tiles: as they lie, or transposed (<see cref="IQuantizationOperators.QuantizeTransposed"/>).</summary>
+    /// <param name="elements">Type of the codes.</param>
+    /// <param name="scales">Type of the scales.</param>
+    /// <param name="outputs">N.</param>
+    /// <param name="inputs">K.</param>
+    ScaleLayout TokenLayout(DType elements, DType scales, long outputs, long inputs) => ScaleLayout.ColumnTile;
 
     /// <summary>dw = dyᵀ x, or dw += dyᵀ x.</summary>
     /// <param name="dy">[M, N].</param>
@@ -50,10 +58,11 @@ public interface ILinearOperators
     /// <param name="accumulate">Whether to add to what dx holds.</param>
     void GroupedInputGradient(in ScaledTensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate = false);
 
-    /// <summary>dw[e] += dy[rows of e]ᵀ x[rows of e]; an expert without rows is left alone.</summary>
+    /// <summary>dw[e] = dy[rows of e]ᵀ x[rows of e], or +=. An expert without rows is given zeros, or left alone.</summary>
     /// <param name="dy">[S, N].</param>
     /// <param name="x">[S, K].</param>
     /// <param name="rowOffsets">[E + 1], I32.</param>
     /// <param name="dw">[E, N, K], F32, contiguous.</param>
-    void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw);
+    /// <param name="accumulate">Whether to add to what dw holds.</param>
+    void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate = true);
 }

@@ -36,6 +36,9 @@ public sealed class ReferenceDevice : Device
     public override ILossOperators Loss { get; } = new ReferenceLoss();
 
     /// <inheritdoc/>
+    public override ISamplingOperators Sampling { get; } = new ReferenceSampling();
+
+    /// <inheritdoc/>
     public override IEmbeddingOperators Embedding { get; } = new ReferenceEmbedding();
 
     /// <inheritdoc/>

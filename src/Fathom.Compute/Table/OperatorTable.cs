@@ -13,6 +13,7 @@ public static partial class OperatorTable
         .. Routings(),
         .. Activations(),
         .. Losses(),
+        .. Samplings(),
         .. Embeddings(),
         .. Caches(),
         .. Optimizers(),

@@ -13,6 +13,12 @@ public sealed partial class DeepSeekModel
     public Tensor Infer(InferencePass pass, LatentCache cache)
     {
         Begin(pass);
+        return pass.IsRepeatable ? pass.Recordings.Run(this, pass, cache) : Compute(pass, cache);
+    }
+
+    /// <summary>What <see cref="Infer"/> asks of the device, once the pass's tables lie there.</summary>
+    internal Tensor Compute(InferencePass pass, LatentCache cache)
+    {
         LayerContext context = pass.Context;
         long width = Config.HiddenSize;
         Tensor x = context.SaveResult(pass.Count, width), output = context.SaveResult(pass.Count, width);

@@ -19,7 +19,7 @@ internal readonly record struct PrefillChunk(int Start, int Count, int Past, int
 /// <summary>The tokens of a pass, where their latents go, and which rows want logits.</summary>
 public sealed class InferencePass
 {
-    private const int LeastTable = 1 << 10;
+    private const int LeastTable = 1 << 10, LeastColumns = 8;
     private readonly List<PrefillChunk> prefills = [];
     private readonly List<DecodeRow> decodes = [];
     private readonly List<int> ids = [];
@@ -41,6 +41,7 @@ public sealed class InferencePass
         this.device = device;
         tables = new Mirror(device, new Shape(LeastTable), DType.I32);
         Context = new LayerContext(device, training: false, recipe ?? Recipe.ForInference(device), byRow) { Batch = 1 };
+        Recordings = new StepRecordings(device);
     }
 
     /// <summary>Memory of the layers.</summary>
@@ -48,6 +49,14 @@ public sealed class InferencePass
 
     /// <summary>Number of tokens, M.</summary>
     public int Count => ids.Count;
+
+    /// <summary>Whether the device does passes of this form again and again, and can record them.</summary>
+    internal bool IsRepeatable => device.CanRecord && prefills.Count == 0 && decodes.Count > 0;
+
+    internal StepRecordings Recordings { get; }
+
+    /// <summary>Where the tables lie on the device.</summary>
+    internal nint Tables => tables.Tensor.Address;
 
     /// <summary>Whether nothing has been added.</summary>
     public bool IsEmpty => ids.Count + decodes.Count == 0;
@@ -142,6 +151,8 @@ public sealed class InferencePass
             mostBlocks = Math.Max(mostBlocks, BlockPool.BlocksOf(row.Position + 1));
         }
 
+        // One form of pass serves until the longest sequence has doubled.
+        if (IsRepeatable) mostBlocks = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(mostBlocks, LeastColumns));
         int size = 4 * ids.Count + outputs.Count + DecodeCount * (1 + mostBlocks) + sequenceSlots.Count;
         if (size > tables.Tensor.Elements) tables = new Mirror(device, new Shape(System.Numerics.BitOperations.RoundUpToPowerOf2((uint)size)), DType.I32);
         int at = 0;

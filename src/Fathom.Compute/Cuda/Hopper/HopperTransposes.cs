@@ -6,9 +6,9 @@ using System.Runtime.CompilerServices;
 namespace Fathom.Compute.Cuda.Hopper;
 
 /// <summary>Keeps transposed copies of weights for as long as the weights' memory lives.</summary>
-/// <param name="linear">Transposes.</param>
+/// <param name="quantization">Transposes.</param>
 /// <param name="allocate">Makes a tensor of codes on the device.</param>
-internal sealed class HopperTransposes(HopperLinear linear, Func<Shape, Tensor> allocate)
+internal sealed class HopperTransposes(CudaQuantization quantization, Func<Shape, Tensor> allocate)
 {
     private readonly ConditionalWeakTable<object, List<Copy>> copies = [];
 
@@ -43,7 +43,9 @@ internal sealed class HopperTransposes(HopperLinear linear, Func<Shape, Tensor> 
 
         if (copy is null) kept.Add(copy = new Copy(from, allocate(shape)));
         if (copy.IsCurrent) return copy.To;
-        return linear.Transpose(from, copy.To) && (copy.IsCurrent = true) ? copy.To : default;
+        quantization.TransposeBytes(from, copy.To);
+        copy.IsCurrent = true;
+        return copy.To;
     }
 
     private sealed class Copy(HopperMatrix from, Tensor to)

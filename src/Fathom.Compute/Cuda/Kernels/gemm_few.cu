@@ -1,6 +1,7 @@
 // y = x wᵀ for a handful of rows, as in decoding: all that counts is that w comes once from memory, at full width. Lanes read w
-// straight into registers, 16 bytes each; warps of a block share the depth and add up through shared memory in a fixed order.
-// Where w is large but has few rows, blocks share the depth too, and combine_splits adds what they found, in order.
+// straight into registers, 16 bytes each. On tensor cores every warp has outputs of its own, so that x and scales, which all warps of
+// a block want, come from the first-level cache; in F32 they share the depth and add up through shared memory in a fixed order. Where
+// w has few rows, blocks share the depth, and combine_splits adds what they found, in order.
 #include "gemm.cuh"
 
 constexpr int FewThreads = 256;
@@ -35,7 +36,15 @@ __device__ __forceinline__ bool find_few(const GemmProduct& p, GemmSlice& s)
     return true;
 }
 
-// Sums of a block's warps, [warp][output][row], to the result, or to this split's part of p.partial.
+// A sum to the result, or to this split's part of p.partial.
+template <typename C>
+__device__ __forceinline__ void put_few(const GemmProduct& p, int64_t row, int64_t column, float sum)
+{
+    if (p.partial != nullptr) p.partial[(blockIdx.z * p.rows + row) * p.columns + column] = sum;
+    else put(static_cast<C*>(p.c) + row * p.cStride + column, sum, p.accumulate);
+}
+
+// Sums of a block's warps, [warp][output][row], to the result.
 template <typename C, int Outputs, int RowsAtOnce>
 __device__ __forceinline__ void finish_few(const GemmProduct& p, const GemmSlice& s, const float* sums)
 {
@@ -46,18 +55,28 @@ __device__ __forceinline__ void finish_few(const GemmProduct& p, const GemmSlice
         float sum = 0;
         for (int warp = 0; warp < FewWarps; warp++) sum += sums[(warp * Outputs + output) * RowsAtOnce + row];
         int64_t y = s.rowFirst + row, column = s.columnFirst + output;
-        if (y >= s.rowEnd || column >= p.columns) continue;
-        if (p.partial != nullptr) p.partial[(blockIdx.z * p.rows + y) * p.columns + column] = sum;
-        else put(static_cast<C*>(p.c) + y * p.cStride + column, sum, p.accumulate);
+        if (y < s.rowEnd && column < p.columns) put_few<C>(p, y, column, sum);
     }
 }
 
-// Count elements as pairs of BF16; Count * sizeof(Element) bytes, aligned.
-template <typename Element, int Count>
+// Sixteen bytes of elements as pairs of BF16.
+template <typename Element>
+__device__ __forceinline__ void expand(uint32_t (&pairs)[16 / sizeof(Element) / 2], const Pack<uint32_t, 4>& raw)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+    {
+        if constexpr (SameType<Element, bf16>::value) pairs[i] = raw.values[i];
+        else expand_codes<Element>(raw.values[i], pairs[2 * i], pairs[2 * i + 1]);
+    }
+}
+
+// Count elements of x as pairs of BF16; Count * sizeof(X) bytes, aligned.
+template <typename X, int Count>
 __device__ __forceinline__ void load_pairs(uint32_t (&pairs)[Count / 2], const void* elements, int64_t at, bool valid)
 {
-    const Element* from = static_cast<const Element*>(elements) + at;
-    if constexpr (SameType<Element, bf16>::value)
+    const X* from = static_cast<const X*>(elements) + at;
+    if constexpr (SameType<X, bf16>::value)
     {
 #pragma unroll
         for (int i = 0; i < Count / 8; i++)
@@ -71,76 +90,115 @@ __device__ __forceinline__ void load_pairs(uint32_t (&pairs)[Count / 2], const v
     {
         Pack<uint32_t, Count / 4> codes = valid ? *reinterpret_cast<const Pack<uint32_t, Count / 4>*>(from) : Pack<uint32_t, Count / 4>{};
 #pragma unroll
-        for (int i = 0; i < Count / 4; i++) expand_codes<Element>(codes.values[i], pairs[2 * i], pairs[2 * i + 1]);
+        for (int i = 0; i < Count / 4; i++) expand_codes<X>(codes.values[i], pairs[2 * i], pairs[2 * i + 1]);
     }
 }
 
+// What a lane holds of w, as it lies in memory: Tiles times 128 of the depth, of two outputs eight apart.
+template <typename W, int Tiles>
+struct FewWeights
+{
+    static constexpr int Chunk = 16 / sizeof(W), Steps = TileLength / (4 * Chunk);
+
+    Pack<uint32_t, 4> above[Tiles][Steps], below[Tiles][Steps];
+
+    // The tiles first, first + stride, ...; zeros where there is nothing.
+    __device__ __forceinline__ void load(const GemmProduct& p, const GemmSlice& s, int64_t output, int64_t first, int64_t stride, int quarter)
+    {
+        const W* upper = static_cast<const W*>(s.b) + output * s.bStride;
+        const W* lower = upper + 8 * s.bStride;
+#pragma unroll
+        for (int tile = 0; tile < Tiles; tile++)
+        {
+#pragma unroll
+            for (int step = 0; step < Steps; step++)
+            {
+                int64_t d = (first + tile * stride) * TileLength + step * 4 * Chunk + quarter * Chunk;
+                above[tile][step] = d < s.depth && output < p.columns ? *reinterpret_cast<const Pack<uint32_t, 4>*>(upper + d) : Pack<uint32_t, 4>{};
+                below[tile][step] = d < s.depth && output + 8 < p.columns ? *reinterpret_cast<const Pack<uint32_t, 4>*>(lower + d) : Pack<uint32_t, 4>{};
+            }
+        }
+    }
+};
+
 // On tensor cores: 16 outputs are the rows of an m16n8k16 product and up to eight rows of x its columns. A fragment's places along
 // the depth may be any as long as both operands agree, so each lane takes 16 bytes in a row and feeds them to successive products.
-// 128 of the depth at a time, which is what a scale covers. Rows begin at 16 bytes and hold whole chunks.
+// 128 of the depth is what a scale covers; a lane has its next bytes of w under way, 128 of them where registers allow, while it
+// multiplies those before. Rows begin at 16 bytes and hold whole chunks.
 template <typename X, typename W, typename C, bool Scaled, int RowTiles>
-__global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_constant__ GemmProduct p)
+__global__ void __launch_bounds__(FewThreads, RowTiles > 2 ? 1 : 2) few_rows_tensor(const __grid_constant__ GemmProduct p)
 {
-    constexpr int Outputs = 16, Chunk = 16 / sizeof(W), Steps = TileLength / (4 * Chunk), Products = Chunk / 4;
-    __shared__ float sums[FewWarps * Outputs * FewRows * RowTiles];
+    constexpr int Outputs = 16, Chunk = 16 / sizeof(W), Products = Chunk / 4, Tiles = RowTiles == 2 ? 1 : 2 / sizeof(W);
+    using Weights = FewWeights<W, Tiles>;
     GemmSlice s;
-    if (!find_few<Outputs, FewRows * RowTiles>(p, s)) return;
+    if (!find_few<Outputs * FewWarps, FewRows * RowTiles>(p, s)) return;
     int warp = threadIdx.x / WarpSize, lane = threadIdx.x % WarpSize, line = lane / 4, quarter = lane % 4;
-    int64_t output = s.columnFirst + line;
-    int64_t tiles = divide_up(s.depth, TileLength);
+    int64_t output = s.columnFirst + warp * Outputs + line;
+    if (output - line >= p.columns) return;
+    int64_t tiles = divide_up(s.depth, TileLength), first = blockIdx.z, stride = gridDim.z;
     float total[RowTiles][4] = {};
-    for (int64_t tile = warp + static_cast<int64_t>(FewWarps) * blockIdx.z; tile < tiles; tile += static_cast<int64_t>(FewWarps) * gridDim.z)
+    Weights current;
+    current.load(p, s, output, first, stride, quarter);
+    for (; first < tiles; first += Tiles * stride)
     {
-        float part[RowTiles][4] = {};
-        uint32_t above[Steps][Chunk / 2], below[Steps][Chunk / 2];
+        Weights next;
+        next.load(p, s, output, first + Tiles * stride, stride, quarter);
 #pragma unroll
-        for (int step = 0; step < Steps; step++)
+        for (int t = 0; t < Tiles; t++)
         {
-            int64_t d = tile * TileLength + step * 4 * Chunk + quarter * Chunk;
-            load_pairs<W, Chunk>(above[step], s.b, output * s.bStride + d, d < s.depth && output < p.columns);
-            load_pairs<W, Chunk>(below[step], s.b, (output + 8) * s.bStride + d, d < s.depth && output + 8 < p.columns);
-        }
+            int64_t tile = first + t * stride;
+            if (tile >= tiles) break;
+            float scales[RowTiles][4];
+            if constexpr (Scaled)
+            {
+                float up = output < p.columns ? scale_at(s.bScales, s, output, tile * TileLength) : 0;
+                float down = output + 8 < p.columns ? scale_at(s.bScales, s, output + 8, tile * TileLength) : 0;
+#pragma unroll
+                for (int j = 0; j < RowTiles; j++)
+                {
+#pragma unroll
+                    for (int k = 0; k < 2; k++)
+                    {
+                        int64_t row = s.rowFirst + 8 * j + 2 * quarter + k;
+                        float ofX = row < s.rowEnd ? scale_at(p.a.scales, s, row, tile * TileLength) : 0;
+                        scales[j][k] = up * ofX;
+                        scales[j][2 + k] = down * ofX;
+                    }
+                }
+            }
 
-        float scales[RowTiles][4];
-        if constexpr (Scaled)
-        {
-            float up = output < p.columns ? scale_at(s.bScales, s, output, tile * TileLength) : 0;
-            float down = output + 8 < p.columns ? scale_at(s.bScales, s, output + 8, tile * TileLength) : 0;
+            float part[RowTiles][4] = {};
+#pragma unroll
+            for (int step = 0; step < Weights::Steps; step++)
+            {
+                uint32_t above[Chunk / 2], below[Chunk / 2];
+                expand<W>(above, current.above[t][step]);
+                expand<W>(below, current.below[t][step]);
+                int64_t d = tile * TileLength + step * 4 * Chunk + quarter * Chunk;
+#pragma unroll
+                for (int j = 0; j < RowTiles; j++)
+                {
+                    int64_t row = s.rowFirst + 8 * j + line;
+                    uint32_t x[Chunk / 2];
+                    load_pairs<X, Chunk>(x, p.a.elements, row * p.a.stride + d, d < s.depth && row < s.rowEnd);
+#pragma unroll
+                    for (int i = 0; i < Products; i++)
+                    {
+                        uint32_t a[4] = {above[2 * i], below[2 * i], above[2 * i + 1], below[2 * i + 1]};
+                        ptx::multiply_bf16(part[j], a, x[2 * i], x[2 * i + 1]);
+                    }
+                }
+            }
+
 #pragma unroll
             for (int j = 0; j < RowTiles; j++)
             {
 #pragma unroll
-                for (int k = 0; k < 2; k++)
-                {
-                    int64_t row = s.rowFirst + 8 * j + 2 * quarter + k;
-                    float ofX = row < s.rowEnd ? scale_at(p.a.scales, s, row, tile * TileLength) : 0;
-                    scales[j][k] = up * ofX;
-                    scales[j][2 + k] = down * ofX;
-                }
+                for (int k = 0; k < 4; k++) total[j][k] = Scaled ? __fmaf_rn(part[j][k], scales[j][k], total[j][k]) : total[j][k] + part[j][k];
             }
         }
 
-#pragma unroll
-        for (int j = 0; j < RowTiles; j++)
-        {
-            int64_t row = s.rowFirst + 8 * j + line;
-#pragma unroll
-            for (int step = 0; step < Steps; step++)
-            {
-                int64_t d = tile * TileLength + step * 4 * Chunk + quarter * Chunk;
-                uint32_t x[Chunk / 2];
-                load_pairs<X, Chunk>(x, p.a.elements, row * p.a.stride + d, d < s.depth && row < s.rowEnd);
-#pragma unroll
-                for (int i = 0; i < Products; i++)
-                {
-                    uint32_t a[4] = {above[step][2 * i], below[step][2 * i], above[step][2 * i + 1], below[step][2 * i + 1]};
-                    ptx::multiply_bf16(part[j], a, x[2 * i], x[2 * i + 1]);
-                }
-            }
-
-#pragma unroll
-            for (int k = 0; k < 4; k++) total[j][k] = Scaled ? __fmaf_rn(part[j][k], scales[j][k], total[j][k]) : total[j][k] + part[j][k];
-        }
+        current = next;
     }
 
 #pragma unroll
@@ -148,10 +206,11 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_co
     {
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            sums[(warp * Outputs + line + k / 2 * 8) * FewRows * RowTiles + 8 * j + 2 * quarter + k % 2] = total[j][k];
+        {
+            int64_t y = s.rowFirst + 8 * j + 2 * quarter + k % 2, column = output + k / 2 * 8;
+            if (y < s.rowEnd && column < p.columns) put_few<C>(p, y, column, total[j][k]);
+        }
     }
-
-    finish_few<C, Outputs, FewRows * RowTiles>(p, s, sums);
 }
 
 // In F32: a warp takes four outputs and 128 of the depth at a time, four elements a lane; scales go into the elements.

@@ -32,10 +32,15 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     /// <summary>Most rows of a product that the kernels for few rows take.</summary>
     public const int MostFewRows = 16;
 
+    /// <summary>The same where operands differ in type, which cuBLASLt has no product for: decoding with FP8 weights.</summary>
+    public const int MostFewMixedRows = 128;
+
     /// <summary>Rows a group has on average up to which those kernels take grouped products.</summary>
     public const int MostFewRowsOfGroup = 4;
 
-    private const int FewThreads = 256, SimtThreads = 256;
+    // gemm_few.cu has the same.
+    private const int FewThreads = 256, FewWarps = FewThreads / 32, OutputsOfWarp = 16, OutputsOfBlock = 4, FewTile = 8, MostFewTile = 64;
+    private const int BlocksAtOnce = 2, LeastSteps = 4, MostSplits = 16, SimtThreads = 256;
     private const int LargeTile = 128, SmallTile = 64;
     private const int Band = 8;
 
@@ -52,7 +57,7 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
         bool tensorCores = coversDepth && p.A.FitsTensorCores && p.B.FitsTensorCores && p.A.WholeChunks && p.B.WholeChunks;
         bool few = !p.A.Transposed && !p.B.Transposed && coversDepth && p.Grouping switch
         {
-            GemmGrouping.None => p.Rows <= MostFewRows,
+            GemmGrouping.None => p.Rows <= (tensorCores && p.A.DType != p.B.DType ? MostFewMixedRows : MostFewRows),
             GemmGrouping.Rows => p.Rows <= Math.Max(MostFewRows, MostFewRowsOfGroup * p.Groups),
             _ => false,
         };
@@ -68,11 +73,12 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
 
     private static GemmPlan FewRows(in GemmTraits p, bool tensorCores, int multiprocessors)
     {
-        int outputs = tensorCores ? 16 : 4, tile = tensorCores && p.Grouping == GemmGrouping.None && p.Rows > 8 ? 16 : 8;
+        int outputs = tensorCores ? OutputsOfWarp * FewWarps : OutputsOfBlock;
+        int tile = tensorCores && p.Grouping == GemmGrouping.None ? Math.Clamp((int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)p.Rows), FewTile, MostFewTile) : FewTile;
         long across = LaunchShape.Cover(p.Columns, outputs), down = RowTiles(p, tile), blocks = across * down;
         // Where blocks do not fill the GPU and the depth is long, several share it.
-        long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize);
-        int splits = p.Grouping != GemmGrouping.None || 2 * blocks > multiprocessors || steps < 32 ? 1 : (int)Math.Clamp(Math.Min(steps / 16, 2 * multiprocessors / blocks), 1, 4);
+        long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize), wanted = BlocksAtOnce * multiprocessors / blocks;
+        int splits = p.Grouping != GemmGrouping.None ? 1 : (int)Math.Clamp(Math.Min(steps / (tensorCores ? LeastSteps : LeastSteps * FewWarps), wanted), 1, MostSplits);
         return new GemmPlan(tensorCores ? GemmWay.FewTensor : GemmWay.FewSimt, tile, default, new LaunchShape((across, down, splits), FewThreads), 1, splits);
     }
 

@@ -147,6 +147,12 @@ internal sealed unsafe class CudaContext : IDisposable
     /// <summary>Bytes of <see cref="Workspace"/>.</summary>
     public long WorkspaceBytes => workspace?.Bytes ?? 0;
 
+    /// <summary>The memory of <see cref="Workspace"/>, if an operator has asked for some.</summary>
+    public DeviceMemory? CurrentWorkspace => workspace;
+
+    /// <summary>Whether every launch is waited for, which nothing that is recorded can be.</summary>
+    public static bool WaitsAfterLaunches => WaitsAlways;
+
     /// <summary>An error with the launches before it: a kernel's fault shows only when somebody waits.</summary>
     public CudaException Failure(CudaResult result, string what)
     {

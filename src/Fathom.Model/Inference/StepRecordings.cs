@@ -1,0 +1,54 @@
+// A decode step is some hundred operators of a few microseconds each; asking for them one by one takes longer than computing them.
+// Steps of one form (as many tokens, tables as wide, over the same memory) are recorded at their second occurrence, when everything
+// is allocated and compiled, and replayed from then on.
+using Fathom.Compute;
+
+namespace Fathom.Model;
+
+/// <summary>Recorded decode steps of one pass object, by form.</summary>
+internal sealed class StepRecordings(Device device)
+{
+    private const int Capacity = 64;
+    private readonly Dictionary<Form, Entry> entries = [];
+    private long clock;
+
+    /// <summary>Runs the step of a pass: by replaying it, where its form has come before.</summary>
+    /// <returns>The step's logits.</returns>
+    public Tensor Run(DeepSeekModel model, InferencePass pass, LatentCache cache)
+    {
+        var form = new Form(model, cache, pass.DecodeCount, (int)pass.DecodeBlocks.Columns, (int)pass.OutputRows.Elements, pass.Tables, model.Rotary.Cos.Address);
+        if (!entries.TryGetValue(form, out Entry? entry))
+        {
+            if (entries.Count == Capacity) Forget();
+            entries[form] = new Entry { LastUse = ++clock };
+            return model.Compute(pass, cache);
+        }
+
+        entry.LastUse = ++clock;
+        entry.Work ??= device.Record(() => (entry.Logits, entry.Hidden) = (model.Compute(pass, cache), pass.Hidden));
+        entry.Work.Replay();
+        pass.Hidden = entry.Hidden;
+        return entry.Logits;
+    }
+
+    private void Forget()
+    {
+        (Form oldest, Entry entry) = entries.MinBy(e => e.Value.LastUse);
+        entry.Work?.Dispose();
+        entries.Remove(oldest);
+    }
+
+    /// <summary>What decides which memory a step uses and in which shapes.</summary>
+    private readonly record struct Form(DeepSeekModel Model, LatentCache Cache, int Tokens, int Columns, int Outputs, nint Tables, nint RotaryTable);
+
+    private sealed class Entry
+    {
+        public IRecordedWork? Work { get; set; }
+
+        public Tensor Logits { get; set; }
+
+        public Tensor Hidden { get; set; }
+
+        public long LastUse { get; set; }
+    }
+}
