@@ -23,6 +23,7 @@ public sealed class SeparateDevice : Device
     {
         cpu = new CpuDevice(threads);
         HoldsBFloat16 = holdsBFloat16;
+        LinearByRow = Over(cpu.LinearByRow);
         Quantization = Over(cpu.Quantization);
         Norm = Over(cpu.Norm);
         Rotary = Over(cpu.Rotary);
@@ -44,6 +45,8 @@ public sealed class SeparateDevice : Device
     public override bool HoldsBFloat16 { get; }
 
     public override ILinearOperators Linear => LinearWith(Accumulation.Fp32);
+
+    public override ILinearOperators LinearByRow { get; }
 
     public override IQuantizationOperators Quantization { get; }
 
