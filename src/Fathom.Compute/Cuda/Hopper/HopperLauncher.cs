@@ -62,6 +62,7 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
     {
         product.D = d.Address;
         product.DStride = d.RowStride;
+        if (accumulate && d.DType == DType.BF16) product.Old = TensorMap.OfOperand(HopperMatrix.Of(d), tile.Rows, rank: 2);
         if (report is not null) product.Report = report.Clear();
         bool weights = kind is HopperKernel.Fp8Weights or HopperKernel.BFloat16Weights;
         long across = LaunchShape.Cover(product.Columns, tile.Columns);

@@ -23,6 +23,7 @@ template <typename D, bool Add, bool AcrossA, bool AcrossB, bool ByDepth, int Bl
 __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_constant__ Product p)
 {
     constexpr int Teams = 2, Count = BlockN / 2;
+    constexpr bool AddsOld = Add && sizeof(D) == 2;
     using Memory = Ring<Teams, 1, BlockN, Stages, false>;
     using Walk = Tiles<Memory::BlockM, BlockN, ByDepth, Add>;
     using Roles = Registers<Teams, 1>;
@@ -69,6 +70,8 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
                         hopper::load_tile(b, &p.b, filled, at, tile.column, group);
                     }
                 }
+
+                if constexpr (AddsOld) load_old<Bounded>(p, ring, place, tile);
             }
         }
     }
@@ -76,7 +79,8 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
     {
         hopper::take_registers<Roles::Team>();
         int lane = threadIdx.x % WarpSize, warp = threadIdx.x % TeamThreads / WarpSize;
-        float sum[Count] = {};
+        float sums[1][Count] = {};
+        float (&sum)[Count] = sums[0];
         for (int index = blockIdx.x; walk.find(index, tile); index += gridDim.x)
         {
             int steps = (tile.depth + StepDepth - 1) / StepDepth, previous = 0;
@@ -122,6 +126,7 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
             }
 
             if (steps > 0 && lane == 0) hopper::barrier_arrive(ring.emptied + previous);
+            if constexpr (AddsOld) add_old<Bounded>(p, ring, place, team * 64 + 16 * warp, sums);
             D* d = static_cast<D*>(p.d) + (ByDepth ? tile.group * p.dGroup : 0);
             store_sums<D, Add>(sum, d, p.dStride, tile.row + team * 64 + 16 * warp, tile.rowEnd, tile.column, p.columns);
         }

@@ -23,6 +23,8 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
     using Memory = Ring<Teams, Waves, BlockN, Stages, false>;
     using Walk = Tiles<Memory::BlockM, BlockN, false, true>;
     using Roles = Registers<Teams, PerMultiprocessor>;
+    constexpr bool AddsOld = Add && sizeof(D) == 2;
+
     // Columns that surely lie in one block of scales, since tiles begin at multiples of their width.
     constexpr int Chunk = BlockN % 128 == 0 ? 128 : BlockN % 64 == 0 ? 64 : 32, Chunks = BlockN / Chunk, Count = BlockN / 2;
     DYNAMIC_SHARED(memory);
@@ -47,6 +49,8 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                     hopper::load_tile(ring.a(place.stage), &p.a, filled, step * StepDepth, tile.row);
                     hopper::load_tile(ring.b(place.stage), &p.b, filled, step * StepDepth, tile.column, tile.group);
                 }
+
+                if constexpr (AddsOld) load_old<Bounded>(p, ring, place, tile);
             }
         }
     }
@@ -137,6 +141,7 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                 }
             }
 
+            if constexpr (AddsOld) add_old<Bounded>(p, ring, place, firstRow + 16 * warp, sum);
 #pragma unroll
             for (int w = 0; w < Waves; w++)
                 store_sums<D, Add>(sum[w], static_cast<D*>(p.d), p.dStride, tile.row + firstRow + 64 * w + 16 * warp, tile.rowEnd, tile.column, p.columns);

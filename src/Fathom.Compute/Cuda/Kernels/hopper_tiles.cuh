@@ -17,6 +17,7 @@ struct __align__(64) Product
 {
     hopper::TensorMap a, b;           // A [rows, depth] and B [columns, depth], or their transposes
     hopper::TensorMap scaleA, scaleB; // weight gradients: [tiles of the sum, rows] and [tiles of the sum, columns]
+    hopper::TensorMap old;            // D [rows, columns] in BF16, where it is added to
     const float* rowScales;           // A in 1x128 tiles: [rows, tiles of the sum]
     int64_t rowScaleStride;
     const float* blockScales;         // B in 128x128 blocks, by strides: block of columns, block of the sum, group
@@ -28,7 +29,7 @@ struct __align__(64) Product
     int32_t rows, columns, depth, groups;
 };
 
-static_assert(sizeof(Product) == 640, "as HopperProduct is declared");
+static_assert(sizeof(Product) == 768, "as HopperProduct is declared");
 
 // ---- Waiting ----
 
@@ -91,6 +92,9 @@ struct Ring
     static constexpr int BlockM = 64 * Waves * Teams;
     static constexpr int ABytes = BlockM * RowBytes, BBytes = BlockN * RowBytes, StageBytes = ABytes + BBytes;
     static constexpr int ScaleBytes = Scaled ? (BlockM + BlockN) * 4 : 0;
+
+    // Old values of D in BF16: boxes of 64 columns, as large as the rows of A, and stages that they fill.
+    static constexpr int OldBoxes = (BlockN + 63) / 64, OldInStage = StageBytes / ABytes, OldSteps = (OldBoxes + OldInStage - 1) / OldInStage;
 
     unsigned char* stages;
     hopper::Barrier* filled;
@@ -226,6 +230,59 @@ struct Tiles
     }
 };
 
+// ---- Adding to a result in BF16 ----
+
+// The old values of a tile come through the ring behind its operands, while those are multiplied; a loop that read them at the end would wait
+// for memory. Rows behind the end of a group are another tile's: read, but never stored. One thread calls.
+template <bool Bounded, typename Memory, int Stages>
+__device__ __forceinline__ void load_old(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile)
+{
+    for (int step = 0; step < Memory::OldSteps; step++, place.advance())
+    {
+        wait<Bounded>(ring.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, step);
+        hopper::Barrier* filled = ring.filled + place.stage;
+        int first = step * Memory::OldInStage, end = min(first + Memory::OldInStage, Memory::OldBoxes);
+        hopper::barrier_arrive_expecting(filled, (end - first) * Memory::ABytes);
+        for (int box = first; box < end; box++)
+            hopper::load_tile(ring.a(place.stage) + (box - first) * Memory::ABytes, &p.old, filled, tile.column + 64 * box, tile.row);
+    }
+}
+
+// Adds them to the sums of a warp: 16 rows from row of the tile on, and the same in the next 64 rows for every further wave. All lanes call.
+template <bool Bounded, typename Memory, int Stages, int Waves, int Count>
+__device__ __forceinline__ void add_old(const Product& p, const Memory& ring, Place<Stages>& place, int row, float (&sum)[Waves][Count])
+{
+    int lane = threadIdx.x % WarpSize, inBox = (row + lane / 4) * RowBytes + lane % 4 * 4;
+#pragma unroll
+    for (int step = 0; step < Memory::OldSteps; step++, place.advance())
+    {
+        wait<Bounded>(ring.filled + place.stage, place.parity, p.report, ForFilled, place.stage, step);
+        const unsigned char* boxes = ring.a(place.stage) + inBox;
+#pragma unroll
+        for (int j = step * Memory::OldInStage * 8; j < min((step + 1) * Memory::OldInStage * 8, Count / 4); j++)
+        {
+            // Chunk j % 8 of its box, where the swizzle put it.
+            const unsigned char* chunk = boxes + (j / 8 - step * Memory::OldInStage) * Memory::ABytes + (j % 8 ^ lane / 4) * 16;
+#pragma unroll
+            for (int w = 0; w < Waves; w++)
+            {
+#pragma unroll
+                for (int h = 0; h < 2; h++)
+                {
+                    float pair[2];
+                    load<bf16, 2>(pair, reinterpret_cast<const bf16*>(chunk + (64 * w + 8 * h) * RowBytes));
+                    sum[w][4 * j + 2 * h] += pair[0];
+                    sum[w][4 * j + 2 * h + 1] += pair[1];
+                }
+            }
+        }
+
+        // All lanes have read the stage.
+        __syncwarp();
+        if (lane == 0) hopper::barrier_arrive(ring.emptied + place.stage);
+    }
+}
+
 // ---- Storing sums ----
 
 // Lane q of every four holds word p = q of four chunks of four words; afterwards it holds all four words of chunk q.
@@ -248,7 +305,7 @@ __device__ __forceinline__ void gather_chunk(uint32_t (&words)[4])
 
 struct __align__(16) Words { uint32_t values[4]; };
 
-// A warp's 16 rows of a team's sums, from row on, as wgmma leaves them. columns is a multiple of 8. All lanes call.
+// A warp's 16 rows of a team's sums, from row on, as wgmma leaves them: stored, or added to D in F32. columns is a multiple of 8. All lanes call.
 template <typename D, bool Add, int Count>
 __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int64_t stride, int row, int rowEnd, int column, int columns)
 {
@@ -259,7 +316,7 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
         int r = row + lane / 4 + 8 * h;
         bool inside = r < rowEnd;
         D* to = d + r * stride + column;
-        if constexpr (sizeof(D) == 2 && !Add)
+        if constexpr (sizeof(D) == 2)
         {
             // 16 bytes a lane, 64 in a row.
 #pragma unroll
@@ -273,7 +330,7 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
                 if (inside && column + c < columns) *reinterpret_cast<Words*>(to + c) = {{words[0], words[1], words[2], words[3]}};
             }
         }
-        else if constexpr (sizeof(D) == 4 && Add)
+        else if constexpr (Add)
         {
             // Old values are not read here: a loop over them would wait for memory once a pair, registers being scarce.
 #pragma unroll
@@ -283,7 +340,7 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
                 if (inside && column + c < columns) hopper::add_pair(to + c, sum[4 * j + 2 * h], sum[4 * j + 2 * h + 1]);
             }
         }
-        else if constexpr (sizeof(D) == 4)
+        else
         {
             // Of two neighbouring chunks of eight columns, lanes in pairs exchange what makes 16 bytes of one: 64 bytes in a row.
             bool odd = quad & 1;
@@ -295,34 +352,6 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
                 float four[4] = {odd ? far0 : low0, odd ? far1 : low1, odd ? high0 : far0, odd ? high1 : far1};
                 int c = 8 * (j + odd) + 4 * (quad / 2);
                 if (inside && column + c < columns) store<float, 4>(to + c, four);
-            }
-        }
-        else
-        {
-            // Pairs; those of four lanes fill half a sector. Old values are asked for well before they are needed.
-            constexpr int Ahead = 8;
-#pragma unroll
-            for (int j = 0; j < Count / 4; j += Ahead)
-            {
-                float pairs[Ahead][2];
-#pragma unroll
-                for (int i = 0; i < Ahead; i++)
-                {
-                    if (Count / 4 % Ahead != 0 && j + i >= Count / 4) continue;
-                    int c = 8 * (j + i) + 2 * quad;
-                    pairs[i][0] = pairs[i][1] = 0;
-                    if (Add && inside && column + c < columns) load<D, 2>(pairs[i], to + c);
-                }
-
-#pragma unroll
-                for (int i = 0; i < Ahead; i++)
-                {
-                    if (Count / 4 % Ahead != 0 && j + i >= Count / 4) continue;
-                    int c = 8 * (j + i) + 2 * quad;
-                    pairs[i][0] += sum[4 * (j + i) + 2 * h];
-                    pairs[i][1] += sum[4 * (j + i) + 2 * h + 1];
-                    if (inside && column + c < columns) store<D, 2>(to + c, pairs[i]);
-                }
             }
         }
     }
