@@ -23,8 +23,7 @@ template <typename D, bool Add, bool AcrossA, bool AcrossB, bool ByDepth, int Bl
 __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_constant__ Product p)
 {
     constexpr int Teams = 2, Count = BlockN / 2;
-    constexpr bool AddsOld = Add && sizeof(D) == 2;
-    using Memory = Ring<Teams, 1, BlockN, Stages, false>;
+    using Memory = Ring<D, Teams, 1, BlockN, Stages, false>;
     using Walk = Tiles<Memory::BlockM, BlockN, ByDepth, Add>;
     using Roles = Registers<Teams, 1>;
     DYNAMIC_SHARED(memory);
@@ -71,7 +70,7 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
                     }
                 }
 
-                if constexpr (AddsOld) load_old<Bounded>(p, ring, place, tile);
+                if constexpr (Add) load_old<D, Bounded>(p, ring, place, tile, ByDepth ? tile.group : 0);
             }
         }
     }
@@ -126,9 +125,8 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
             }
 
             if (steps > 0 && lane == 0) hopper::barrier_arrive(ring.emptied + previous);
-            if constexpr (AddsOld) add_old<Bounded>(p, ring, place, team * 64 + 16 * warp, sums);
             D* d = static_cast<D*>(p.d) + (ByDepth ? tile.group * p.dGroup : 0);
-            store_sums<D, Add>(sum, d, p.dStride, tile.row + team * 64 + 16 * warp, tile.rowEnd, tile.column, p.columns);
+            finish_tile<Add, Bounded>(p, ring, place, tile, d, team * 64 + 16 * warp, sums);
         }
     }
 }
