@@ -81,7 +81,7 @@ internal sealed partial class CudaLinear
         product.Experts = table.Address;
         product.Groups = w.Count;
         product.Grouping = (int)GemmGrouping.Rows;
-        kernels.Of(traits, plan).LaunchWith(plan.Shape, product);
+        Launch(traits, plan, product, c);
         GC.KeepAlive(table);
     }
 }

@@ -132,13 +132,18 @@ internal sealed partial class CudaLinear : ILinearOperators
             if (TryParts(a, transposedA, b, transposedB, c, traits, accumulate)) return;
         }
 
-        GemmProduct product = Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows);
-        if (plan.Splits > 1) product.Partial = context.Workspace(plan.Splits * rows * columns * sizeof(float));
-        kernels.Of(traits, plan).LaunchWith(plan.Shape, product);
+        Launch(traits, plan, Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows), c);
+    }
+
+    /// <summary>An own kernel, and what adds up the sums of blocks that share the depth.</summary>
+    private void Launch(in GemmTraits p, in GemmPlan plan, GemmProduct product, Tensor c)
+    {
+        if (plan.Splits > 1) product.Partial = context.Workspace(plan.Splits * p.Rows * p.Columns * sizeof(float));
+        kernels.Of(p, plan).LaunchWith(plan.Shape, product);
         if (plan.Splits == 1) return;
         const int Threads = 256;
         kernels.Combination(c.DType).Launch(
-            new LaunchShape(LaunchShape.Cover(rows * columns, Threads), Threads), product.Partial, plan.Splits, rows, columns, c, c.RowStride, accumulate);
+            new LaunchShape(LaunchShape.Cover(p.Rows * p.Columns, Threads), Threads), product.Partial, plan.Splits, p.Rows, p.Columns, c, c.RowStride, product.Accumulate != 0);
     }
 
     /// <summary>c += sum over the depth of a b by the kernels for Hopper, where the operands are theirs.</summary>

@@ -291,12 +291,4 @@ inline void prefetch_line(const void*) { }
 
 inline void prefetch_tile(const TensorMap*, int, int) { }
 
-// ---- Exponentials ----
-
-inline float power_of_two(float x)
-{
-    float y = exp2f(x);
-    return y < 0x1p-126f ? 0 : y;
-}
-
 }

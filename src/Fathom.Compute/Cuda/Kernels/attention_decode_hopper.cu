@@ -247,7 +247,7 @@ __device__ __forceinline__ void score_parts(const HopperDecode& p, const Memory&
             {
                 now[h] = fmaxf(now[h], __shfl_xor_sync(AllLanes, now[h], 1));
                 now[h] = fmaxf(now[h], __shfl_xor_sync(AllLanes, now[h], 2));
-                float shrink = hopper::power_of_two(largest[h] - now[h]);
+                float shrink = ptx::exp2_approximately(largest[h] - now[h]);
                 largest[h] = now[h];
                 total[h] *= shrink; // of this lane's tokens alone
                 if (quad == 0) memory.factors[place.stage * Heads + row + 8 * h] = shrink;
@@ -256,7 +256,7 @@ __device__ __forceinline__ void score_parts(const HopperDecode& p, const Memory&
 #pragma unroll
             for (int i = 0; i < Tokens / 2; i++)
             {
-                s[i] = hopper::power_of_two(s[i] - now[i / 2 % 2]);
+                s[i] = ptx::exp2_approximately(s[i] - now[i / 2 % 2]);
                 total[i / 2 % 2] += s[i];
             }
 

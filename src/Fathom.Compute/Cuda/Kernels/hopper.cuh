@@ -267,14 +267,4 @@ __device__ __forceinline__ void prefetch_tile(const TensorMap* map, int x, int y
     asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(reinterpret_cast<uint64_t>(map)), "r"(x), "r"(y) : "memory");
 }
 
-// ---- Exponentials ----
-
-// 2^x; results below 2^-126 are zero (9.7.3.20 ex2).
-__device__ __forceinline__ float power_of_two(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 }
