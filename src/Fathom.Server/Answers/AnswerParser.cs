@@ -30,8 +30,7 @@ internal enum AnswerStart
 internal sealed class AnswerParser(AnswerStart start, string? callName = null, bool tools = false, IReadOnlyList<string>? dropped = null)
 {
     private const string FenceEnd = "\n```";
-    private static readonly string[] FirstMarks = [Marks.Think, Marks.Calls, Marks.Call];
-    private static readonly string[] ContentMarks = [Marks.Calls, Marks.Call];
+    private static readonly string[] ContentMarks = [Marks.Think, Marks.Calls, Marks.Call];
     private static readonly string[] ReasoningMarks = [Marks.EndThink];
     private readonly IReadOnlyList<string> dropped = dropped ?? [];
     private State state = start switch
@@ -96,7 +95,7 @@ internal sealed class AnswerParser(AnswerStart start, string? callName = null, b
         switch (state)
         {
             case State.Content:
-                return Text(AnswerPart.Content, give, last, partBegun ? ContentMarks : FirstMarks);
+                return Text(AnswerPart.Content, give, last, ContentMarks);
             case State.Reasoning:
                 return Text(AnswerPart.Reasoning, give, last, ReasoningMarks);
             case State.BetweenCalls:
@@ -241,6 +240,8 @@ internal sealed class AnswerParser(AnswerStart start, string? callName = null, b
             ReadOnlySpan<char> rest = held.AsSpan(at);
             foreach (string candidate in Candidates(marks))
             {
+                // Reasoning comes first or not at all; later the mark is text about it.
+                if (candidate == Marks.Think && (partBegun || !held.AsSpan(0, at).IsWhiteSpace())) continue;
                 if (rest.StartsWith(candidate, StringComparison.Ordinal))
                 {
                     mark = candidate;

@@ -12,6 +12,7 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Console;
 
 namespace Fathom.Server;
 
@@ -28,7 +29,7 @@ public sealed partial class FathomServer : IAsyncDisposable
     /// <summary>Starts a server. It listens when this returns; /ready says when the model is warm.</summary>
     /// <param name="engine">The engine with its model; disposed by who made it.</param>
     /// <param name="options">How it is served.</param>
-    /// <param name="logging">Changes the log; null for one line an event on the console.</param>
+    /// <param name="logging">Changes the log; null for one line an event on the error stream.</param>
     /// <param name="cancellation">Ends the start.</param>
     /// <exception cref="FathomException">An option is not possible, or the address is in use.</exception>
     public static async Task<FathomServer> StartAsync(
@@ -42,7 +43,7 @@ public sealed partial class FathomServer : IAsyncDisposable
         builder.Services.AddFathom(engine, options);
         builder.Logging.SetMinimumLevel(LogLevel.Information).AddFilter("Microsoft", LogLevel.Warning);
         if (logging is not null) logging(builder.Logging);
-        else builder.Logging.AddSimpleConsole(console => (console.SingleLine, console.TimestampFormat) = (true, "HH:mm:ss "));
+        else LogToErrorStream(builder.Logging);
         WebApplication app = builder.Build();
         app.UseRouting();
         app.MapFathom();
@@ -72,6 +73,12 @@ public sealed partial class FathomServer : IAsyncDisposable
     {
         await app.StopAsync().ConfigureAwait(false);
         await app.DisposeAsync().ConfigureAwait(false);
+    }
+
+    private static void LogToErrorStream(ILoggingBuilder logging)
+    {
+        logging.AddSimpleConsole(console => (console.SingleLine, console.TimestampFormat) = (true, "HH:mm:ss "));
+        logging.Services.Configure<ConsoleLoggerOptions>(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
     }
 
     private static void Limit(KestrelServerOptions kestrel, FathomServerOptions options)

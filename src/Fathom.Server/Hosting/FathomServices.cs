@@ -43,6 +43,7 @@ public static class FathomServices
         services.AddSingleton<ModelService>();
         services.AddSingleton<RequestPipeline>();
         services.AddHostedService<EngineLifetime>();
+        if (options.OtlpEndpoint is not null) services.AddHostedService<OtlpExport>();
         services.Configure<HostOptions>(host =>
         {
             TimeSpan needed = options.DrainDeadline + TimeSpan.FromSeconds(10);
