@@ -9,6 +9,7 @@ using Fathom.Numerics;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.Logging;
 using Xunit;
 
@@ -169,6 +170,26 @@ public sealed partial class OperationTests(ITestOutputHelper output)
         using HttpResponseMessage reply = await client.PostAsync("/llm/v1/chat/completions", new StringContent("""{"model":"deepseek-chat","max_tokens":2,"messages":[{"role":"user","content":"a"}]}"""));
         Assert.Equal(HttpStatusCode.OK, reply.StatusCode);
         Assert.Equal("deepseek-chat", (string)JsonNode.Parse(await reply.Content.ReadAsStringAsync())!["model"]!);
+    }
+
+    [Fact]
+    public async Task The_description_names_every_route_and_no_other()
+    {
+        using var device = new CpuDevice(1);
+        using var engine = new InferenceEngine(TestModel.Open(device), new EngineOptions { ContextTokens = 512 });
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.UseUrls("http://127.0.0.1:0");
+        builder.Logging.ClearProviders();
+        builder.Services.AddFathom(engine);
+        await using WebApplication app = builder.Build();
+        app.MapFathom();
+        await app.StartAsync();
+        IEnumerable<string> mapped = ((IEndpointRouteBuilder)app).DataSources.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>()
+            .Select(e => $"{e.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods[0].ToLowerInvariant()} {e.RoutePattern.RawText!.Replace("**", "", StringComparison.Ordinal)}");
+        using var client = new HttpClient { BaseAddress = new Uri(app.Urls.First()) };
+        JsonNode description = JsonNode.Parse(await client.GetStringAsync("/openapi.json"))!;
+        IEnumerable<string> described = description["paths"]!.AsObject().SelectMany(p => p.Value!.AsObject().Select(m => $"{m.Key} {p.Key}"));
+        Assert.Equal(mapped.Order(), described.Order());
     }
 
     [Fact]

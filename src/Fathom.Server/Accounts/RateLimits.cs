@@ -1,5 +1,5 @@
 // Requests and tokens a minute, by key: buckets that fill evenly and hold a minute's worth. What a request will use is not known before, so
-// it may enter while its key's bucket of tokens is above zero, and is charged when it is settled, below zero if it comes to that.
+// it may enter while its key's bucket of tokens is not below zero, and is charged when it is settled, below zero if it comes to that.
 using System.Collections.Concurrent;
 using Fathom.Server.Http;
 
@@ -29,9 +29,13 @@ internal sealed class RateLimits(TimeProvider time)
     /// <summary>Takes what a request used.</summary>
     public void Charge(Account account, int tokens)
     {
-        if (account.TokensPerMinute is null) return;
+        if (account.TokensPerMinute is not { } perMinute) return;
         Buckets buckets = Of(account);
-        lock (buckets) buckets.Tokens.Take(tokens);
+        lock (buckets)
+        {
+            buckets.Tokens.Fill(perMinute, time.GetTimestamp(), time);
+            buckets.Tokens.Take(tokens);
+        }
     }
 
     private Buckets Of(Account account) => byKey.GetOrAdd(account.Id, _ => new Buckets());
@@ -48,14 +52,20 @@ internal sealed class RateLimits(TimeProvider time)
         private double level = double.NaN; // full at first use
         private long filled;
 
-        /// <summary>Seconds until the bucket holds more than <paramref name="need"/> less one, or null where it does.</summary>
+        /// <summary>Seconds until the bucket holds what is needed, or null where it does.</summary>
         public int? Wait(int? perMinute, int need, long now, TimeProvider time)
         {
             if (perMinute is not { } size) return null;
+            Fill(size, now, time);
+            double missing = need - level;
+            return missing <= 0 ? null : Math.Max(1, (int)Math.Ceiling(missing / size * 60));
+        }
+
+        /// <summary>Adds what has come since the last time.</summary>
+        public void Fill(int size, long now, TimeProvider time)
+        {
             level = double.IsNaN(level) ? size : Math.Min(size, level + (time.GetElapsedTime(filled, now).TotalMinutes * size));
             filled = now;
-            double missing = need == 0 ? double.Epsilon - level : need - level;
-            return missing <= 0 ? null : Math.Max(1, (int)Math.Ceiling(missing / size * 60));
         }
 
         public void Take(double amount) => level -= amount;

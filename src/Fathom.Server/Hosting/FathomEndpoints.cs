@@ -63,7 +63,22 @@ public static class FathomEndpoints
             scope.Http.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
             await scope.Http.Response.WriteAsync(metrics.Write(), scope.Aborted).ConfigureAwait(false);
         });
+        byte[] description = Description();
+        map.Get(RouteNeeds.Key, "/openapi.json", async scope =>
+        {
+            scope.Http.Response.ContentType = "application/json";
+            await scope.Http.Response.BodyWriter.WriteAsync(description, scope.Aborted).ConfigureAwait(false);
+        });
         map.Get(RouteNeeds.Key, "/user/balance", scope => JsonReply.SendAsync(scope.Http, 200, json => BalanceBody.Write(json, scope.Account, service.Options.Prices)));
+    }
+
+    /// <summary>The routes for machines; written by hand, and held against the routes by a test.</summary>
+    private static byte[] Description()
+    {
+        using Stream resource = typeof(FathomEndpoints).Assembly.GetManifestResourceStream("openapi.json")!;
+        var bytes = new byte[resource.Length];
+        resource.ReadExactly(bytes);
+        return bytes;
     }
 
     private static void MapModel(Mapper map, ModelService service)

@@ -25,7 +25,7 @@ internal readonly struct JsonField(JsonElement value, string path)
     public bool IsNumber => value.ValueKind == JsonValueKind.Number;
 
     /// <summary>Number of an array's items.</summary>
-    public int Length => value.GetArrayLength();
+    public int Length => IsArray ? value.GetArrayLength() : throw Wrong("an array");
 
     private string Name => path.Length == 0 ? "the body" : $"'{path}'";
 

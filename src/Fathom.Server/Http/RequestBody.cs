@@ -13,6 +13,12 @@ internal static class RequestBody
 {
     private const int MostDepth = 64;
 
+    /// <summary>
+    /// A body up to this many times the limit is read to its end and thrown away: a client that is cut off while it sends sees a broken
+    /// connection and not the reason.
+    /// </summary>
+    private const int Patience = 4;
+
     /// <summary>The body as JSON, to be disposed by the caller.</summary>
     /// <param name="context">The request.</param>
     /// <param name="mostBytes">Longest body.</param>
@@ -20,8 +26,8 @@ internal static class RequestBody
     /// <exception cref="ApiException">It is too long, too slow, not UTF-8, not JSON or not an object.</exception>
     public static async Task<JsonDocument> ReadAsync(HttpContext context, long mostBytes, TimeSpan deadline)
     {
-        if (context.Features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } feature) feature.MaxRequestBodySize = mostBytes;
-        if (context.Request.ContentLength > mostBytes) throw TooLong(mostBytes);
+        if (context.Features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } feature) feature.MaxRequestBodySize = Patience * mostBytes;
+        if (context.Request.ContentLength > Patience * mostBytes) throw TooLong(mostBytes);
         using var timer = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted);
         timer.CancelAfter(deadline);
         byte[] body;
@@ -63,18 +69,26 @@ internal static class RequestBody
 
     private static async Task<byte[]> ReadAllAsync(PipeReader reader, long mostBytes, CancellationToken cancellation)
     {
+        long thrownAway = 0;
         while (true)
         {
             ReadResult result = await reader.ReadAsync(cancellation).ConfigureAwait(false);
-            if (result.Buffer.Length > mostBytes) throw TooLong(mostBytes);
-            if (result.IsCompleted)
+            if (thrownAway + result.Buffer.Length > mostBytes)
+            {
+                thrownAway += result.Buffer.Length;
+                reader.AdvanceTo(result.Buffer.End);
+                if (result.IsCompleted || thrownAway > Patience * mostBytes) throw TooLong(mostBytes);
+            }
+            else if (result.IsCompleted)
             {
                 byte[] body = result.Buffer.ToArray();
                 reader.AdvanceTo(result.Buffer.End);
                 return body;
             }
-
-            reader.AdvanceTo(result.Buffer.Start, result.Buffer.End);
+            else
+            {
+                reader.AdvanceTo(result.Buffer.Start, result.Buffer.End);
+            }
         }
     }
 
