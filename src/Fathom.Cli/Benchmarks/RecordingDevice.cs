@@ -56,8 +56,6 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
 
     public override IOptimizerOperators Optimizer => field ??= Recorded(inner.Optimizer, "optimizer");
 
-    public override ISamplingOperators Sampling => field ??= Recorded(inner.Sampling, "sampling");
-
     public override IReductionOperators Reduction => field ??= Recorded(inner.Reduction, "reduction");
 
     /// <summary>Forgets calls and marks.</summary>
