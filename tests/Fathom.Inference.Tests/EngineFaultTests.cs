@@ -66,6 +66,8 @@ public sealed class EngineFaultTests(ITestOutputHelper output)
 
         public override IReductionOperators Reduction => inner.Reduction;
 
+        public override ISamplingOperators Sampling => inner.Sampling;
+
         protected override Tensor AllocateCore(Shape shape, DType dtype) => HostMemory.Allocate(shape, dtype);
 
         protected override void Dispose(bool disposing)

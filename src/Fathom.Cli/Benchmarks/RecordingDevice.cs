@@ -30,7 +30,7 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
 
     public override bool IsHost => inner.IsHost;
 
-    public override bool HoldsBFloat16 => inner.HoldsBFloat16;
+    public override DeviceTraits Traits => inner.Traits;
 
     public override ILinearOperators Linear => field ??= Recorded(inner.Linear, "linear");
 
@@ -55,8 +55,6 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
     public override IEmbeddingOperators Embedding => field ??= Recorded(inner.Embedding, "embedding");
 
     public override IOptimizerOperators Optimizer => field ??= Recorded(inner.Optimizer, "optimizer");
-
-    public override ISamplingOperators Sampling => field ??= Recorded(inner.Sampling, "sampling");
 
     public override IReductionOperators Reduction => field ??= Recorded(inner.Reduction, "reduction");
 
