@@ -15,7 +15,7 @@ internal static class Jobs
     public static IReadOnlyList<Job> Of(Dialog dialog, ModelService service)
     {
         ChatPrompt prompt = Prompt(dialog, service);
-        Func<ITokenConstraint>? constraint = Constraint(dialog);
+        Func<ITokenConstraint>? constraint = service.RequireConstraints().For(dialog, prompt);
         return [.. Enumerable.Range(0, dialog.Choices).Select(i => new Job(prompt, SamplingReader.ForChoice(dialog.Sampling, i)) { Constraint = constraint, Tools = dialog.Conversation.CallsTools })];
     }
 
@@ -38,13 +38,5 @@ internal static class Jobs
         {
             throw ApiException.Format(error.Message, field);
         }
-    }
-
-    private static Func<ITokenConstraint>? Constraint(Dialog dialog)
-    {
-        if (dialog.Format != AnswerFormat.Text) throw ApiException.Format($"'{dialog.FormatField}' asks for structured output, which this server does not offer", dialog.FormatField);
-        if (dialog.Conversation.CallsTools && dialog.Conversation.Tools.Any(t => t.Strict))
-            throw ApiException.Format("'strict' asks for structured output, which this server does not offer", $"tools[{dialog.Conversation.Tools.ToList().FindIndex(t => t.Strict)}].function.strict");
-        return null;
     }
 }

@@ -11,11 +11,12 @@ namespace Fathom.Server.Hosting;
 internal sealed class ModelService
 {
     private readonly RateLimits rates;
+    private readonly AnswerConstraints? constraints;
 
     public ModelService(InferenceEngine engine, FathomServerOptions options, ServerMetrics metrics, RateLimits rates, KeyStore? keys = null)
     {
         (Engine, Options, Metrics, this.rates, Keys) = (engine, options, metrics, rates, keys);
-        if (engine.Model.Tokenizer is not null) Prompts = new ChatPromptBuilder(engine.Model);
+        if (engine.Model.Tokenizer is not null) (Prompts, constraints) = (new ChatPromptBuilder(engine.Model), new AnswerConstraints(engine.Model));
         Name = options.ModelName ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(engine.Model.Path));
         if (Name.Length == 0) Name = "fathom";
     }
@@ -47,6 +48,14 @@ internal sealed class ModelService
     /// <summary>Makes prompts.</summary>
     /// <exception cref="ApiException">The model has no tokenizer.</exception>
     public ChatPromptBuilder RequirePrompts() => Prompts ?? throw ApiException.Format("this model has no tokenizer; only /v1/completions with token ids can be used");
+
+    /// <summary>Makes constraints.</summary>
+    /// <exception cref="ApiException">The model has no tokenizer.</exception>
+    public AnswerConstraints RequireConstraints()
+    {
+        RequirePrompts();
+        return constraints!;
+    }
 
     /// <summary>The name to answer under.</summary>
     /// <param name="name">The name that was asked for, or null.</param>
