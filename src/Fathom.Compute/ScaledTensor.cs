@@ -22,6 +22,12 @@ public enum ScaleLayout
     /// </summary>
     ColumnTile,
 
+    /// <summary>
+    /// The same with the elements transposed, [columns, 128 · rows of scales]: each tile's rows lie in 128 columns of their own, zeros
+    /// where it has fewer. What a device takes for sums over rows where <see cref="DeviceTraits.TokenLayout"/> says so.
+    /// </summary>
+    TransposedColumnTile,
+
     /// <summary>128x128 blocks, for weights: [⌈rows / 128⌉, ⌈columns / 128⌉].</summary>
     Block,
 }
@@ -45,8 +51,8 @@ public readonly struct ScaledTensor
         if (layout != ScaleLayout.None)
         {
             if (scales.DType is not (DType.F32 or DType.F8E8M0)) throw new ArgumentException($"scales are {scales.DType}, expected F32 or F8E8M0");
-            Shape expected = ScaleShape(ValueShape(elements), layout);
-            bool enough = layout == ScaleLayout.ColumnTile ? scales.Rows >= expected.Rows && scales.Columns == expected.Columns : scales.Elements == expected.Elements;
+            Shape expected = ScaleShape(ValueShape(elements, layout), layout);
+            bool enough = layout is ScaleLayout.ColumnTile or ScaleLayout.TransposedColumnTile ? scales.Rows >= expected.Rows && scales.Columns == expected.Columns : scales.Elements == expected.Elements;
             if (!enough) throw new ArgumentException($"scales of {elements} by {layout} are {scales}, expected {expected}");
         }
 
@@ -62,8 +68,8 @@ public readonly struct ScaledTensor
     /// <summary>What a scale covers.</summary>
     public ScaleLayout Layout { get; }
 
-    /// <summary>Dimensions of the values.</summary>
-    public Shape Shape => ValueShape(Elements);
+    /// <summary>Dimensions of the values; where they lie transposed, with the zeros that fill up tiles of rows.</summary>
+    public Shape Shape => ValueShape(Elements, Layout);
 
     /// <summary>Type of the elements.</summary>
     public DType DType => Elements.DType;
@@ -84,7 +90,7 @@ public readonly struct ScaledTensor
         Shape one = layout switch
         {
             ScaleLayout.RowTile => new Shape(rows, Tiles(columns)),
-            ScaleLayout.ColumnTile => new Shape(Tiles(rows), columns),
+            ScaleLayout.ColumnTile or ScaleLayout.TransposedColumnTile => new Shape(Tiles(rows), columns),
             ScaleLayout.Block => new Shape(Tiles(rows), Tiles(columns)),
             _ => new Shape(1),
         };
@@ -123,9 +129,10 @@ public readonly struct ScaledTensor
         _ => throw new ArgumentException($"rows of a matrix in {Layout} scales cannot be cut"),
     };
 
-    private static Shape ValueShape(in Tensor elements)
+    private static Shape ValueShape(in Tensor elements, ScaleLayout layout)
     {
         Shape shape = elements.Shape;
+        if (layout == ScaleLayout.TransposedColumnTile) return new Shape(shape.Columns, shape.Rows);
         if (elements.DType != DType.E5M6Pair) return shape;
         return shape.Rank == 3 ? new Shape(shape[0], shape[1], 2 * shape.Columns) : new Shape(shape.Rows, 2 * shape.Columns);
     }

@@ -172,6 +172,7 @@ public sealed partial class DeepSeekModel
             (dx, spare) = (spare, dx);
         }
 
+        embedding.CompleteGradient(Device);
         Device.Embedding.WeightGradient(main.Ids, dx, embedding.Gradient);
     }
 

@@ -3,12 +3,18 @@
 using Fathom.Compute;
 using Fathom.Compute.Cuda;
 using Fathom.Compute.Operators;
+using Fathom.Model;
 using Fathom.Numerics;
 
 namespace Fathom.Cli.Benchmarks;
 
 /// <summary>Speeds of one GPU.</summary>
-internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int samples)
+/// <param name="device">The GPU.</param>
+/// <param name="timing">Its clock.</param>
+/// <param name="samples">Of each time.</param>
+/// <param name="layers">The model whose layers are measured.</param>
+/// <param name="tokens">How many tokens they are given. Few are for trying the benchmark (on an emulator): its ceilings are then small products too.</param>
+internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int samples, ModelConfig layers, int tokens)
 {
     private const int Tokens = 4096, Hidden = 7168, Heads = 128, Nope = 128, Rope = 64, Value = 128, QueryRank = 1536, Rank = 512;
     private const int Experts = 256, TopK = 8, Inner = 2048, Slots = Tokens * TopK, Vocabulary = 129_280, LogitRows = 512;
@@ -25,24 +31,25 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         ("quantization", Quantization),
         ("routing", Routing),
         ("elementwise", Elementwise),
+        ("layer", () => new LayerBenchmark(device, timing, Ceilings, layers, tokens, samples).Run(Console.Out)),
         ("model", () => new GpuDecode(device, Ceilings, GpuDecode.Slice, samples).Run(4096)),
     ];
 
     /// <summary>What the card reaches.</summary>
-    public GpuCeilings Ceilings { get; } = Measure(device, timing, samples);
+    public GpuCeilings Ceilings { get; } = Measure(device, timing, samples, tokens < LayerBenchmark.LeastTokens);
 
-    private static GpuCeilings Measure(CudaDevice device, CudaTiming timing, int samples)
+    private static GpuCeilings Measure(CudaDevice device, CudaTiming timing, int samples, bool small)
     {
         var operands = new GpuOperands(device);
-        const long CopyBytes = 4L << 30;
-        const int Size = 8192;
-        Tensor from = operands.Empty(new Shape(CopyBytes / 4), DType.F32), to = operands.Empty(new Shape(CopyBytes / 4), DType.F32);
-        double copy = 2 * CopyBytes / timing.Seconds(() => device.Reduction.Copy(from, to), samples) / 1e12;
-        Tensor a = operands.Normal(new Shape(Size, Size)), b = operands.Normal(new Shape(Size, Size)), c = operands.Empty(new Shape(Size, Size));
-        const double Flops = 2.0 * Size * Size * Size;
-        double product = Flops / timing.Seconds(() => device.Linear.Forward(a, b, c), samples) / 1e12;
-        ScaledTensor x = operands.Quantized(new Shape(Size, Size), ScaleLayout.RowTile), w = operands.Quantized(new Shape(Size, Size), ScaleLayout.Block);
-        double scaled = Flops / timing.Seconds(() => device.Linear.Forward(x, w, c), samples) / 1e12;
+        long copyBytes = small ? 1 << 20 : 4L << 30;
+        int size = small ? 256 : 8192;
+        Tensor from = operands.Empty(new Shape(copyBytes / 4), DType.F32), to = operands.Empty(new Shape(copyBytes / 4), DType.F32);
+        double copy = 2.0 * copyBytes / timing.Seconds(() => device.Reduction.Copy(from, to), samples) / 1e12;
+        Tensor a = operands.Normal(new Shape(size, size)), b = operands.Normal(new Shape(size, size)), c = operands.Empty(new Shape(size, size));
+        double flops = 2.0 * size * size * size;
+        double product = flops / timing.Seconds(() => device.Linear.Forward(a, b, c), samples) / 1e12;
+        ScaledTensor x = operands.Quantized(new Shape(size, size), ScaleLayout.RowTile), w = operands.Quantized(new Shape(size, size), ScaleLayout.Block);
+        double scaled = flops / timing.Seconds(() => device.Linear.Forward(x, w, c), samples) / 1e12;
         return new GpuCeilings(copy, product, scaled);
     }
 
@@ -63,7 +70,7 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 if (m != Tokens) continue;
                 ScaledTensor dy8 = operands.Quantized(new Shape(m, n), ScaleLayout.RowTile);
                 yield return Product($"linear.input_gradient {shape} fp8", flops, m * n + n * k + 2.0 * m * k, () => device.Linear.InputGradient(dy8, w8, x), fp8: true, () => device.Library.TryInputGradient(dy8, w8, x));
-                ScaledTensor dyTokens = operands.Quantized(new Shape(m, n), ScaleLayout.ColumnTile), xTokens = operands.Quantized(new Shape(m, k), ScaleLayout.ColumnTile);
+                ScaledTensor dyTokens = operands.OverTokens(new Shape(m, n), n, k), xTokens = operands.OverTokens(new Shape(m, k), n, k);
                 Tensor dw = operands.Empty(new Shape(n, k), DType.F32);
                 yield return Product($"linear.weight_gradient {shape} fp8", flops, m * n + m * k + 8.0 * n * k, () => device.Linear.WeightGradient(dyTokens, xTokens, dw), fp8: true, () => device.Library.TryWeightGradient(dyTokens, xTokens, dw));
                 Tensor dy = operands.Normal(new Shape(m, n));
@@ -98,9 +105,14 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
             }
 
             {
-                ScaledTensor x8 = operands.Quantized(new Shape(Slots, k), ScaleLayout.ColumnTile, rowOffsets), dy8 = operands.Quantized(new Shape(Slots, n), ScaleLayout.ColumnTile, rowOffsets);
+                ScaledTensor x8 = operands.OverTokens(new Shape(Slots, k), n, k, rowOffsets), dy8 = operands.OverTokens(new Shape(Slots, n), n, k, rowOffsets);
                 Tensor dw = operands.Empty(new Shape(Experts, n, k), DType.F32);
-                yield return Product($"linear.grouped_weight_gradient {shape} fp8", flops, Slots * ((double)k + n) + 8 * weights, () => device.Linear.GroupedWeightGradient(dy8, x8, rowOffsets, dw), fp8: true);
+                foreach (bool added in (bool[])[false, true])
+                {
+                    yield return Product(
+                        $"linear.grouped_weight_gradient {shape} fp8{(added ? " +=" : "")}", flops, Slots * ((double)k + n) + (added ? 8 : 4) * weights,
+                        () => device.Linear.GroupedWeightGradient(dy8, x8, rowOffsets, dw, added), fp8: true);
+                }
             }
 
             {
@@ -184,6 +196,16 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         foreach ((int rows, int columns) in ((int, int)[])[(Tokens, Hidden), (Slots, Inner), (Slots, Hidden)])
         {
             Tensor x = operands.Normal(new Shape(rows, columns)), back = operands.Empty(x.Shape);
+            long tileRows = ScaledTensor.Tiles(rows);
+            var turned = new ScaledTensor(
+                operands.Empty(new Shape(columns, tileRows * ScaledTensor.TileSize), DType.F8E4M3), operands.Empty(new Shape(tileRows, columns), DType.F32), ScaleLayout.TransposedColumnTile);
+            ScaledTensor codes = operands.Quantized(x.Shape, ScaleLayout.RowTile);
+            if (device.Traits.TokenLayout(DType.F8E4M3, DType.F32, rows, columns) == ScaleLayout.TransposedColumnTile)
+            {
+                yield return Traffic($"quantization.transposed {rows} x {columns} of bf16", 3.0 * rows * columns, () => device.Quantization.QuantizeTransposed(x, turned));
+                yield return Traffic($"quantization.transposed {rows} x {columns} of e4m3", 2.0 * rows * columns, () => device.Quantization.QuantizeTransposed(codes, turned));
+            }
+
             foreach (ScaleLayout layout in (ScaleLayout[])[ScaleLayout.RowTile, ScaleLayout.ColumnTile])
             {
                 var q = new ScaledTensor(operands.Empty(x.Shape, DType.F8E4M3), operands.Empty(ScaledTensor.ScaleShape(x.Shape, layout), DType.F32), layout);

@@ -20,6 +20,7 @@ internal static class BenchVerb
         ("gemm", GemmBenchmark.Run),
         ("train", TrainingBenchmark.Run),
         ("inference", InferenceBenchmark.Run),
+        ("engine", EngineBenchmark.Run),
         ("text", TextBenchmark.Run),
         ("formats", FormatsBenchmark.Run),
     ];
@@ -40,7 +41,7 @@ internal static class BenchVerb
         var json = new Option<string?>("--json") { Description = "Write the rows to a file as well.", HelpName = "FILE" };
         var quick = new Option<bool>("--quick") { Description = "Fewer shapes and samples; the numbers are rougher." };
         var threads = CommonOptions.Threads();
-        var command = new Command("cpu", "GEMM, training, decode, prefill, text and number formats on the processor.") { only, json, quick, threads };
+        var command = new Command("cpu", "GEMM, training, decode, prefill, serving, text and number formats on the processor.") { only, json, quick, threads };
         command.SetAction(arguments =>
         {
             string[] wanted = arguments.GetValue(only) ?? [];
@@ -70,16 +71,21 @@ internal static class BenchVerb
     private static Command Gpu()
     {
         var only = new Option<string?>("--only") { Description = "One family of operators.", HelpName = "NAME" };
-        only.AcceptOnlyFromAmong("linear", "grouped", "attention", "decode", "few", "quantization", "routing", "elementwise", "model");
+        only.AcceptOnlyFromAmong("linear", "grouped", "attention", "decode", "few", "quantization", "routing", "elementwise", "layer", "model");
         var json = new Option<string?>("--json") { Description = "Write the rows to a file as well.", HelpName = "FILE" };
         var ordinal = new Option<int>("--gpu") { Description = "Which GPU, counted from 0.", HelpName = "N" };
         var quick = new Option<bool>("--quick") { Description = "Fewer samples." };
-        var command = new Command("gpu", "Every operator at DeepSeek-V3's shapes on a GPU, beside what the card reaches.") { only, json, ordinal, quick };
+        var preset = new Option<string>("--preset") { Description = "The model whose layers are measured.", HelpName = "NAME", DefaultValueFactory = _ => "deepseek-v3" };
+        var tokens = new Option<int>("--tokens") { Description = "Tokens that layers are given; below 1024 the ceilings are those of small products and everything is timed once.", HelpName = "N", DefaultValueFactory = _ => 4096 };
+        var command = new Command("gpu", "Every operator at DeepSeek-V3's shapes on a GPU and whole layers, beside what the card reaches.") { only, json, ordinal, quick, preset, tokens };
         command.SetAction(arguments =>
         {
+            ModelConfig layers = ModelPresets.Get(arguments.GetValue(preset)!);
+            int layerTokens = arguments.GetValue(tokens);
+            if (layerTokens < 1) throw new FathomException($"--tokens is {layerTokens}, expected at least 1");
             using var device = new CudaDevice(arguments.GetValue(ordinal));
             using var timing = new CudaTiming(device);
-            var benchmark = new GpuBenchmark(device, timing, arguments.GetValue(quick) ? 5 : 20);
+            var benchmark = new GpuBenchmark(device, timing, arguments.GetValue(quick) ? 5 : 20, layers, layerTokens);
             Console.WriteLine($"{device.Name}: {benchmark.Ceilings}");
             Console.WriteLine("Medians; the second-level cache is overwritten before each sample.");
             Console.WriteLine();

@@ -36,7 +36,7 @@ internal sealed unsafe partial class CpuLinear
         RunGroups(dy, rowOffsets, w, dx, any.Rows, new ProductLayout(any.Columns, dy.RowStride, 0, dx.RowStride, true, false, any.DType, accumulate));
     }
 
-    public void GroupedWeightGradient(Tensor dy, Tensor x, Tensor rowOffsets, Tensor dw)
+    public void GroupedWeightGradient(Tensor dy, Tensor x, Tensor rowOffsets, Tensor dw, bool accumulate)
     {
         const string Op = "grouped linear weight gradient";
         if (dw.Shape.Rank != 3) Fail(Op, $"dw is {dw}, expected F32 [E, N, K]");
@@ -46,7 +46,7 @@ internal sealed unsafe partial class CpuLinear
         Matrix(Op, "x", x, rows, inputs);
         Output(Op, "dw", dw, experts * outputs, inputs);
         Offsets(Op, rowOffsets, experts, rows);
-        var layout = new ProductLayout(inputs, dy.RowStride, x.RowStride, dw.RowStride, false, false, DType.F32, true);
+        var layout = new ProductLayout(inputs, dy.RowStride, x.RowStride, dw.RowStride, false, false, DType.F32, accumulate);
         int* offsets = rowOffsets.Pointer<int>();
         Product* products = stackalloc Product[Math.Min(experts, ExpertsAtOnce)];
         for (int first = 0; first < experts; first += ExpertsAtOnce)
@@ -54,7 +54,7 @@ internal sealed unsafe partial class CpuLinear
             int count = 0;
             for (int e = first; e < Math.Min(first + ExpertsAtOnce, experts); e++)
             {
-                if (offsets[e + 1] == offsets[e]) continue;
+                if (accumulate && offsets[e + 1] == offsets[e]) continue;
                 products[count++] = new Product
                 {
                     A = (byte*)(dy.Pointer<float>() + offsets[e] * dy.RowStride),

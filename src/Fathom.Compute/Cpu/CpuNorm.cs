@@ -34,7 +34,7 @@ internal sealed unsafe class CpuNorm(WorkerTeam team) : INormOperators
         Ranges.For(team, x.Rows, Ranges.Grain(12 * x.Columns), kernel);
     }
 
-    public void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight)
+    public void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight, bool accumulate)
     {
         const string Op = "rms norm weight gradient";
         Require.Matrix(Op, "dy", dy, x.Rows, x.Columns);
@@ -43,10 +43,15 @@ internal sealed unsafe class CpuNorm(WorkerTeam team) : INormOperators
         Require.Vector(Op, "dweight", dweight, x.Columns);
         Require.Writable(Op, "dweight", dweight);
         long rows = x.Rows, columns = x.Columns, pieceRows = PieceRows(rows), pieces = (rows + pieceRows - 1) / pieceRows;
-        if (pieces == 0) return;
+        if (pieces == 0)
+        {
+            if (!accumulate) dweight.AsSpan<float>().Clear();
+            return;
+        }
+
         float* sums = (float*)Scratch.OfJob.Take(pieces * columns * sizeof(float));
         Ranges.For(team, pieces, 1, new PieceKernel(new(dy), new(x), rstd.Pointer<float>(), sums, rows, columns, pieceRows));
-        ElementLoop.For(team, 1, columns, new AddPieces(sums, dweight.Pointer<float>(), pieces, columns));
+        ElementLoop.For(team, 1, columns, new AddPieces(sums, dweight.Pointer<float>(), pieces, columns, accumulate));
     }
 
     /// <summary>Rows of a piece: 64, or more where that would be more than 64 pieces.</summary>
@@ -154,19 +159,20 @@ internal sealed unsafe class CpuNorm(WorkerTeam team) : INormOperators
         }
     }
 
-    private readonly struct AddPieces(float* sums, float* dweight, long pieces, long columns) : IElementOperation
+    private readonly struct AddPieces(float* sums, float* dweight, long pieces, long columns, bool accumulate) : IElementOperation
     {
         public void Segment<V>(long row, long start, long end) where V : struct, ISimd<V> =>
-            ElementLoop.Run<V, Body>(new Body(sums, dweight, pieces, columns), start, end);
+            ElementLoop.Run<V, Body>(new Body(sums, dweight, pieces, columns, accumulate), start, end);
 
-        private readonly struct Body(float* sums, float* dweight, long pieces, long columns) : IElementBody
+        private readonly struct Body(float* sums, float* dweight, long pieces, long columns, bool accumulate) : IElementBody
         {
             [MethodImpl(MethodImplOptions.AggressiveInlining)]
             public void Apply<V>(long i) where V : struct, ILanes<V>
             {
                 V sum = V.Load(sums + i);
                 for (long piece = 1; piece < pieces; piece++) sum += V.Load(sums + piece * columns + i);
-                (V.Load(dweight + i) + sum).Store(dweight + i);
+                if (accumulate) sum = V.Load(dweight + i) + sum;
+                sum.Store(dweight + i);
             }
         }
     }

@@ -91,9 +91,9 @@ internal sealed class CpuScaledLinear(CpuLinear products, IQuantizationOperators
         }
     }
 
-    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw)
+    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate)
     {
-        lock (oneCallAtATime) products.GroupedWeightGradient(left.Of(dy, rowOffsets), right.Of(x, rowOffsets), rowOffsets, dw);
+        lock (oneCallAtATime) products.GroupedWeightGradient(left.Of(dy, rowOffsets), right.Of(x, rowOffsets), rowOffsets, dw, accumulate);
     }
 
     /// <summary>Rows of a matrix that are written out at once, whole rows of blocks.</summary>

@@ -19,8 +19,8 @@ internal sealed class EmulatedLinear(EmulatedGemm emulated, ILinearOperators pla
     public void GroupedInputGradient(in ScaledTensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate) =>
         For(dy, w[0]).GroupedInputGradient(dy, rowOffsets, w, dx, accumulate);
 
-    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw) =>
-        For(dy, x).GroupedWeightGradient(dy, x, rowOffsets, dw);
+    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate) =>
+        For(dy, x).GroupedWeightGradient(dy, x, rowOffsets, dw, accumulate);
 
     private ILinearOperators For(in ScaledTensor left, in ScaledTensor right) =>
         left.Layout != ScaleLayout.None && right.Layout != ScaleLayout.None ? emulated : plain;

@@ -18,9 +18,12 @@ public sealed class CublasLinear
     public bool TryInputGradient(in ScaledTensor dy, in ScaledTensor w, Tensor dx) =>
         TryMultiply(dy, false, w, true, dx, dy.Elements.Rows, w.Elements.Columns, dy.Elements.Columns, accumulate: false);
 
-    /// <summary>dw += dyᵀ x: dy [M, N], x [M, K], dw [N, K].</summary>
-    public bool TryWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor dw) =>
-        TryMultiply(dy, true, x, true, dw, dy.Elements.Columns, x.Elements.Columns, dy.Elements.Rows, accumulate: true);
+    /// <summary>dw += dyᵀ x: dy [M, N], x [M, K], dw [N, K]; operands in tiles lie as <see cref="DeviceTraits.TokenLayout"/> says.</summary>
+    public bool TryWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor dw)
+    {
+        bool across = dy.Layout != ScaleLayout.TransposedColumnTile;
+        return TryMultiply(dy, across, x, across, dw, dy.Shape.Columns, x.Shape.Columns, dy.Shape.Rows, accumulate: true);
+    }
 
     private bool TryMultiply(in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, Tensor c, long rows, long columns, long depth, bool accumulate) =>
         products is not null && products.TryMultiply(

@@ -1,14 +1,19 @@
-// SwiGLU in one pass: three operands of memory forward, five backward.
+// SwiGLU in one pass: three operands of memory forward, five backward; or with the quantisation of a recipe around it.
+using System.Runtime.InteropServices;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Compute.Operators;
 using Fathom.Numerics;
+using Fathom.Numerics.Quantization;
 
 namespace Fathom.Compute.Cuda;
 
 /// <summary><see cref="IActivationOperators"/> on a GPU. Matrices are F32 or BF16, all of one type; row scales and their gradient F32.</summary>
 internal sealed class CudaActivation : IActivationOperators
 {
+    private const string QuantizedFile = "activation_quantized.cu";
+    private const int Chunk = 8, TilesOfBlock = 32, QuantizedThreads = 256; // of that file
     private readonly ElementKernels forward, backward;
+    private readonly Kernel quantized, gradientQuantized;
 
     public CudaActivation(CudaContext context)
     {
@@ -16,6 +21,8 @@ internal sealed class CudaActivation : IActivationOperators
             "activation.cu", [.. ElementKernels.Instances("swiglu", 1), .. ElementKernels.Instances("swiglu_gradient", 1)]);
         forward = new ElementKernels(module, "swiglu", 1);
         backward = new ElementKernels(module, "swiglu_gradient", 1);
+        KernelModule withCodes = context.Module(QuantizedFile, "swiglu_quantized", "swiglu_gradient_quantized");
+        (quantized, gradientQuantized) = (withCodes.Kernel("swiglu_quantized"), withCodes.Kernel("swiglu_gradient_quantized"));
     }
 
     public void SwiGlu(Tensor gate, Tensor up, Tensor rowScale, Tensor y)
@@ -52,5 +59,100 @@ internal sealed class CudaActivation : IActivationOperators
         backward.For(type, width).Launch(
             new LaunchShape(dy.Rows, Elementwise.ThreadsOfRow(dy.Columns, width)),
             dy, dy.RowStride, gate, gate.RowStride, up, up.RowStride, rowScale, dgate, dgate.RowStride, dup, dup.RowStride, drowScale, dy.Columns);
+    }
+
+    public void SwiGluQuantized(Tensor gate, Tensor up, Tensor rowScale, in CodesTarget y, in CodesTarget gateCodes, in CodesTarget upCodes)
+    {
+        const string Op = "swiglu with quantisation";
+        Values(Op, "gate", gate, gate);
+        Values(Op, "up", up, gate);
+        if (!rowScale.IsEmpty) Require.Vector(Op, "rowScale", rowScale, gate.Rows);
+        long tiles = ScaledTensor.Tiles(gate.Columns);
+        if (gate.Elements == 0) return;
+        var arguments = new QuantizedSwiGlu
+        {
+            Gate = gate.Address,
+            GateStride = gate.RowStride,
+            Up = up.Address,
+            UpStride = up.RowStride,
+            RowScale = rowScale.Address,
+            Y = CodesOf(Op, "y", y, gate),
+            GateCodes = CodesOf(Op, "gateCodes", gateCodes, gate),
+            UpCodes = CodesOf(Op, "upCodes", upCodes, gate),
+            Rows = gate.Rows,
+            Columns = gate.Columns,
+            LeastAmax = TileQuantizer.SmallestAmax,
+        };
+        quantized.LaunchWith(new LaunchShape(LaunchShape.Cover(checked((uint)(gate.Rows * tiles)), TilesOfBlock), QuantizedThreads), arguments);
+    }
+
+    public void SwiGluGradientQuantized(Tensor dy, in ScaledTensor gate, in ScaledTensor up, Tensor rowScale, Tensor dgate, Tensor dup, Tensor drowScale, Tensor y)
+    {
+        const string Op = "swiglu gradient from codes";
+        Values(Op, "dy", dy, dy);
+        Values(Op, "dgate", dgate, dy);
+        Values(Op, "dup", dup, dy);
+        Values(Op, "y", y, dy);
+        Require.Writable(Op, "dgate", dgate);
+        Require.Writable(Op, "dup", dup);
+        Require.Writable(Op, "y", y);
+        RowCodes gateCodes = CodesOf(Op, "gate", new CodesTarget(gate), dy), upCodes = CodesOf(Op, "up", new CodesTarget(up), dy);
+        if (!rowScale.IsEmpty) Require.Vector(Op, "rowScale", rowScale, dy.Rows);
+        if (!drowScale.IsEmpty) Require.Vector(Op, "drowScale", drowScale, dy.Rows);
+        gradientQuantized.Launch(
+            new LaunchShape(dy.Rows, Elementwise.ThreadsOfRow(dy.Columns, Chunk)),
+            dy, dy.RowStride, gateCodes.Codes, gateCodes.Stride, gateCodes.Scales, gateCodes.ScaleStride,
+            upCodes.Codes, upCodes.Stride, upCodes.Scales, upCodes.ScaleStride, rowScale,
+            dgate, dgate.RowStride, dup, dup.RowStride, drowScale, y, y.RowStride, dy.Columns);
+    }
+
+    private static void Values(string op, string name, in Tensor x, in Tensor like)
+    {
+        Require.Matrix(op, name, x, like.Rows, like.Columns, DType.BF16);
+        Require.That(Elementwise.Aligned(Chunk, x.Columns, x), op, $"{name} is {x} with rows {x.RowStride} elements apart, expected whole, aligned 16 bytes");
+    }
+
+    private static RowCodes CodesOf(string op, string name, in CodesTarget target, in Tensor like)
+    {
+        ScaledTensor x = target.Codes;
+        bool fits = x.DType == DType.F8E4M3 && x.Layout == ScaleLayout.RowTile && x.Scales.DType == DType.F32 && x.Shape.Rows == like.Rows && x.Shape.Columns == like.Columns;
+        Require.That(fits && Elementwise.Aligned(Chunk, like.Columns, x.Elements), op, $"{name} is {x}, expected F8_E4M3 [{like.Rows}, {like.Columns}] in 1x128 tiles of F32 scales");
+        if (!target.Fault.IsEmpty) Require.Vector(op, "fault", target.Fault, 1, DType.I64);
+        return new RowCodes
+        {
+            Codes = x.Elements.Address,
+            Stride = x.Elements.RowStride,
+            Scales = x.Scales.Address,
+            ScaleStride = x.Scales.RowStride,
+            Fault = target.Fault.Address,
+        };
+    }
+
+    /// <summary>Codes of activation_quantized.cu.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct RowCodes
+    {
+        public nint Codes;
+        public long Stride;
+        public nint Scales;
+        public long ScaleStride;
+        public nint Fault;
+    }
+
+    /// <summary>QuantizedSwiGlu of activation_quantized.cu.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct QuantizedSwiGlu
+    {
+        public nint Gate;
+        public long GateStride;
+        public nint Up;
+        public long UpStride;
+        public nint RowScale;
+        public RowCodes Y;
+        public RowCodes GateCodes;
+        public RowCodes UpCodes;
+        public long Rows;
+        public long Columns;
+        public float LeastAmax;
     }
 }

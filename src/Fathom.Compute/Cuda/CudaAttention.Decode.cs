@@ -1,4 +1,5 @@
 // Absorbed decode: queries into the latent space, attention over splits of the cached latents, splits joined, out of the latent space.
+// Here for any type and size; CudaAttention.DecodeHopper.cs has the way of DeepSeek-V2's and V3's sizes on Hopper.
 // Nothing is read back: lengths live on the device, so blocks are launched for the longest sequence that the tables could hold.
 // Floors of one token: the codes of kv_b_proj (16.8 MB of FP8 at V3's sizes, 3.9 us at 4.27 TB/s) and 1,152 bytes a cached token in BF16.
 using System.Runtime.InteropServices;
@@ -20,18 +21,8 @@ internal sealed partial class CudaAttention
         Require.That(
             sizes.Latent <= DecodeVariant.MostLatent, AttentionChecks.Decode,
             $"kvB has {sizes.Latent} columns, expected a latent of at most {DecodeVariant.MostLatent} on a GPU");
-        int splits = DecodeVariant.MostSplits(blockTables.Columns * sizes.BlockSize);
+        int splits = DecodeVariant.MostSplits(blockTables.Columns * sizes.BlockSize), weightBytes = kvB.DType.SizeInBytes();
         bool aligned = CausalVariant.IsAligned(cache);
-        var variant = DecodeVariant.Choose(type, kvB.DType, cache.DType, sizes, splits, aligned, context.Multiprocessors, context.SharedBytesPerBlock);
-        int queryLength = variant.TensorCores ? variant.Key : sizes.Key;
-        long rows = (long)sizes.Batch * sizes.Heads, parts = rows * splits;
-        var memory = new Layout();
-        long absorbed = memory.Take(rows * queryLength * (variant.TensorCores ? sizeof(ushort) : sizeof(float)));
-        long contexts = memory.Take(parts * sizes.Latent * sizeof(float));
-        long largest = memory.Take(parts * sizeof(float)), total = memory.Take(parts * sizeof(float));
-        long latents = memory.Take(rows * sizes.Latent * sizeof(float));
-        nint workspace = context.Workspace(memory.Bytes);
-        int weightBytes = kvB.DType.SizeInBytes();
         var call = new DecodeCall(sizes, kvB)
         {
             Q = new(q),
@@ -39,22 +30,37 @@ internal sealed partial class CudaAttention
             Cache = new(cache),
             BlockTables = blockTables.Address,
             Lengths = lengths.Address,
-            Absorbed = workspace + (nint)absorbed,
-            Context = workspace + (nint)contexts,
-            Largest = workspace + (nint)largest,
-            Total = workspace + (nint)total,
-            Latents = workspace + (nint)latents,
             Fault = context.Faults.Address,
             TableColumns = blockTables.Columns,
             CacheBlocks = cache.Shape[0],
-            QueryLength = queryLength,
             Splits = splits,
             Vectors = sizes.Latent % 4 == 0 && kvB.Elements.RowStride % 4 == 0 && kvB.Elements.Address % (4 * weightBytes) == 0 ? 1 : 0,
             Scale = scale,
         };
+        if (HopperDecodeVariant.Fits(context.Capability, type, sizes, kvB, cache, aligned && CausalVariant.IsAligned(q) && CausalVariant.IsAligned(output)))
+            DecodeOnHopper(sizes, call, kvB, cache, splits);
+        else
+            DecodeAnySize(sizes, call, DecodeVariant.Choose(type, kvB.DType, cache.DType, sizes, splits, aligned, context.Multiprocessors, context.SharedBytesPerBlock));
+    }
+
+    private void DecodeAnySize(in DecodeSizes sizes, DecodeCall call, in DecodeVariant variant)
+    {
+        call.QueryLength = variant.TensorCores ? variant.Key : sizes.Key;
+        long rows = (long)sizes.Batch * sizes.Heads, parts = rows * call.Splits;
+        var memory = new Layout();
+        long absorbed = memory.Take(rows * call.QueryLength * (variant.TensorCores ? sizeof(ushort) : sizeof(float)));
+        long contexts = memory.Take(parts * sizes.Latent * sizeof(float));
+        long largest = memory.Take(parts * sizeof(float)), total = memory.Take(parts * sizeof(float));
+        long latents = memory.Take(rows * sizes.Latent * sizeof(float));
+        nint workspace = context.Workspace(memory.Bytes);
+        call.Absorbed = workspace + (nint)absorbed;
+        call.Context = workspace + (nint)contexts;
+        call.Largest = workspace + (nint)largest;
+        call.Total = workspace + (nint)total;
+        call.Latents = workspace + (nint)latents;
         DecodeKernels kernels = Decode(variant);
         kernels.Absorb.LaunchWith(variant.AbsorbShape(sizes), call);
-        kernels.Attend.LaunchWith(variant.AttendShape(sizes, splits), call);
+        kernels.Attend.LaunchWith(variant.AttendShape(sizes, call.Splits), call);
         kernels.Join.LaunchWith(new LaunchShape((sizes.Heads, sizes.Batch, 1), DecodeVariant.Threads), call);
         kernels.Project.LaunchWith(variant.ProjectShape(sizes), call);
     }
@@ -82,7 +88,7 @@ internal sealed partial class CudaAttention
         }
     }
 
-    /// <summary>Decode in attention_decode.cu, field by field.</summary>
+    /// <summary>Decode in attention_decode.cuh, field by field.</summary>
     [StructLayout(LayoutKind.Sequential)]
     private struct DecodeCall(in DecodeSizes sizes, in ScaledTensor kvB)
     {

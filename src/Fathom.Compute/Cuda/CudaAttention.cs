@@ -1,8 +1,9 @@
 // Attention on a GPU: checks, the choice of kernels (CudaAttentionPlan.cs), launches; the kernels are in attention.cu (any type and
-// size), attention_mma.cu (tensor cores) and attention_decode.cu. Kernels are compiled for head dimensions when these first come.
+// size), attention_mma.cu (tensor cores), hopper_attention*.cu (Hopper's, by HopperAttention.cs) and attention_decode*.cu. Kernels are compiled
+// for head dimensions when these first come.
 // Floors of 4096 tokens and V3's 128 heads of 192/128: 0.69 TFLOP forward, 1.2 ms at 560 TFLOP/s; backward 1.78 TFLOP in five products,
 // of which this one computes seven (scores and their gradient once for queries and once for keys).
-using System.Runtime.InteropServices;
+using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Compute.Operators;
 using Fathom.Numerics;
@@ -19,12 +20,14 @@ internal sealed partial class CudaAttention : IAttentionOperators
 
     private readonly CudaContext context;
     private readonly Kernel deltaF32, deltaBF16, sumRotaryF32, sumRotaryBF16;
+    private readonly HopperAttention hopper;
     private readonly Dictionary<CausalVariant, Kernel> forwards = [];
     private readonly Dictionary<CausalVariant, Gradients> gradients = [];
 
     public CudaAttention(CudaContext context)
     {
         this.context = context;
+        hopper = new HopperAttention(context);
         KernelModule rows = context.Module("attention.cu", "causal_delta<float>", "causal_delta<bf16>", "sum_rotary<float>", "sum_rotary<bf16>");
         (deltaF32, deltaBF16) = (rows.Kernel("causal_delta<float>"), rows.Kernel("causal_delta<bf16>"));
         (sumRotaryF32, sumRotaryBF16) = (rows.Kernel("sum_rotary<float>"), rows.Kernel("sum_rotary<bf16>"));
@@ -35,6 +38,12 @@ internal sealed partial class CudaAttention : IAttentionOperators
         DType type = ActivationType(AttentionChecks.Forward, q);
         CausalSizes sizes = AttentionChecks.CheckForward(type, q, kv, kRope, batch, output, logSumExp);
         bool aligned = CausalVariant.IsAligned(q) && CausalVariant.IsAligned(kv) && CausalVariant.IsAligned(kRope) && CausalVariant.IsAligned(output);
+        if (HopperAttentionPlan.Takes(type, sizes, scale, aligned, context.Capability))
+        {
+            hopper.Forward(sizes, q, kv, kRope, scale, output, logSumExp);
+            return;
+        }
+
         var variant = CausalVariant.Choose(type, sizes, aligned, context.SharedBytesPerBlock);
         var call = new CausalCall(sizes, scale) { Q = new(q), Kv = new(kv), KRope = new(kRope), Output = new(output), LogSumExp = logSumExp.Address };
         Forward(variant).LaunchWith(variant.ForwardShape(sizes), call);
@@ -49,6 +58,12 @@ internal sealed partial class CudaAttention : IAttentionOperators
         if (sizes.QueryTokens == 0) return;
         bool aligned = CausalVariant.IsAligned(q) && CausalVariant.IsAligned(kv) && CausalVariant.IsAligned(kRope) && CausalVariant.IsAligned(doutput)
             && CausalVariant.IsAligned(dq) && CausalVariant.IsAligned(dkv);
+        if (HopperAttentionPlan.Takes(type, sizes, scale, aligned && CausalVariant.IsAligned(output), context.Capability))
+        {
+            hopper.Backward(sizes, q, kv, kRope, output, logSumExp, doutput, scale, dq, dkv, dkRope);
+            return;
+        }
+
         var variant = CausalVariant.Choose(type, sizes, aligned, context.SharedBytesPerBlock);
         int groupHeads = CausalVariant.GroupHeads(sizes, context.Multiprocessors), groups = (int)LaunchShape.Cover(sizes.Heads, groupHeads);
         long rows = sizes.QueryTokens * sizes.Heads, deltaBytes = LaunchShape.Cover(rows * sizeof(float), 256) * 256;
@@ -97,24 +112,4 @@ internal sealed partial class CudaAttention : IAttentionOperators
     }
 
     private sealed record Gradients(Kernel OfQueries, Kernel OfKeys, Kernel? OfValues);
-
-    /// <summary>Rows in attention.cuh.</summary>
-    [StructLayout(LayoutKind.Sequential)]
-    private readonly struct RowsArgument(in Tensor tensor)
-    {
-        private readonly nint first = tensor.Address;
-        private readonly long stride = tensor.RowStride;
-    }
-
-    /// <summary>Causal in attention.cuh, field by field.</summary>
-    [StructLayout(LayoutKind.Sequential)]
-    private struct CausalCall(in CausalSizes sizes, float scale)
-    {
-        public RowsArgument Q, Kv, KRope, Output, Doutput, Dq, Dkv, DkRope;
-        public nint LogSumExp, Delta, Rotary;
-        public readonly int Batch = sizes.Batch, Heads = sizes.Heads, Queries = sizes.Queries, Keys = sizes.Keys, Nope = sizes.Nope, Rope = sizes.Rope, Value = sizes.Value;
-        public int GroupHeads;
-        public readonly float Scale = scale;
-        public int Groups;
-    }
 }

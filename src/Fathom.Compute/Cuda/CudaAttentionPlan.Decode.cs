@@ -21,7 +21,7 @@ internal readonly record struct DecodeVariant(DType Type, DType Weights, DType C
     /// <summary>The longest latent.</summary>
     public const int MostLatent = 4 * Threads;
 
-    private const int SplitTokens = 512, TokenTile = 32, Stages = 3, SmallestHeads = 16, LargestHeads = 64, MostTensorLatent = 512, ManyQueries = 8;
+    private const int ShortSplit = 384, LongSplit = 512, ManySplits = 32, TokenTile = 32, Stages = 3, SmallestHeads = 16, LargestHeads = 64, MostTensorLatent = 512, ManyQueries = 8;
     private const int ColumnBlock = 256, ColumnGroups = 4, ProjectRows = 32;
 
     /// <summary>Name of the kernel that takes queries into the latent space.</summary>
@@ -61,8 +61,15 @@ internal readonly record struct DecodeVariant(DType Type, DType Weights, DType C
         return tensor.TensorSharedBytes <= sharedBytes ? tensor : general;
     }
 
-    /// <summary>The most splits of a sequence of up to so many tokens: parts of 512, or as many more tokens as keep the parts to 32.</summary>
-    public static int MostSplits(long tokens) => (int)Math.Clamp(LaunchShape.Cover(tokens, SplitTokens), 1, 32);
+    /// <summary>
+    /// Tokens of a split, of a sequence's own length alone: 384 up to 32 splits, then as many times 512 as keep to 32. split_length in
+    /// attention_decode.cuh.
+    /// </summary>
+    public static long SplitTokens(long length) =>
+        length <= ShortSplit * ManySplits ? ShortSplit : LaunchShape.Cover(length, LongSplit * ManySplits) * LongSplit;
+
+    /// <summary>The most splits of a sequence of up to so many tokens.</summary>
+    public static int MostSplits(long tokens) => (int)Math.Clamp(LaunchShape.Cover(tokens, ShortSplit), 1, ManySplits);
 
     /// <summary>Blocks of the kernel that takes queries into the latent space.</summary>
     public LaunchShape AbsorbShape(in DecodeSizes sizes) => new(

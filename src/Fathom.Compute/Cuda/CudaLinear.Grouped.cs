@@ -1,7 +1,6 @@
 // Products grouped by expert, each in one launch. Where groups begin is known on the GPU alone, so the grid covers the most tiles that
 // any division of the rows can have, and every block looks up which one it has.
 using Fathom.Compute.Cuda.Linear;
-using Fathom.Numerics;
 
 namespace Fathom.Compute.Cuda;
 
@@ -31,30 +30,36 @@ internal sealed partial class CudaLinear
         if (rows == 0 || w.Inputs == 0) return;
         if (hopper is not null)
         {
-            Tensor transposed = dy.DType == DType.F8E4M3 && w[0].DType == DType.F8E4M3 && w[0].Layout == ScaleLayout.Block ? transposes!.Of(w) : default;
+            Tensor transposed = KeepsTransposed(dy, w[0], w.Count) ? transposes!.Of(w) : default;
             if (hopper.GroupedInputGradient(dy, rowOffsets, w, transposed, dx, accumulate)) return;
         }
 
         RunGroupedRows(dy, rowOffsets, w, true, dx, rows, w.Inputs, w.Outputs, accumulate);
     }
 
-    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw)
+    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate)
     {
         const string Op = "grouped linear weight gradient";
         Require.That(dw.Shape.Rank == 3, Op, $"dw is {dw}, expected F32 [E, N, K]");
         int groups = checked((int)dw.Shape[0]);
+        LinearChecks.Offsets(Op, rowOffsets, groups);
+        if (dy.Layout == ScaleLayout.TransposedColumnTile || x.Layout == ScaleLayout.TransposedColumnTile)
+        {
+            WeightGradientTransposed(Op, dy, x, rowOffsets, dw, accumulate);
+            return;
+        }
+
         long rows = Math.Max(dy.Elements.Rows, x.Elements.Rows), outputs = dw.Shape[1], inputs = dw.Shape[2];
         LinearChecks.Operand(Op, "dy", dy, rows, outputs);
         LinearChecks.Operand(Op, "x", x, rows, inputs);
         LinearChecks.Result(Op, "dw", dw, groups * outputs, inputs, mayBeBFloat16: false);
-        LinearChecks.Offsets(Op, rowOffsets, groups);
         LinearChecks.GroupedScales(Op, "dy", dy, rows, groups);
         LinearChecks.GroupedScales(Op, "x", x, rows, groups);
-        if (groups == 0 || outputs == 0 || inputs == 0 || rows == 0) return;
-        if (hopper is not null && hopper.GroupedWeightGradient(dy, x, rowOffsets, dw)) return;
+        if (groups == 0 || outputs == 0 || inputs == 0 || rows == 0 && accumulate) return;
+        if (hopper is not null && hopper.GroupedWeightGradient(dy, x, rowOffsets, dw, accumulate)) return;
         var traits = new GemmTraits(GemmSide.Of(dy, true), GemmSide.Of(x, true), dw.DType, GemmGrouping.Depth, groups, outputs, inputs, rows);
         GemmPlan plan = GemmPlan.Choose(traits, context.Multiprocessors);
-        GemmProduct product = Product(dy, true, x, true, dw, outputs, inputs, rows, true, plan.BandRows, groupedDepth: true);
+        GemmProduct product = Product(dy, true, x, true, dw, outputs, inputs, rows, accumulate, plan.BandRows, groupedDepth: true);
         product.CGroupStride = outputs * dw.RowStride;
         product.RowOffsets = rowOffsets.Address;
         product.Groups = groups;
@@ -75,7 +80,7 @@ internal sealed partial class CudaLinear
         product.Experts = table.Address;
         product.Groups = w.Count;
         product.Grouping = (int)GemmGrouping.Rows;
-        kernels.Of(traits, plan).LaunchWith(plan.Shape, product);
+        Launch(traits, plan, product, c);
         GC.KeepAlive(table);
     }
 }

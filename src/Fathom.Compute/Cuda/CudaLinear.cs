@@ -17,9 +17,11 @@ namespace Fathom.Compute.Cuda;
 internal sealed partial class CudaLinear : ILinearOperators
 {
     private readonly CudaContext context;
+    private readonly CudaTraits deviceTraits;
     private readonly GemmKernels kernels;
     private readonly ExpertTable.Tables experts;
     private readonly CublasProducts? library;
+    private readonly Kernel? split;
     private readonly HopperLinear? hopper;
     private readonly HopperTransposes? transposes;
 
@@ -30,12 +32,17 @@ internal sealed partial class CudaLinear : ILinearOperators
     public CudaLinear(CudaContext context, CudaQuantization quantization, Func<Shape, Tensor> allocateCodes)
     {
         this.context = context;
+        deviceTraits = CudaTraits.Of(context.Capability);
         kernels = new GemmKernels(context);
         experts = new ExpertTable.Tables(context);
-        library = CublasProducts.TryCreate(context, quantization);
-        if (!HopperLinear.IsSupported(context)) return;
-        hopper = new HopperLinear(context);
-        transposes = new HopperTransposes(hopper, allocateCodes);
+        if (HopperLinear.IsSupported(context))
+        {
+            hopper = new HopperLinear(context);
+            transposes = new HopperTransposes(quantization, allocateCodes);
+        }
+
+        library = CublasProducts.TryCreate(context, transposes);
+        if (library is not null) split = context.Module("gemm_prepare.cu", "split_singles").Kernel("split_singles");
     }
 
     /// <summary>cuBLASLt by itself.</summary>
@@ -67,11 +74,46 @@ internal sealed partial class CudaLinear : ILinearOperators
     public void WeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor dw, bool accumulate)
     {
         const string Op = "linear weight gradient";
+        if (dy.Layout == ScaleLayout.TransposedColumnTile || x.Layout == ScaleLayout.TransposedColumnTile)
+        {
+            WeightGradientTransposed(Op, dy, x, default, dw, accumulate);
+            return;
+        }
+
         long rows = Math.Max(dy.Elements.Rows, x.Elements.Rows), outputs = dy.Elements.Columns, inputs = x.Elements.Columns;
         LinearChecks.Operand(Op, "dy", dy, rows, outputs);
         LinearChecks.Operand(Op, "x", x, rows, inputs);
         LinearChecks.Result(Op, "dw", dw, outputs, inputs, mayBeBFloat16: false);
         Run(dy, true, x, true, dw, outputs, inputs, rows, accumulate);
+    }
+
+    /// <summary>A weight gradient, alone or grouped, of operands that were quantised transposed.</summary>
+    private void WeightGradientTransposed(string op, in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate)
+    {
+        long outputs = dw.Shape.Rank == 3 ? dw.Shape[1] : dw.Rows, inputs = dw.Columns, depth = dy.Elements.Columns;
+        LinearChecks.TransposedTiles(op, "dy", dy, depth, outputs);
+        LinearChecks.TransposedTiles(op, "x", x, depth, inputs);
+        LinearChecks.Result(op, "dw", dw, dw.Rows, inputs, mayBeBFloat16: false);
+        if (dw.Elements == 0) return;
+        if (depth == 0)
+        {
+            var nothing = new Tensor(dw.Address, DType.F32, new Shape(0, outputs), dw.Owner);
+            Run(nothing, true, new Tensor(dw.Address, DType.F32, new Shape(0, inputs), dw.Owner), true, dw, outputs, inputs, 0, accumulate);
+            return;
+        }
+
+        if (rowOffsets.IsEmpty)
+        {
+            var traits = new GemmTraits(GemmSide.Of(dy, false), GemmSide.Of(x, false), dw.DType, GemmGrouping.None, 1, outputs, inputs, depth);
+            if (library is not null && library.TryMultiply(dy, x, dw, traits, accumulate)) return;
+            if (hopper is not null && hopper.WeightGradient(dy, x, dw, accumulate)) return;
+        }
+        else if (hopper is not null && hopper.GroupedWeightGradient(dy, x, rowOffsets, dw, accumulate))
+        {
+            return;
+        }
+
+        throw new ArgumentException($"{op}: dy {dy} and x {x} lie transposed, which no kernel takes for {dw}; DeviceTraits.TokenLayout says what this device takes");
     }
 
     /// <summary>c (+)= sum over the depth of a b, one product.</summary>
@@ -84,26 +126,34 @@ internal sealed partial class CudaLinear : ILinearOperators
         {
             // cuBLASLt rounds a product to BF16 before it adds it to what is there; one rounding is what the operator promises.
             bool roundsTwice = accumulate && c.DType == DType.BF16;
-            if (roundsTwice && TryHopper(a, transposedA, b, transposedB, c)) return;
+            if (roundsTwice && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
             if (!roundsTwice && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
+            // Codes across the depth are transposed whoever multiplies them: few rows, and other sizes that cuBLASLt does not have.
+            if (!roundsTwice && transposedB && a.DType == DType.F8E4M3 && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
+            if (TryParts(a, transposedA, b, transposedB, c, traits, accumulate)) return;
         }
 
-        GemmProduct product = Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows);
-        if (plan.Splits > 1) product.Partial = context.Workspace(plan.Splits * rows * columns * sizeof(float));
-        kernels.Of(traits, plan).LaunchWith(plan.Shape, product);
+        Launch(traits, plan, Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows), c);
+    }
+
+    /// <summary>An own kernel, and what adds up the sums of blocks that share the depth.</summary>
+    private void Launch(in GemmTraits p, in GemmPlan plan, GemmProduct product, Tensor c)
+    {
+        if (plan.Splits > 1) product.Partial = context.Workspace(plan.Splits * p.Rows * p.Columns * sizeof(float));
+        kernels.Of(p, plan).LaunchWith(plan.Shape, product);
         if (plan.Splits == 1) return;
         const int Threads = 256;
         kernels.Combination(c.DType).Launch(
-            new LaunchShape(LaunchShape.Cover(rows * columns, Threads), Threads), product.Partial, plan.Splits, rows, columns, c, c.RowStride, accumulate);
+            new LaunchShape(LaunchShape.Cover(p.Rows * p.Columns, Threads), Threads), product.Partial, plan.Splits, p.Rows, p.Columns, c, c.RowStride, product.Accumulate != 0);
     }
 
-    /// <summary>c += sum over the depth of a b by the kernels for Hopper, where the operands are theirs.</summary>
-    private bool TryHopper(in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, Tensor c) =>
+    /// <summary>c (+)= sum over the depth of a b by the kernels for Hopper, where the operands are theirs.</summary>
+    private bool TryHopper(in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, Tensor c, bool accumulate) =>
         hopper is not null && !transposedA
-        && (transposedB ? hopper.InputGradient(a, b, TransposedCodes(a, b), c, accumulate: true) : hopper.Forward(a, b, c, accumulate: true));
+        && (transposedB ? hopper.InputGradient(a, b, KeepsTransposed(a, b, 0) ? transposes!.Of(b) : default, c, accumulate) : hopper.Forward(a, b, c, accumulate));
 
-    private Tensor TransposedCodes(in ScaledTensor dy, in ScaledTensor w) =>
-        dy.DType == DType.F8E4M3 && w.DType == DType.F8E4M3 && w.Layout == ScaleLayout.Block ? transposes!.Of(w) : default;
+    private bool KeepsTransposed(in ScaledTensor dy, in ScaledTensor w, int experts) =>
+        deviceTraits.KeepsTransposed(OperandTraits.Of(dy), OperandTraits.Of(w), w.Elements.Rows, w.Elements.Columns, experts);
 
     private static GemmProduct Product(
         in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, in Tensor c, long rows, long columns, long depth, bool accumulate, int bandRows,

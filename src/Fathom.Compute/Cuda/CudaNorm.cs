@@ -58,7 +58,7 @@ internal sealed class CudaNorm : INormOperators
             new LaunchShape(x.Rows, shape.Threads), dy, dy.RowStride, x, x.RowStride, weight, rstd, dx, dx.RowStride, x.Columns);
     }
 
-    public void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight)
+    public void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight, bool accumulate)
     {
         const string Op = "rms norm weight gradient";
         DType type = Elementwise.ActivationType(x);
@@ -67,7 +67,7 @@ internal sealed class CudaNorm : INormOperators
         Require.Vector(Op, "rstd", rstd, x.Rows);
         Require.Vector(Op, "dweight", dweight, x.Columns);
         Require.Writable(Op, "dweight", dweight);
-        if (x.Rows == 0) return;
+        if (x.Columns == 0) return;
         int width = Elementwise.Width(x.Columns, x, dy);
         NormPieces pieces = NormPieces.Choose(x.Rows, x.Columns, width);
         nint sums = context.Workspace(pieces.Count * x.Columns * sizeof(float));
@@ -75,7 +75,7 @@ internal sealed class CudaNorm : INormOperators
             new LaunchShape((pieces.ColumnBlocks, pieces.Count, 1), NormPieces.Threads),
             dy, dy.RowStride, x, x.RowStride, rstd, sums, x.Rows, x.Columns, pieces.Rows);
         const int ColumnsOfBlock = 64;
-        addPieces.Launch(new LaunchShape(LaunchShape.Cover(x.Columns, ColumnsOfBlock), ColumnsOfBlock), sums, dweight, x.Columns, (int)pieces.Count);
+        addPieces.Launch(new LaunchShape(LaunchShape.Cover(x.Columns, ColumnsOfBlock), ColumnsOfBlock), sums, dweight, x.Columns, (int)pieces.Count, accumulate);
     }
 
     private Kernel Find(Operation operation, DType type, DType weight, in NormShape shape)

@@ -2,6 +2,7 @@
 // 90 MB or 21 µs at 4.27 TB/s (from F32 148 MB, 35 µs), of [32768, 2048] 203 MB or 48 µs. Offsets of groups are known on the device
 // alone: blocks are launched for all tile rows that there may be, and find their group themselves.
 using System.Runtime.InteropServices;
+using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Compute.Operators;
 using Fathom.Numerics;
@@ -18,6 +19,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
     private const string File = "quantization.cu";
     private const int Tile = ScaledTensor.TileSize;
     private const int WideChunk = 4;
+    private const int PatchColumns = 8; // of quantization_transposed.cu
     private readonly CudaContext context;
     private readonly TileKernels?[] formats = new TileKernels?[Enum.GetValues<QuantizedFormat>().Length];
     private readonly Kernel[] largest;
@@ -26,6 +28,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
     private readonly Kernel[] copy;
     private readonly Kernel[] round;
     private readonly Kernel[] transpose;
+    private readonly Kernel[] transposed;
 
     public CudaQuantization(CudaContext context)
     {
@@ -37,6 +40,9 @@ internal sealed class CudaQuantization : IQuantizationOperators
         largest = Kernels(magnitudes);
         (narrow, widen, copy, round) = (Kernels(narrows), Kernels(widens), Kernels(copies), Kernels(rounds));
         transpose = [transposition.Kernel("transpose_bytes<false>"), transposition.Kernel("transpose_bytes<true>")];
+        string[] transposing = [.. ((string[])["float, false", "float, true", "bf16, false", "bf16, true", "e4m3, true", "e5m6x2, true"]).Select(t => $"quantize_transposed<{t}>")];
+        KernelModule transposingModule = context.Module("quantization_transposed.cu", transposing);
+        transposed = [.. transposing.Select(transposingModule.Kernel)];
         formats[(int)QuantizedFormat.E4M3] = new TileKernels(context, QuantizedFormat.E4M3);
 
         static string[] Both(string types) => [$"through_bf16<{types}, 1>", $"through_bf16<{types}, {WideChunk}>"];
@@ -104,26 +110,63 @@ internal sealed class CudaQuantization : IQuantizationOperators
         if (x.DType == DType.F32 && x.Elements > 0) ThroughBFloat16(round, x, x);
     }
 
-    /// <summary>
-    /// to[j, i] = from[i, j], for matrix products that want the summed dimension contiguous. In groups, the 128 rows of every tile
-    /// lie in 128 columns of their own, zeros where a tile has fewer, as its scales lie in a row of their own.
-    /// </summary>
-    /// <param name="from">[M, N], of one-byte elements; any row stride.</param>
-    /// <param name="to">[N, M], of the same type; in groups [N, 128 · GroupedTileRows(M, G)], wholly overwritten. Any row stride.</param>
-    /// <param name="rowOffsets">[G + 1], I32, or empty for one group.</param>
-    /// <exception cref="ArgumentException">Shapes or types that do not fit.</exception>
-    internal void TransposeBytes(Tensor from, Tensor to, Tensor rowOffsets = default)
+    public void QuantizeTransposed(in ScaledTensor x, in ScaledTensor quantized, Tensor fault, Tensor rowOffsets, float leastAmax)
+    {
+        const string Op = "quantise transposed";
+        long rows = x.Shape.Rows;
+        int columns = checked((int)x.Shape.Columns), groups = rowOffsets.IsEmpty ? 0 : checked((int)rowOffsets.Elements - 1);
+        bool plain = x.Layout == ScaleLayout.None && x.DType is DType.F32 or DType.BF16;
+        bool codes = x.Layout == ScaleLayout.RowTile && x.DType is DType.F8E4M3 or DType.E5M6Pair;
+        Require.That(plain || codes, Op, $"x is {x}, expected F32, BF16, or F8_E4M3 or E5M6 in 1x128 tiles");
+        long tiles = TileRows(rows, groups);
+        Require.That(
+            quantized.DType == DType.F8E4M3 && quantized.Layout == ScaleLayout.TransposedColumnTile && quantized.Scales.DType == DType.F32 &&
+            quantized.Shape.Rows == tiles * Tile && quantized.Shape.Columns == columns,
+            Op, $"quantized is {quantized}, expected F8_E4M3 [{columns}, {tiles * Tile}] with F32 scales");
+        Require.That(quantized.Elements.IsContiguous && quantized.Elements.Address % 16 == 0, Op, $"quantized is {quantized}, expected contiguous memory");
+        Require.Writable(Op, "quantized", quantized.Elements);
+        if (!fault.IsEmpty) Require.Vector(Op, "fault", fault, 1, DType.I64);
+        if (groups > 0) Require.Vector(Op, "rowOffsets", rowOffsets, groups + 1, DType.I32);
+        if (rows == 0 || columns == 0) return;
+        bool wide = columns % PatchColumns == 0 && (plain ? IsAligned(x.Elements, 16) : IsAligned(x.Elements, x.DType == DType.E5M6Pair ? 4 : PatchColumns));
+        Require.That(plain || wide, Op, $"x is {x} with rows {x.Elements.RowStride} elements apart, expected whole, aligned {PatchColumns} codes");
+        var arguments = new TransposedArguments
+        {
+            From = x.Elements.Address,
+            FromStride = x.Elements.RowStride * (plain ? 1 : x.DType.SizeInBytes()),
+            FromScales = x.Scales.Address,
+            FromScaleStride = plain ? 0 : x.Scales.RowStride,
+            Codes = quantized.Elements.Address,
+            CodeStride = quantized.Elements.RowStride,
+            Scales = quantized.Scales.Address,
+            ScaleStride = quantized.Scales.RowStride,
+            RowOffsets = rowOffsets.Address,
+            Fault = fault.Address,
+            Rows = rows,
+            Columns = columns,
+            Groups = groups,
+            PowersOfTwo = x.Scales.DType == DType.F8E8M0 ? 1 : 0,
+            LeastAmax = leastAmax,
+        };
+        int which = x.DType switch { DType.F32 => 0, DType.BF16 => 2, DType.F8E4M3 => 4, _ => 5 } + (plain && wide ? 1 : 0);
+        transposed[which].LaunchWith(new LaunchShape(tiles * ScaledTensor.Tiles(columns), 512), arguments);
+    }
+
+    /// <summary>Transposed copies of equally large matrices of one-byte elements: to[e, c, r] = from[e, r, c].</summary>
+    /// <param name="from">Where the matrices lie.</param>
+    /// <param name="to">[C, R] or [E, C, R], contiguous.</param>
+    /// <exception cref="ArgumentException">Shapes that do not fit.</exception>
+    internal void TransposeBytes(in HopperMatrix from, Tensor to)
     {
         const string Op = "transpose codes";
-        int groups = rowOffsets.IsEmpty ? 0 : checked((int)rowOffsets.Elements - 1);
-        Require.That(!from.IsEmpty && from.DType.SizeInBytes() == 1, Op, $"from is {from}, expected elements of one byte");
-        if (groups > 0) Require.Vector(Op, "rowOffsets", rowOffsets, groups + 1, DType.I32);
-        Require.Matrix(Op, "to", to, from.Columns, groups > 0 ? Tile * ScaledTensor.GroupedTileRows(from.Rows, groups) : from.Rows, from.DType);
+        Require.That(from.ElementBytes == 1 && to.DType.SizeInBytes() == 1, Op, $"{from} to {to}, expected elements of one byte");
+        Require.That(to.IsContiguous && to.Columns == from.Rows && to.Rows == from.Count * from.Columns, Op, $"to is {to}, expected {from.Count} times [{from.Columns}, {from.Rows}]");
         Require.Writable(Op, "to", to);
         if (to.Elements == 0) return;
-        bool wide = from.Columns % 16 == 0 && IsAligned(from, 16) && to.Columns % 16 == 0 && IsAligned(to, 16);
-        int columns = checked((int)from.Columns);
-        transpose[wide ? 1 : 0].Launch(Squares(from.Rows, columns, groups), from, from.RowStride, from.Rows, columns, rowOffsets, groups, to, to.RowStride);
+        bool wide = (from.Columns | from.RowStride | from.MatrixStride | from.Address | from.Rows | to.Address) % 16 == 0;
+        transpose[wide ? 1 : 0].Launch(
+            new LaunchShape((ScaledTensor.Tiles(from.Rows) * ScaledTensor.Tiles(from.Columns), 1, from.Count), 256),
+            from.Address, from.RowStride, from.MatrixStride, from.Rows, checked((int)from.Columns), to, to.RowStride);
     }
 
     /// <summary>
@@ -147,8 +190,6 @@ internal sealed class CudaQuantization : IQuantizationOperators
 
     /// <summary>Blocks of 128 rows by 128 columns.</summary>
     internal static LaunchShape Blocks(long rows, long columns) => new(ScaledTensor.Tiles(rows) * ScaledTensor.Tiles(columns), 512);
-
-    private static LaunchShape Squares(long rows, long columns, int groups) => new(TileRows(rows, groups) * ScaledTensor.Tiles(columns), 256);
 
     private static long TileRows(long rows, int groups) => groups > 0 ? ScaledTensor.GroupedTileRows(rows, groups) : ScaledTensor.Tiles(rows);
 
@@ -222,6 +263,27 @@ internal sealed class CudaQuantization : IQuantizationOperators
         public float LeastAmax;
         public int ScaleRowShift;
         public int ScaleStep;
+    }
+
+    /// <summary>TransposedArguments of quantization_transposed.cu.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct TransposedArguments
+    {
+        public nint From;
+        public long FromStride;
+        public nint FromScales;
+        public long FromScaleStride;
+        public nint Codes;
+        public long CodeStride;
+        public nint Scales;
+        public long ScaleStride;
+        public nint RowOffsets;
+        public nint Fault;
+        public long Rows;
+        public int Columns;
+        public int Groups;
+        public int PowersOfTwo;
+        public float LeastAmax;
     }
 
     /// <summary>The kernels of one format; those of E4M3 are compiled at once, the others when they are first asked for.</summary>

@@ -25,7 +25,7 @@ public interface ILinearOperators
     /// <param name="accumulate">Whether to add to what dx holds.</param>
     void InputGradient(in ScaledTensor dy, in ScaledTensor w, Tensor dx, bool accumulate = false);
 
-    /// <summary>dw = dyᵀ x, or dw += dyᵀ x.</summary>
+    /// <summary>dw = dyᵀ x, or dw += dyᵀ x. <see cref="DeviceTraits.TokenLayout"/> says how operands in 128x1 tiles lie.</summary>
     /// <param name="dy">[M, N].</param>
     /// <param name="x">[M, K].</param>
     /// <param name="dw">[N, K], F32.</param>
@@ -50,10 +50,11 @@ public interface ILinearOperators
     /// <param name="accumulate">Whether to add to what dx holds.</param>
     void GroupedInputGradient(in ScaledTensor dy, Tensor rowOffsets, ExpertWeights w, Tensor dx, bool accumulate = false);
 
-    /// <summary>dw[e] += dy[rows of e]ᵀ x[rows of e]; an expert without rows is left alone.</summary>
+    /// <summary>dw[e] = dy[rows of e]ᵀ x[rows of e], or +=. An expert without rows is given zeros, or left alone.</summary>
     /// <param name="dy">[S, N].</param>
     /// <param name="x">[S, K].</param>
     /// <param name="rowOffsets">[E + 1], I32.</param>
     /// <param name="dw">[E, N, K], F32, contiguous.</param>
-    void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw);
+    /// <param name="accumulate">Whether to add to what dw holds.</param>
+    void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate = true);
 }

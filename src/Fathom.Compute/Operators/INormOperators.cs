@@ -23,10 +23,11 @@ public interface INormOperators
     /// <param name="accumulate">Whether to add to what dx holds.</param>
     void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, bool accumulate = false);
 
-    /// <summary>dweight += Σ over rows of dy · x · rstd. The order of the sum does not depend on the number of threads.</summary>
+    /// <summary>dweight = Σ over rows of dy · x · rstd, or +=. The order of the sum does not depend on the number of threads.</summary>
     /// <param name="dy">[M, D].</param>
     /// <param name="x">[M, D].</param>
     /// <param name="rstd">[M].</param>
     /// <param name="dweight">[D], F32.</param>
-    void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight);
+    /// <param name="accumulate">Whether to add to what dweight holds.</param>
+    void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight, bool accumulate = true);
 }

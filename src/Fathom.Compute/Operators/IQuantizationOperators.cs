@@ -21,6 +21,19 @@ public interface IQuantizationOperators
     /// <exception cref="ArgumentException">Shapes or types that do not fit.</exception>
     void Quantize(Tensor x, in ScaledTensor quantized, Tensor fault = default, Tensor rowOffsets = default, float leastAmax = 1e-4f);
 
+    /// <summary>
+    /// Codes in 128x1 tiles with the elements transposed, of values or of what is quantised in 1x128 tiles already: to the bit what
+    /// <see cref="Dequantize"/> to F32, <see cref="Quantize"/> and a transposition give, in one pass.
+    /// </summary>
+    /// <param name="x">[M, N]: F32 or BF16, or F8E4M3 or E5M6 in 1x128 tiles; any row stride.</param>
+    /// <param name="quantized">F8E4M3 [N, 128 T] with F32 scales [T, N], where T is as many tiles as M rows have, or the groups of them.</param>
+    /// <param name="fault">As for <see cref="Quantize"/>.</param>
+    /// <param name="rowOffsets">Groups of rows, or empty for one.</param>
+    /// <param name="leastAmax">As for <see cref="Quantize"/>.</param>
+    /// <exception cref="NotSupportedException">Sums over rows take operands as they lie on this device.</exception>
+    void QuantizeTransposed(in ScaledTensor x, in ScaledTensor quantized, Tensor fault = default, Tensor rowOffsets = default, float leastAmax = 1e-4f) =>
+        throw new NotSupportedException("quantise transposed: this device takes 128x1 tiles as they lie");
+
     /// <summary>y = element · scale.</summary>
     /// <param name="x">[M, N].</param>
     /// <param name="y">[M, N], F32; any row stride.</param>

@@ -37,13 +37,13 @@ internal sealed class ReferenceEmulatedGemm(Accumulation accumulation, IQuantiza
         }
     }
 
-    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw)
+    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate)
     {
         Operand a = Side(dy, false, rowOffsets), b = Side(x, false, rowOffsets);
         for (int e = 0; e < dw.Shape[0]; e++)
         {
             (int start, int count) = Rows(rowOffsets, e);
-            if (count > 0) Product(a.Depth(start, count), b.Depth(start, count), dw.At(e), true);
+            if (count > 0 || !accumulate) Product(a.Depth(start, count), b.Depth(start, count), dw.At(e), accumulate);
         }
     }
 

@@ -66,13 +66,13 @@ internal sealed class ReferenceLinear(IQuantizationOperators quantization) : ILi
         }
     }
 
-    public void GroupedWeightGradient(in ScaledTensor scaledDy, in ScaledTensor scaledX, Tensor rowOffsets, Tensor dw)
+    public void GroupedWeightGradient(in ScaledTensor scaledDy, in ScaledTensor scaledX, Tensor rowOffsets, Tensor dw, bool accumulate)
     {
         Tensor dy = Values(scaledDy, rowOffsets), x = Values(scaledX, rowOffsets);
         for (int e = 0; e < dw.Shape[0]; e++)
         {
             (int start, int count) = Rows(rowOffsets, e);
-            if (count > 0) WeightGradient(dy.Slice(start, count), x.Slice(start, count), dw.At(e), true);
+            if (count > 0 || !accumulate) WeightGradient(dy.Slice(start, count), x.Slice(start, count), dw.At(e), accumulate);
         }
     }
 

@@ -29,13 +29,13 @@ internal sealed class ReferenceNorm : INormOperators
         }
     }
 
-    public void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight)
+    public void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight, bool accumulate)
     {
         for (long d = 0; d < x.Columns; d++)
         {
             double sum = 0;
             for (long m = 0; m < x.Rows; m++) sum += dy.Get(m, d) * x.Get(m, d) * rstd.Get(m);
-            dweight.Put(0, d, sum, true);
+            dweight.Put(0, d, sum, accumulate);
         }
     }
 }

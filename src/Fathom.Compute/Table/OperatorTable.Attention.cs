@@ -23,10 +23,10 @@ public static partial class OperatorTable
             (1, 1, 1, 1, 16, 8, 16, 0), (2, 2, 2, 3, 16, 8, 16, 0), (3, 7, 7, 2, 24, 8, 20, 5), (2, 33, 33, 3, 24, 8, 20, 0),
             (1, 64, 64, 2, 32, 16, 32, 3), (1, 65, 65, 4, 16, 8, 16, 0), (2, 130, 130, 2, 24, 8, 20, 1), (1, 97, 97, 1, 5, 3, 7, 0),
             (1, 240, 240, 2, 64, 32, 64, 0), (1, 700, 700, 1, 16, 8, 16, 0), (64, 3, 3, 1, 16, 8, 16, 0), (2, 0, 0, 2, 16, 8, 16, 0),
-            (1, 150, 150, 2, 128, 64, 128, 0),
+            (1, 150, 150, 2, 128, 64, 128, 0), (2, 130, 130, 1, 128, 64, 128, 8), (1, 257, 257, 3, 128, 64, 128, 0), (1, 63, 63, 2, 128, 64, 128, 8),
         ];
         (int B, int T, int S, int H, int Dn, int Dr, int Dv, int Pad)[] chunks =
-            [(1, 1, 200, 2, 16, 8, 16, 0), (2, 7, 130, 3, 24, 8, 20, 2), (1, 65, 161, 2, 32, 16, 32, 0), (3, 50, 96, 1, 5, 3, 7, 0), (1, 70, 200, 2, 128, 64, 128, 0)];
+            [(1, 1, 200, 2, 16, 8, 16, 0), (2, 7, 130, 3, 24, 8, 20, 2), (1, 65, 161, 2, 32, 16, 32, 0), (3, 50, 96, 1, 5, 3, 7, 0), (1, 70, 200, 2, 128, 64, 128, 0), (2, 129, 300, 1, 128, 64, 128, 8)];
         (int B, int T, int S, int H, int Dn, int Dr, int Dv, int Pad)[] large =
             [(1, 512, 512, 6, 64, 32, 64, 0), (1, 2048, 2048, 6, 64, 32, 64, 0), (1, 512, 512, 8, 128, 64, 128, 0), (1, 2048, 2048, 8, 128, 64, 128, 0)];
         foreach (var x in small)
@@ -67,6 +67,18 @@ public static partial class OperatorTable
         yield return LatentDecode(67, 16, 8, 16, 48, 32, [90, 5], DType.BF16, DType.BF16, true);
         yield return LatentDecode(1, 16, 8, 16, 32, 1, [20], DType.F32, DType.F32, true);
         yield return LatentDecode(20, 128, 64, 128, 512, 64, [600, 33], DType.BF16, DType.BF16, true);
+        foreach (DType weights in (DType[])[DType.BF16, DType.F8E4M3])
+        {
+            // DeepSeek's sizes: tails of tiles and of splits, fewer and more than 64 heads, more than sixteen sequences, wide cache blocks.
+            yield return LatentDecode(16, 128, 64, 128, 512, 64, [1], DType.BF16, weights, true, weightPad: 16);
+            yield return LatentDecode(16, 128, 64, 128, 512, 64, [63, 1030, 64, 65, 513], DType.BF16, weights, true, weightPad: 16);
+            yield return LatentDecode(80, 128, 64, 128, 512, 128, [130, 700], DType.BF16, weights, true, weightPad: 16);
+            yield return LatentDecode(2, 128, 64, 128, 512, 64, [.. Enumerable.Range(1, 18)], DType.BF16, weights, true, weightPad: 16);
+        }
+
+        yield return LatentDecode(128, 128, 64, 128, 512, 64, [700, 4100], DType.BF16, DType.F8E4M3, true, weightPad: 16);
+        yield return LatentDecode(2, 128, 64, 128, 512, 64, [12345], DType.BF16, DType.BF16, true); // splits of more than 384 tokens
+
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [4096], DType.F32, DType.F32, false);
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024], DType.BF16, DType.BF16, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096], DType.BF16, DType.BF16, false);
@@ -130,7 +142,7 @@ public static partial class OperatorTable
     }
 
     private static OperatorCase LatentDecode(
-        int h, int dn, int dr, int dv, int r, int blockSize, int[] lengths, DType cacheType, DType weightType, bool small)
+        int h, int dn, int dr, int dv, int r, int blockSize, int[] lengths, DType cacheType, DType weightType, bool small, int weightPad = 3)
     {
         int b = lengths.Length, columns = lengths.Max(n => (n + blockSize - 1) / blockSize) + 1, blocks = b * columns;
         double tokens = lengths.Sum(n => (double)n), weights = (double)h * (dn + dv) * r;
@@ -142,7 +154,7 @@ public static partial class OperatorTable
             Operands =
             [
                 new("q", new Shape(b, h, dn + dr), Fill.Normal, Activation: true),
-                stored ? new("kvB", new Shape(h * (dn + dv), r), Fill.Custom, weightType, PadColumns: 3, Initialize: Codes(weightType)) : new("kvB", new Shape(h * (dn + dv), r), Fill.Weight, weightType),
+                stored ? new("kvB", new Shape(h * (dn + dv), r), Fill.Custom, weightType, PadColumns: weightPad, Initialize: Codes(weightType)) : new("kvB", new Shape(h * (dn + dv), r), Fill.Weight, weightType),
                 new("cache", new Shape(blocks, blockSize, r + dr), Fill.Normal, cacheType),
                 new("blockTables", new Shape(b, columns), Fill.Custom, DType.I32, Initialize: (tensor, random) => ShuffledBlocks(tensor, random, lengths, blockSize)),
                 new("lengths", new Shape(b), Fill.Custom, DType.I32, Initialize: (tensor, _) => lengths.CopyTo(tensor.AsSpan<int>())),

@@ -71,14 +71,15 @@ public static partial class OperatorTable
                 yield return GroupedInputGradient(counts, left, n, k, pad, type, true, small: true);
             }
 
-            yield return GroupedWeightGradient(counts, left, n, k, pad, small: true);
+            yield return GroupedWeightGradient(counts, left, n, k, pad, false, small: true);
+            yield return GroupedWeightGradient(counts, left, n, k, pad, true, small: true);
         }
 
         int[] skewed = [.. Enumerable.Range(0, 64).Select(e => 4 * e)];
         int[] sparse = [.. Enumerable.Range(0, 64).Select(e => e % 3 == 0 ? 2 : 0)];
         yield return GroupedForward(skewed, 0, 512, 384, 0, DType.F32, small: false);
         yield return GroupedInputGradient(skewed, 0, 512, 384, 0, DType.F32, false, small: false);
-        yield return GroupedWeightGradient(skewed, 0, 512, 384, 0, small: false);
+        yield return GroupedWeightGradient(skewed, 0, 512, 384, 0, false, small: false);
         yield return GroupedForward(sparse, 0, 1408, 2048, 0, DType.BF16, small: false);
     }
 
@@ -174,18 +175,18 @@ public static partial class OperatorTable
         Small = small,
     };
 
-    private static OperatorCase GroupedWeightGradient(int[] counts, int left, int n, int k, int pad, bool small) => new()
+    private static OperatorCase GroupedWeightGradient(int[] counts, int left, int n, int k, int pad, bool accumulate, bool small) => new()
     {
         Name = "linear.groupedWeightGradient",
-        Label = GroupedLabel(counts, n, k, pad, DType.F32, true),
+        Label = GroupedLabel(counts, n, k, pad, DType.F32, accumulate),
         Operands =
         [
             new("dy", new Shape(counts.Sum() + left, n), Fill.Normal, PadColumns: pad, Activation: true),
             new("x", new Shape(counts.Sum() + left, k), Fill.Normal, PadColumns: pad, Activation: true),
             RowOffsets(counts),
-            new("dw", new Shape(counts.Length, n, k), Fill.Normal, Compare: true),
+            new("dw", new Shape(counts.Length, n, k), accumulate ? Fill.Normal : Fill.Poison, Compare: true),
         ],
-        Run = static (device, t) => device.Linear.GroupedWeightGradient(t[0], t[1], t[2], t[3]),
+        Run = (device, t) => device.Linear.GroupedWeightGradient(t[0], t[1], t[2], t[3], accumulate),
         Flops = 2.0 * counts.Sum() * n * k,
         Bytes = GroupedBytes(counts, n, k, DType.F32),
         RoundedTolerance = TensorCoreSums(counts.Max()),

@@ -73,21 +73,24 @@ public static partial class OperatorTable
                 Bytes = 3 * bytes,
                 Small = small,
             };
-            yield return new OperatorCase
+            foreach (bool accumulate in (bool[])[false, true])
             {
-                Name = "norm.weight_gradient",
-                Label = label,
-                Operands =
-                [
-                    new("dy", matrix, Fill.Normal, Activation: true),
-                    new("x", matrix, Fill.Normal, PadColumns: pad, Activation: true),
-                    new("rstd", new Shape(rows), Fill.Positive),
-                    new("dweight", new Shape(columns), Fill.Normal, Compare: true),
-                ],
-                Run = static (device, t) => device.Norm.RmsNormWeightGradient(t[0], t[1], t[2], t[3]),
-                Bytes = 2 * bytes,
-                Small = small,
-            };
+                yield return new OperatorCase
+                {
+                    Name = "norm.weight_gradient",
+                    Label = $"{label} accumulate={accumulate}",
+                    Operands =
+                    [
+                        new("dy", matrix, Fill.Normal, Activation: true),
+                        new("x", matrix, Fill.Normal, PadColumns: pad, Activation: true),
+                        new("rstd", new Shape(rows), Fill.Positive),
+                        new("dweight", new Shape(columns), accumulate ? Fill.Normal : Fill.Poison, Compare: true),
+                    ],
+                    Run = (device, t) => device.Norm.RmsNormWeightGradient(t[0], t[1], t[2], t[3], accumulate),
+                    Bytes = 2 * bytes,
+                    Small = small,
+                };
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ public static partial class OperatorTable
     /// <summary>Rows of <see cref="Operators.ILinearOperators"/> over quantised operands.</summary>
     public static IEnumerable<OperatorCase> QuantizedLinears()
     {
-        foreach ((int m, int n, int k) in ((int, int, int)[])[(1, 130, 257), (3, 64, 128), (17, 200, 300), (70, 144, 390), (130, 128, 1030)])
+        foreach ((int m, int n, int k) in ((int, int, int)[])[(1, 130, 257), (3, 64, 128), (17, 200, 300), (70, 144, 384), (300, 272, 400), (70, 144, 390), (130, 128, 1030)])
         {
             foreach (DType format in (DType[])[DType.F8E4M3, DType.HiF8])
             {
@@ -53,8 +53,20 @@ public static partial class OperatorTable
 
         foreach (int[] counts in (int[][])[[3], [1, 0, 17, 140, 66]])
         {
-            yield return QuantizedGroupedForward(counts, 130, 200);
-            yield return QuantizedGroupedWeightGradient(counts, 130, 200);
+            foreach (DType scales in (DType[])[DType.F32, DType.F8E8M0])
+            {
+                foreach ((int n, int k) in ((int, int)[])[(130, 200), (136, 272)])
+                {
+                    yield return QuantizedGroupedForward(counts, n, k, scales);
+                    yield return QuantizedGroupedInputGradient(counts, n, k, scales);
+                }
+            }
+
+            foreach (bool accumulate in (bool[])[false, true])
+            {
+                yield return QuantizedGroupedWeightGradient(counts, 130, 200, accumulate);
+                yield return QuantizedGroupedWeightGradient(counts, 136, 200, accumulate);
+            }
         }
     }
 
@@ -191,50 +203,84 @@ public static partial class OperatorTable
             new("dw", new Shape(n, k), Fill.Normal, Compare: true),
         ],
         Run = (device, t) => device.Linear.WeightGradient(
-            Quantized(device, t[0], format, ScaleLayout.ColumnTile), Quantized(device, t[1], format, ScaleLayout.ColumnTile), t[2]),
+            OverTokens(device, t[0], format, n, k), OverTokens(device, t[1], format, n, k), t[2]),
         Flops = 2.0 * m * n * k,
     };
 
-    private static OperatorCase QuantizedGroupedForward(int[] counts, int n, int k) => new()
+    private static OperatorCase QuantizedGroupedForward(int[] counts, int n, int k, DType scales) => new()
     {
         Name = "linear.groupedForwardQuantized",
         NarrowSumTolerance = HopperSums,
-        Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}",
+        Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k} {scales}",
         Operands =
         [
             new("x", new Shape(counts.Sum(), k), Fill.Normal, Activation: true), RowOffsets(counts), new("w", new Shape(counts.Length, n, k), Fill.Weight),
             new("y", new Shape(counts.Sum(), n), Fill.Poison, Compare: true, Activation: true),
         ],
-        Run = static (device, t) =>
-        {
-            var experts = new ExpertWeights([.. Enumerable.Range(0, (int)t[2].Shape[0]).Select(e => Quantized(device, t[2].At(e), DType.F8E4M3, ScaleLayout.Block))]);
-            device.Linear.GroupedForward(Quantized(device, t[0], DType.F8E4M3, ScaleLayout.RowTile), t[1], experts, t[3]);
-        },
+        Run = (device, t) => device.Linear.GroupedForward(
+            Quantized(device, t[0], DType.F8E4M3, ScaleLayout.RowTile, scaleType: scales), t[1], QuantizedExperts(device, t[2]), t[3]),
         Flops = 2.0 * counts.Sum() * n * k,
     };
 
-    private static OperatorCase QuantizedGroupedWeightGradient(int[] counts, int n, int k) => new()
+    private static OperatorCase QuantizedGroupedInputGradient(int[] counts, int n, int k, DType scales) => new()
+    {
+        Name = "linear.groupedInputGradientQuantized",
+        NarrowSumTolerance = HopperSums,
+        Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k} {scales}",
+        Operands =
+        [
+            new("dy", new Shape(counts.Sum(), n), Fill.Normal, Activation: true), RowOffsets(counts), new("w", new Shape(counts.Length, n, k), Fill.Weight),
+            new("dx", new Shape(counts.Sum(), k), Fill.Poison, Compare: true, Activation: true),
+        ],
+        Run = (device, t) => device.Linear.GroupedInputGradient(
+            Quantized(device, t[0], DType.F8E4M3, ScaleLayout.RowTile, scaleType: scales), t[1], QuantizedExperts(device, t[2]), t[3]),
+        Flops = 2.0 * counts.Sum() * n * k,
+    };
+
+    // Codes that lie contiguous, as in training.
+    private static ExpertWeights QuantizedExperts(Device device, Tensor w)
+    {
+        var stacked = new ScaledTensor(
+            device.Allocate(w.Shape, DType.F8E4M3, MemoryKind.Workspace),
+            device.Allocate(ScaledTensor.ScaleShape(w.Shape, ScaleLayout.Block), DType.F32, MemoryKind.Workspace), ScaleLayout.Block);
+        for (long e = 0; e < w.Shape[0]; e++) device.Quantization.Quantize(w.At(e), stacked.At(e));
+        return new ExpertWeights(stacked);
+    }
+
+    private static OperatorCase QuantizedGroupedWeightGradient(int[] counts, int n, int k, bool accumulate) => new()
     {
         Name = "linear.groupedWeightGradientQuantized",
         NarrowSumTolerance = HopperSums,
-        Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}",
+        Label = $"E={counts.Length} rows={counts.Sum()} N={n} K={k}{(accumulate ? " accumulate" : "")}",
         Operands =
         [
             new("dy", new Shape(counts.Sum(), n), Fill.Normal, Activation: true), new("x", new Shape(counts.Sum(), k), Fill.Normal, Activation: true), RowOffsets(counts),
-            new("dw", new Shape(counts.Length, n, k), Fill.Normal, Compare: true),
+            new("dw", new Shape(counts.Length, n, k), accumulate ? Fill.Normal : Fill.Poison, Compare: true),
         ],
-        Run = static (device, t) => device.Linear.GroupedWeightGradient(
-            Quantized(device, t[0], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), Quantized(device, t[1], DType.F8E4M3, ScaleLayout.ColumnTile, t[2]), t[2], t[3]),
+        Run = (device, t) => device.Linear.GroupedWeightGradient(
+            OverTokens(device, t[0], DType.F8E4M3, n, k, t[2]), OverTokens(device, t[1], DType.F8E4M3, n, k, t[2]), t[2], t[3], accumulate),
         Flops = 2.0 * counts.Sum() * n * k,
     };
 
-    private static ScaledTensor Quantized(Device device, Tensor x, DType format, ScaleLayout layout, Tensor rowOffsets = default)
+    private static ScaledTensor Quantized(Device device, Tensor x, DType format, ScaleLayout layout, Tensor rowOffsets = default, DType scaleType = DType.F32)
     {
         Shape shape = new(x.Rows, x.Columns), scales = ScaledTensor.ScaleShape(shape, layout);
         if (!rowOffsets.IsEmpty) scales = new Shape(ScaledTensor.GroupedTileRows(x.Rows, (int)rowOffsets.Elements - 1), x.Columns);
         var quantized = new ScaledTensor(
-            device.Allocate(ScaledTensor.ElementShape(shape, format), format, MemoryKind.Workspace), device.Allocate(scales, DType.F32, MemoryKind.Workspace), layout);
+            device.Allocate(ScaledTensor.ElementShape(shape, format), format, MemoryKind.Workspace), device.Allocate(scales, scaleType, MemoryKind.Workspace), layout);
         device.Quantization.Quantize(x, quantized, rowOffsets: rowOffsets);
+        return quantized;
+    }
+
+    // As the device's weight gradients take it.
+    private static ScaledTensor OverTokens(Device device, Tensor x, DType format, long outputs, long inputs, Tensor rowOffsets = default)
+    {
+        if (device.Traits.TokenLayout(format, DType.F32, outputs, inputs) == ScaleLayout.ColumnTile) return Quantized(device, x, format, ScaleLayout.ColumnTile, rowOffsets);
+        long tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(x.Rows) : ScaledTensor.GroupedTileRows(x.Rows, (int)rowOffsets.Elements - 1);
+        var quantized = new ScaledTensor(
+            device.Allocate(new Shape(x.Columns, tiles * ScaledTensor.TileSize), format, MemoryKind.Workspace),
+            device.Allocate(new Shape(tiles, x.Columns), DType.F32, MemoryKind.Workspace), ScaleLayout.TransposedColumnTile);
+        device.Quantization.QuantizeTransposed(x, quantized, rowOffsets: rowOffsets);
         return quantized;
     }
 

@@ -121,10 +121,13 @@ public sealed class LayerContext
             return copy;
         }
 
-        ScaledTensor kept = format.Take(new Shape(x.Rows, x.Columns), new SavedSource(this));
+        ScaledTensor kept = TakeSaved(x.Rows, x.Columns, format);
         Device.Quantization.Quantize(x, kept, format.IsPlain ? default : Faults.Next(name));
         return kept;
     }
+
+    /// <summary>Memory for what is kept in a format.</summary>
+    internal ScaledTensor TakeSaved(long rows, long columns, OperandFormat format) => format.Take(new Shape(rows, columns), new SavedSource(this));
 
     /// <summary>What was kept, as it flowed: itself where it was kept so, else in <see cref="Scratch"/>.</summary>
     internal Tensor Recall(in ScaledTensor kept) => Recall(kept, Flow);
@@ -153,6 +156,29 @@ public sealed class LayerContext
         // What is quantised again goes through F32: rounding it to BF16 between would be an error of its own.
         Tensor values = x.Layout == ScaleLayout.None ? Recall(x) : Recall(x, DType.F32);
         Device.Quantization.Quantize(values, operand, Faults.Next(name), rowOffsets, name.LeastAmax);
+        return operand;
+    }
+
+    /// <summary>
+    /// An operand of a weight gradient: itself where the format is plain, else quantised over tokens into <see cref="Scratch"/>, in the
+    /// layout that the device's products take.
+    /// </summary>
+    /// <param name="x">[M, columns], with or without scales.</param>
+    /// <param name="name">What it is, for messages.</param>
+    /// <param name="outputs">N of the weight.</param>
+    /// <param name="inputs">K of the weight.</param>
+    /// <param name="rowOffsets">Where rows are grouped, [E + 1].</param>
+    internal ScaledTensor OverTokens(in ScaledTensor x, OperandName name, long outputs, long inputs, Tensor rowOffsets = default)
+    {
+        OperandFormat format = Recipe.WeightGradient;
+        bool readable = x.Layout == ScaleLayout.None || x.Layout == ScaleLayout.RowTile && x.DType is DType.F8E4M3 or DType.E5M6Pair;
+        if (format.IsPlain || !readable || Device.Traits.TokenLayout(format.Elements, format.Scales, outputs, inputs) == ScaleLayout.ColumnTile)
+            return Operand(x, format, name, rowOffsets);
+        long rows = x.Shape.Rows, columns = x.Shape.Columns;
+        long tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(rows) : ScaledTensor.GroupedTileRows(rows, (int)rowOffsets.Elements - 1);
+        var operand = new ScaledTensor(
+            Scratch.Take(new Shape(columns, tiles * ScaledTensor.TileSize), format.Elements), Scratch.Take(new Shape(tiles, columns)), ScaleLayout.TransposedColumnTile);
+        Device.Quantization.QuantizeTransposed(x, operand, Faults.Next(name), rowOffsets, name.LeastAmax);
         return operand;
     }
 

@@ -49,22 +49,21 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
         context.Scratch.Release(mark);
     }
 
-    /// <summary>Adds dyᵀ x to the weight's F32 gradient.</summary>
+    /// <summary>Adds dyᵀ x to the weight's F32 gradient, or begins it.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="dy">[M, out].</param>
     /// <param name="x">[M, in], as it was kept.</param>
     public void BackwardWeight(LayerContext context, Tensor dy, in ScaledTensor x)
     {
         Arena.Mark mark = context.Scratch.Position;
-        OperandFormat format = context.Recipe.WeightGradient;
         ScaledTensor left = dy, right = x;
         if (Quantized)
         {
-            left = context.Operand(dy, format, new("output gradient over tokens", weight.Name, Gradient: true));
-            right = context.Operand(x, format, new("input over tokens", weight.Name));
+            left = context.OverTokens(dy, new("output gradient over tokens", weight.Name, Gradient: true), Outputs, Inputs);
+            right = context.OverTokens(x, new("input over tokens", weight.Name), Outputs, Inputs);
         }
 
-        context.Linear.WeightGradient(left, right, weight.Gradient);
+        context.Linear.WeightGradient(left, right, weight.Gradient, weight.BeginGradient());
         context.Scratch.Release(mark);
     }
 }

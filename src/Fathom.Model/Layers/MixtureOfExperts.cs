@@ -84,7 +84,8 @@ public sealed class MixtureOfExperts
         long rows = a.SlotOfRow.Elements, inner = gate.Experts!.Outputs;
         a.Dispatched = recipe.Dispatch.IsPlain ? default : Quantize(context, plain, recipe.Dispatch, context.Training, new("dispatched input", gate.Name));
         Tensor gated = context.Result(rows, inner, recipe.SavedSwiGluInput), upped = context.Result(rows, inner, recipe.SavedSwiGluInput);
-        Tensor hidden = context.Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
+        bool fused = FusedSwiGlu.Fits(context, inner);
+        Tensor hidden = fused ? default : context.Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
 
         Arena.Mark mark = context.Scratch.Position;
         ScaledTensor dispatched = Dispatch(context, a.Dispatched.IsEmpty ? plain : a.Dispatched, a);
@@ -93,16 +94,23 @@ public sealed class MixtureOfExperts
         context.Linear.GroupedForward(dispatched, a.RowOffsets, up.Experts!, upped);
         context.Round(gated);
         context.Round(upped);
-        Multiply(context, gated, upped, a, hidden);
+        ScaledTensor operand = default;
+        if (fused) (operand, a.Gate, a.Up) = FusedSwiGlu.Forward(context, gated, upped, a.RowGates, (gate, up, down));
+        else Multiply(context, gated, upped, a, hidden);
         Tensor expertOutput = context.Temporary(rows, plain.Columns);
-        context.Linear.GroupedForward(context.Operand(hidden, recipe.Activation, new("input", down.Name)), a.RowOffsets, down.Experts!, expertOutput);
+        if (!fused) operand = context.Operand(hidden, recipe.Activation, new("input", down.Name));
+        context.Linear.GroupedForward(operand, a.RowOffsets, down.Experts!, expertOutput);
         context.Round(expertOutput);
         device.Routing.Combine(expertOutput, a.RowOfSlot, output, accumulate: true);
         context.Round(output);
         context.Scratch.Release(mark);
 
-        a.Gate = context.Keep(gated, recipe.SavedSwiGluInput, new("result", gate.Name));
-        a.Up = context.Keep(upped, recipe.SavedSwiGluInput, new("result", up.Name));
+        if (!fused)
+        {
+            a.Gate = context.Keep(gated, recipe.SavedSwiGluInput, new("result", gate.Name));
+            a.Up = context.Keep(upped, recipe.SavedSwiGluInput, new("result", up.Name));
+        }
+
         a.Hidden = recipe.RecomputeSwiGlu ? default : context.Keep(hidden, recipe.SavedLinearInput, new("input", down.Name));
         shared?.Forward(context, x, a.Shared, output);
     }
@@ -131,9 +139,17 @@ public sealed class MixtureOfExperts
         context.Linear.GroupedInputGradient(operand, a.RowOffsets, down.Experts!, a.DGate);
         context.Round(a.DGate);
         Tensor drowGates = context.Scratch.Take(new Shape(rows)), dgates = context.Scratch.Take(new Shape(tokens, options.TopK));
-        Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
-        if (recompute) Multiply(context, gated, upped, a, a.Hidden.Elements);
-        device.Activation.SwiGluGradient(a.DGate, gated, upped, a.RowGates, a.DGate, a.DUp, drowGates);
+        if (recompute && FusedSwiGlu.Fits(context, inner))
+        {
+            device.Activation.SwiGluGradientQuantized(a.DGate, a.Gate, a.Up, a.RowGates, a.DGate, a.DUp, drowGates, a.Hidden.Elements);
+        }
+        else
+        {
+            Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
+            if (recompute) Multiply(context, gated, upped, a, a.Hidden.Elements);
+            device.Activation.SwiGluGradient(a.DGate, gated, upped, a.RowGates, a.DGate, a.DUp, drowGates);
+        }
+
         context.Round(a.DGate);
         context.Round(a.DUp);
 
@@ -166,14 +182,15 @@ public sealed class MixtureOfExperts
         shared?.BackwardWeights(context, a.Shared);
 
         ScaledTensor Operand(in ScaledTensor x, string role, Parameter weight) =>
-            context.Operand(x, context.Recipe.WeightGradient, new(role, weight.Name), a.RowOffsets);
+            context.OverTokens(x, new(role, weight.Name), weight.Experts!.Outputs, weight.Experts.Inputs, a.RowOffsets);
     }
 
     private static void WeightGradient(LayerContext context, MixtureOfExpertsActivations a, in ScaledTensor dy, in ScaledTensor x, Parameter weight)
     {
         Arena.Mark mark = context.Scratch.Position;
-        ScaledTensor operand = context.Operand(dy, context.Recipe.WeightGradient, new("output gradient over tokens", weight.Name, Gradient: true), a.RowOffsets);
-        context.Linear.GroupedWeightGradient(operand, x, a.RowOffsets, weight.Gradient);
+        ScaledTensor operand = context.OverTokens(
+            dy, new("output gradient over tokens", weight.Name, Gradient: true), weight.Experts!.Outputs, weight.Experts.Inputs, a.RowOffsets);
+        context.Linear.GroupedWeightGradient(operand, x, a.RowOffsets, weight.Gradient, weight.BeginGradient());
         context.Scratch.Release(mark);
     }
 

@@ -153,6 +153,7 @@ public sealed class MtpModule
         embeddingNorm.BackwardWeight(context, dfirst, embedded, a.EmbeddedRstd);
         hiddenNorm.BackwardInput(context, dsecond, previous, a.PreviousRstd, dgathered);
         hiddenNorm.BackwardWeight(context, dsecond, previous, a.PreviousRstd);
+        embedding.CompleteGradient(context.Device);
         context.Device.Embedding.WeightGradient(ids, dembedded, embedding.Gradient);
         Tensor dfrom = WithoutLast(context, dprevious, tokens);
         context.Device.Reduction.Add(dfrom, Sequences(context, dgathered), dfrom);

@@ -25,12 +25,13 @@ public sealed class OutputHead(Parameter weight)
     /// <param name="hidden">[M, D], after the norm.</param>
     /// <param name="targets">[M], I32.</param>
     /// <param name="gradientScale">Derivative of the total loss by a row's loss.</param>
-    /// <param name="dhidden">[M, D], overwritten; empty without gradients.</param>
+    /// <param name="dhidden">[M, D], overwritten (with zeros where the scale is zero); empty without gradients.</param>
     /// <param name="losses">[M].</param>
     /// <param name="correct">[M], I32.</param>
     public void Loss(
         LayerContext context, Tensor hidden, Tensor targets, float gradientScale, Tensor dhidden, Tensor losses, Tensor correct)
     {
+        if (gradientScale == 0 && !dhidden.IsEmpty) context.Device.Reduction.Zero(dhidden);
         for (long start = 0; start < hidden.Rows; start += RowsAtATime)
         {
             long count = Math.Min(RowsAtATime, hidden.Rows - start);

@@ -22,7 +22,7 @@ public sealed class RmsNormLayer(Parameter weight, float epsilon)
         context.Round(dx);
     }
 
-    /// <summary>Adds to the weight's gradient.</summary>
+    /// <summary>Adds to the weight's gradient, or begins it.</summary>
     public void BackwardWeight(LayerContext context, Tensor dy, Tensor x, Tensor rstd) =>
-        context.Device.Norm.RmsNormWeightGradient(dy, x, rstd, weight.Gradient);
+        context.Device.Norm.RmsNormWeightGradient(dy, x, rstd, weight.Gradient, weight.BeginGradient());
 }

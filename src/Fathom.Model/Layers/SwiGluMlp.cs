@@ -47,6 +47,14 @@ public sealed class SwiGluMlp
         gate.Forward(context, x.Operand, gated);
         up.Forward(context, x.Operand, upped);
         a.Input = x.Kept;
+        if (FusedSwiGlu.Fits(context, inner))
+        {
+            (ScaledTensor operand, a.Gate, a.Up) = FusedSwiGlu.Forward(context, gated, upped, default, (gate.Weight, up.Weight, down.Weight));
+            a.Hidden = default;
+            down.Forward(context, operand, output, accumulate: true);
+            return;
+        }
+
         a.Gate = context.Keep(gated, recipe.SavedSwiGluInput, new("result", gate.Weight.Name));
         a.Up = context.Keep(upped, recipe.SavedSwiGluInput, new("result", up.Weight.Name));
         Tensor hidden = context.Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
@@ -75,11 +83,19 @@ public sealed class SwiGluMlp
         bool recompute = a.Hidden.IsEmpty;
         if (recompute) a.Hidden = context.Temporary(dy.Rows, gate.Outputs);
         down.BackwardInput(context, dy, a.DGate);
-        Arena.Mark mark = context.Scratch.Position;
-        Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
-        if (recompute) Multiply(context, gated, upped, a.Hidden.Elements);
-        context.Device.Activation.SwiGluGradient(a.DGate, gated, upped, default, a.DGate, a.DUp, default);
-        context.Scratch.Release(mark);
+        if (recompute && FusedSwiGlu.Fits(context, gate.Outputs))
+        {
+            context.Device.Activation.SwiGluGradientQuantized(a.DGate, a.Gate, a.Up, default, a.DGate, a.DUp, default, a.Hidden.Elements);
+        }
+        else
+        {
+            Arena.Mark mark = context.Scratch.Position;
+            Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
+            if (recompute) Multiply(context, gated, upped, a.Hidden.Elements);
+            context.Device.Activation.SwiGluGradient(a.DGate, gated, upped, default, a.DGate, a.DUp, default);
+            context.Scratch.Release(mark);
+        }
+
         context.Round(a.DGate);
         context.Round(a.DUp);
         gate.BackwardInput(context, a.DGate, dx, accumulate);

@@ -39,7 +39,7 @@ public sealed class ParameterSet(Device device) : IParameterSource
     /// <inheritdoc/>
     public bool HasMtpModule(int layer) => true;
 
-    /// <summary>Gives every trained parameter a gradient of zeros.</summary>
+    /// <summary>Gives every trained parameter memory for its gradient.</summary>
     public void AllocateGradients()
     {
         foreach (Parameter parameter in parameters)

@@ -156,6 +156,14 @@ public sealed class Tokenizer : ITextEncoder
     /// <exception cref="ArgumentOutOfRangeException">The id is not in the vocabulary.</exception>
     public ReadOnlySpan<byte> TokenBytes(int id) => _vocabulary.Bytes(id);
 
+    /// <summary>As <see cref="TokenBytes"/>; false where the id is not in the vocabulary.</summary>
+    public bool TryGetTokenBytes(int id, out ReadOnlySpan<byte> bytes)
+    {
+        bool known = _vocabulary.Text(id) is not null;
+        bytes = known ? _vocabulary.Bytes(id) : [];
+        return known;
+    }
+
     /// <summary>The id of a token as the file writes it (<c>Ġthe</c> for " the", <c>&lt;｜User｜&gt;</c>), or null if there is none.</summary>
     public int? TryGetId(string token) => _vocabulary.TryGetId(token, out int id) ? id : null;
 

@@ -46,9 +46,13 @@ public sealed class AdamW
         entries.Select(e => (e.Parameter, e.First, e.Second));
 
     /// <summary>Root of the sum of squares of all gradients. Here, once a step, a device that works beside the processor is waited for.</summary>
-    public double GradientNorm() => Math.Sqrt(device.Reduction.SumOfSquares(gradients));
+    public double GradientNorm()
+    {
+        foreach (Entry entry in entries) entry.Parameter.CompleteGradient(device);
+        return Math.Sqrt(device.Reduction.SumOfSquares(gradients));
+    }
 
-    /// <summary>Updates every parameter and clears its gradient.</summary>
+    /// <summary>Updates every parameter; the next gradient then overwrites this one.</summary>
     /// <param name="learningRate">Step size.</param>
     /// <param name="gradientNorm">From <see cref="GradientNorm"/>; decides the clipping.</param>
     /// <param name="step">1 for the first.</param>
@@ -59,8 +63,9 @@ public sealed class AdamW
         {
             float decay = entry.Parameter.Role != ParameterRole.NormWeight ? config.WeightDecay : 0;
             var numbers = new AdamWStep((float)learningRate, config.Beta1, config.Beta2, config.Epsilon, decay, step, (float)scale);
+            entry.Parameter.CompleteGradient(device);
             device.Optimizer.AdamW(entry.Parameter.Value, entry.Parameter.Gradient, entry.First, entry.Second, numbers);
-            device.Reduction.Zero(entry.Parameter.Gradient);
+            entry.Parameter.ForgetGradient();
         }
     }
 

@@ -99,12 +99,58 @@ public sealed class CudaAttentionPlanTests(ITestOutputHelper output)
     [Fact]
     public void Launched_splits_cover_every_length_that_the_tables_hold()
     {
+        int most = 0;
         for (int tokens = 1; tokens < 200_000; tokens += 61)
         {
-            // As the kernels divide a sequence: split_length and split_count of attention_decode.cu.
-            int part = (tokens + 16383) / 16384 * 512, parts = (tokens + part - 1) / part;
-            Assert.InRange(parts, 1, DecodeVariant.MostSplits(tokens));
-            Assert.True(DecodeVariant.MostSplits(tokens) >= DecodeVariant.MostSplits(tokens - 60 > 0 ? tokens - 60 : 1));
+            long part = DecodeVariant.SplitTokens(tokens);
+            most = Math.Max(most, (int)((tokens + part - 1) / part));
+            Assert.Equal(0, part % HopperDecodeVariant.Tile);
+            // Of this length and of every shorter one.
+            Assert.InRange(most, 1, DecodeVariant.MostSplits(tokens));
         }
+
+        output.WriteLine($"at most {most} splits; 4096 tokens in splits of {DecodeVariant.SplitTokens(4096)}, 32768 of {DecodeVariant.SplitTokens(32768)}");
+        Assert.Equal(32, most);
+    }
+
+    [Fact]
+    public void DeepSeek_decodes_by_Hoppers_own_kernels()
+    {
+        var sizes = new DecodeSizes(128, 128, 128, 64, 128, 512, 64);
+        HopperDecodeVariant one = HopperDecodeVariant.Choose(DType.F8E4M3, sizes with { Batch = 16 }), many = HopperDecodeVariant.Choose(DType.BF16, sizes);
+        Assert.Equal("decode_absorb_mma<e4m3, 1>", one.Absorb);
+        Assert.Equal("decode_project_mma<e4m3>", one.Project);
+        Assert.Equal((128L, 1L, 1L), one.AbsorbShape(sizes with { Batch = 16 }).Grid);
+        Assert.Equal(128, one.AbsorbShape(sizes).Block);
+        Assert.Equal("decode_absorb_mma<bf16, 2>", many.Absorb);
+        Assert.Equal((128L, 4L, 1L), many.AbsorbShape(sizes).Grid);
+        Assert.Equal(256, many.AbsorbShape(sizes).Block);
+        Assert.Equal((128L, 8L, 1L), HopperDecodeVariant.ProjectShape(sizes).Grid);
+
+        // A block for each part, until every multiprocessor has one.
+        Assert.Equal(22L, HopperDecodeVariant.AttendShape(sizes with { Batch = 1 }, 11, Multiprocessors).Grid.X);
+        Assert.Equal(1L, HopperDecodeVariant.AttendShape(sizes with { Batch = 1, Heads = 5 }, 1, Multiprocessors).Grid.X);
+        Assert.Equal((long)Multiprocessors, HopperDecodeVariant.AttendShape(sizes, 11, Multiprocessors).Grid.X);
+        output.WriteLine($"attention: {HopperDecodeVariant.AttendSharedBytes} of {SharedBytes} bytes of shared memory");
+        Assert.True(HopperDecodeVariant.AttendSharedBytes <= SharedBytes);
+    }
+
+    [Fact]
+    public void Hoppers_decode_takes_what_the_copy_engine_and_the_fragments_can_read()
+    {
+        var sizes = new DecodeSizes(3, 16, 128, 64, 128, 512, 64);
+        Tensor cache = HostMemory.Allocate(new Shape(2, 64, 576), DType.BF16), weights = HostMemory.Allocate(new Shape(16 * 256, 512), DType.BF16);
+        Assert.True(Fits(sizes));
+        Assert.True(Fits(sizes with { BlockSize = 128 }));
+        Assert.False(Fits(sizes with { BlockSize = 32 }));
+        Assert.False(Fits(sizes with { Latent = 256 }));
+        Assert.False(Fits(sizes with { Nope = 64 }));
+        Assert.False(HopperDecodeVariant.Fits(80, DType.BF16, sizes, weights, cache, true));
+        Assert.False(HopperDecodeVariant.Fits(90, DType.F32, sizes, weights, cache, true));
+        Assert.False(HopperDecodeVariant.Fits(90, DType.BF16, sizes, weights, cache, false));
+        Assert.False(HopperDecodeVariant.Fits(90, DType.BF16, sizes, HostMemory.Allocate(weights.Shape, DType.F32), cache, true));
+        Assert.False(HopperDecodeVariant.Fits(90, DType.BF16, sizes, weights, HostMemory.Allocate(new Shape(0, 64, 576), DType.BF16), true));
+
+        bool Fits(DecodeSizes s) => HopperDecodeVariant.Fits(90, DType.BF16, s, weights, cache, true);
     }
 }

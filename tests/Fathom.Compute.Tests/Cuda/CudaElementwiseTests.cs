@@ -150,6 +150,79 @@ public sealed class CudaElementwiseTests(CudaFixture gpu, ITestOutputHelper outp
     }
 
     // What a sum loses in rounding is kept beside it (Knuth's two-sum): three million terms one after another lose four digits.
+    [Theory]
+    [InlineData(3, 8, false)]
+    [InlineData(70, 264, true)]
+    [InlineData(5, 2048, true)]
+    [InlineData(33, 128, false)]
+    public void Swiglu_with_quantisation_is_its_composition(int rows, int columns, bool scaled)
+    {
+        CudaDevice device = gpu.Device();
+        Assert.True(device.Traits.FusesSwiGluQuantization(DType.BF16, columns));
+        Assert.False(device.Traits.FusesSwiGluQuantization(DType.BF16, columns + 1));
+        Shape shape = new(rows, columns);
+        Tensor gateHost = Normal(shape, 1);
+        if (rows > 10)
+        {
+            Set(gateHost, 9, columns - 3, float.NaN);
+            Set(gateHost, 12, 5, float.PositiveInfinity);
+        }
+
+        Tensor gate = Narrow(gateHost), up = Narrow(Normal(shape, 2)), dy = Narrow(Normal(shape, 3)), rowScale = scaled ? OnDevice(device, Uniform(new Shape(rows), 4)) : default;
+        Tensor y = Values(), recalledGate = Values(), recalledUp = Values();
+        device.Activation.SwiGlu(gate, up, rowScale, y);
+        (ScaledTensor Codes, Tensor Fault)[] composed = [Codes(), Codes(), Codes()], fused = [Codes(), Codes(), Codes()];
+        device.Quantization.Quantize(y, composed[0].Codes, composed[0].Fault);
+        device.Quantization.Quantize(gate, composed[1].Codes, composed[1].Fault);
+        device.Quantization.Quantize(up, composed[2].Codes, composed[2].Fault);
+        device.Activation.SwiGluQuantized(
+            gate, up, rowScale, new CodesTarget(fused[0].Codes, fused[0].Fault), new CodesTarget(fused[1].Codes, fused[1].Fault), new CodesTarget(fused[2].Codes, fused[2].Fault));
+        for (int i = 0; i < 3; i++)
+        {
+            Same(composed[i].Codes.Elements, fused[i].Codes.Elements, $"codes {i}");
+            Same(composed[i].Codes.Scales, fused[i].Codes.Scales, $"scales {i}");
+            Same(composed[i].Fault, fused[i].Fault, $"fault {i}");
+        }
+
+        device.Quantization.Dequantize(fused[1].Codes, recalledGate);
+        device.Quantization.Dequantize(fused[2].Codes, recalledUp);
+        Tensor dgate = Values(), dup = Values(), drowScale = Vector(), y2 = Values(), dup2 = Values(), drowScale2 = Vector();
+        device.Activation.SwiGlu(recalledGate, recalledUp, rowScale, y);
+        device.Activation.SwiGluGradient(dy, recalledGate, recalledUp, rowScale, dgate, dup, drowScale);
+        device.Activation.SwiGluGradientQuantized(dy, fused[1].Codes, fused[2].Codes, rowScale, dy, dup2, drowScale2, y2);
+        Same(y, y2, "result");
+        Same(dgate, dy, "gradient of gate");
+        Same(dup, dup2, "gradient of up");
+        // Not the bits of a sum that is no number: which of two such numbers is handed on is the chip's choice.
+        if (scaled) Assert.True(ToHost(device, drowScale).AsSpan<float>().SequenceEqual(ToHost(device, drowScale2).AsSpan<float>()), $"gradient of the scale of {rows} x {columns}");
+        output.WriteLine($"{rows} x {columns}: 3 x {rows * columns} codes, {rows * columns} results and gradients the same");
+
+        Tensor Values() => device.Allocate(shape, DType.BF16, MemoryKind.Workspace);
+        Tensor Vector() => scaled ? device.Allocate(new Shape(rows), DType.F32, MemoryKind.Workspace) : default;
+        Tensor Narrow(Tensor host)
+        {
+            Tensor narrow = Values();
+            device.Reduction.Convert(OnDevice(device, host), narrow);
+            return narrow;
+        }
+
+        (ScaledTensor, Tensor) Codes() => (
+            new ScaledTensor(device.Allocate(shape, DType.F8E4M3, MemoryKind.Workspace), device.Allocate(ScaledTensor.ScaleShape(shape, ScaleLayout.RowTile), DType.F32, MemoryKind.Workspace), ScaleLayout.RowTile),
+            NoFault());
+        Tensor NoFault()
+        {
+            Tensor host = HostMemory.Allocate(new Shape(1), DType.I64);
+            host.AsSpan<long>()[0] = -1;
+            return OnDevice(device, host);
+        }
+
+        void Same(Tensor expected, Tensor actual, string what)
+        {
+            ReadOnlySpan<byte> left = Bytes(ToHost(device, expected)), right = Bytes(ToHost(device, actual));
+            Assert.True(left.SequenceEqual(right), $"{what} of {rows} x {columns}: byte {left.CommonPrefixLength(right)} differs");
+        }
+    }
+
     private static (double Sum, double Lost) AddExactly((double Sum, double Lost) to, double term)
     {
         double sum = to.Sum + term, added = sum - to.Sum;

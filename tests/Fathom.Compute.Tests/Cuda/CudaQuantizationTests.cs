@@ -1,6 +1,7 @@
 // Quantisation on a GPU beyond the shared table: quotients that lie on the edge between two codes, the ends of the range, groups of
 // aligned rows, transposed codes. Skipped, with the reason, where there is neither a GPU nor an emulator of one.
 using Fathom.Compute.Cuda;
+using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Reference;
 using Fathom.Compute.Table;
 using Fathom.Numerics;
@@ -134,7 +135,7 @@ public sealed class CudaQuantizationTests(CudaFixture gpu, ITestOutputHelper out
         byte[] codes = Codes(rows * columns);
         Tensor from = Upload(device, new Shape(rows, columns), DType.F8E4M3, codes);
         Tensor to = device.Allocate(new Shape(columns, rows), DType.F8E4M3, MemoryKind.Workspace);
-        ((CudaQuantization)device.Quantization).TransposeBytes(from, to);
+        ((CudaQuantization)device.Quantization).TransposeBytes(HopperMatrix.Of(from), to);
         byte[] transposed = Download(device, to);
         for (int r = 0; r < rows; r++)
         {
@@ -142,31 +143,87 @@ public sealed class CudaQuantizationTests(CudaFixture gpu, ITestOutputHelper out
         }
     }
 
-    [Theory]
-    [InlineData(256)]
-    [InlineData(50)]
-    public void Codes_of_groups_are_transposed_tile_by_tile(int columns)
+    [Fact]
+    public void Codes_of_several_matrices_are_transposed()
     {
-        int[] counts = [3, 0, 128, 129, 0, 60, 256];
-        int rows = counts.Sum() + 5;
+        const int Count = 3, Rows = 48, Columns = 160;
         CudaDevice device = gpu.Device();
-        byte[] codes = Codes(rows * columns);
-        Tensor from = Upload(device, new Shape(rows, columns), DType.F8E4M3, codes);
-        Tensor offsets = Upload(device, new Shape(counts.Length + 1), DType.I32, Offsets(counts));
-        int width = 128 * (int)ScaledTensor.GroupedTileRows(rows, counts.Length);
-        Tensor to = Upload(device, new Shape(columns, width), DType.F8E4M3, Codes(columns * width));
-        ((CudaQuantization)device.Quantization).TransposeBytes(from, to, offsets);
-        byte[] expected = new byte[columns * width], transposed = Download(device, to);
-        for (int g = 0, first = 0; g < counts.Length; first += counts[g++])
+        byte[] codes = Codes(Count * Rows * Columns);
+        Tensor from = Upload(device, new Shape(Count, Rows, Columns), DType.F8E4M3, codes), to = device.Allocate(new Shape(Count, Columns, Rows), DType.F8E4M3, MemoryKind.Workspace);
+        ((CudaQuantization)device.Quantization).TransposeBytes(HopperMatrix.Of(from.At(0)) with { Count = Count, MatrixStride = Rows * Columns }, to);
+        byte[] transposed = Download(device, to);
+        for (int i = 0; i < codes.Length; i++)
         {
-            for (int r = 0; r < counts[g]; r++)
-            {
-                for (int c = 0; c < columns; c++) expected[c * width + 128 * (first / 128 + g) + r] = codes[(first + r) * columns + c];
-            }
+            (int e, int r, int c) = (i / (Rows * Columns), i / Columns % Rows, i % Columns);
+            Assert.True(transposed[(e * Columns + c) * Rows + r] == codes[i], $"[{e}, {r}, {c}]");
         }
+    }
 
-        int wrong = Enumerable.Range(0, expected.Length).FirstOrDefault(i => expected[i] != transposed[i], -1);
-        Assert.True(wrong < 0, $"column {wrong % width} of row {wrong / width}");
+    [Theory]
+    [InlineData(DType.F32, DType.F32)]
+    [InlineData(DType.BF16, DType.F32)]
+    [InlineData(DType.F8E4M3, DType.F32)]
+    [InlineData(DType.F8E4M3, DType.F8E8M0)]
+    [InlineData(DType.E5M6Pair, DType.F8E8M0)]
+    public void Transposed_tiles_are_those_of_the_composition(DType type, DType scales)
+    {
+        CudaDevice device = gpu.Device();
+        foreach ((int[] counts, int left, int columns, int pad) in ((int[], int, int, int)[])
+            [([300], 0, 272, 0), ([1], 0, 8, 0), ([128], 0, 128, 8), ([70], 0, 37, 3), ([3, 0, 128, 129, 0, 60, 256], 5, 264, 8), ([0, 0], 2, 16, 0)])
+        {
+            if (type is not (DType.F32 or DType.BF16) && (columns % 8 != 0 || pad != 0)) continue;
+            bool grouped = counts.Length > 1;
+            int rows = counts.Sum() + left, groups = counts.Length;
+            var random = new Random(rows + columns);
+            float[] values = [.. Enumerable.Range(0, rows * (columns + pad)).Select(i => random.Next(30) == 0 ? 0 : OperatorCase.Normal(random) * MathF.ScaleB(1, random.Next(-8, 8) - i / (columns + pad) % 20))];
+            if (rows > 50) (values[7], values[(columns + pad) * 40 + 3]) = (float.NaN, float.NegativeInfinity);
+            Tensor singles = Upload(device, new Shape(rows, columns + pad), DType.F32, System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(values).ToArray()).ColumnRange(0, columns);
+            ScaledTensor x = singles;
+            if (type == DType.BF16)
+            {
+                x = device.Allocate(new Shape(rows, columns + pad), DType.BF16, MemoryKind.Workspace).ColumnRange(0, columns);
+                device.Quantization.Quantize(singles, x);
+            }
+            else if (type != DType.F32)
+            {
+                Shape shape = new(rows, columns);
+                x = new ScaledTensor(
+                    device.Allocate(ScaledTensor.ElementShape(shape, type), type, MemoryKind.Workspace),
+                    device.Allocate(ScaledTensor.ScaleShape(shape, ScaleLayout.RowTile), scales, MemoryKind.Workspace), ScaleLayout.RowTile);
+                device.Quantization.Quantize(singles, x);
+            }
+
+            Tensor offsets = grouped ? Upload(device, new Shape(groups + 1), DType.I32, Offsets(counts)) : default;
+            int tiles = (int)(grouped ? ScaledTensor.GroupedTileRows(rows, groups) : ScaledTensor.Tiles(rows)), width = 128 * tiles;
+            byte[] none = BitConverter.GetBytes(-1L);
+            Tensor firstFault = Upload(device, new Shape(1), DType.I64, none), secondFault = Upload(device, new Shape(1), DType.I64, none);
+            Tensor plain = singles;
+            if (type != DType.F32) device.Quantization.Dequantize(x, plain = device.Allocate(new Shape(rows, columns), DType.F32, MemoryKind.Workspace));
+            var composed = new ScaledTensor(
+                device.Allocate(new Shape(rows, columns), DType.F8E4M3, MemoryKind.Workspace), device.Allocate(new Shape(tiles, columns), DType.F32, MemoryKind.Workspace), ScaleLayout.ColumnTile);
+            device.Quantization.Quantize(plain, composed, firstFault, offsets, leastAmax: 1e-30f);
+            var turned = new ScaledTensor(
+                Upload(device, new Shape(columns, width), DType.F8E4M3, new byte[columns * width]), device.Allocate(new Shape(tiles, columns), DType.F32, MemoryKind.Workspace),
+                ScaleLayout.TransposedColumnTile);
+            device.Quantization.QuantizeTransposed(x, turned, secondFault, offsets, leastAmax: 1e-30f);
+
+            byte[] codes = Download(device, composed.Elements), expected = new byte[columns * width];
+            for (int g = 0, first = 0; g < groups; first += counts[g++])
+            {
+                for (int r = 0; r < counts[g]; r++)
+                {
+                    for (int c = 0; c < columns; c++) expected[c * width + (grouped ? 128 * (first / 128 + g) : 0) + r] = codes[(first + r) * columns + c];
+                }
+            }
+
+            byte[] actual = Download(device, turned.Elements);
+            int wrong = Enumerable.Range(0, expected.Length).FirstOrDefault(i => expected[i] != actual[i], -1);
+            string what = $"{type} {scales} {string.Join(',', counts)} + {left} rows of {columns}";
+            Assert.True(wrong < 0, $"{what}: column {wrong % width} of row {wrong / width}");
+            Assert.True(Download(device, composed.Scales).AsSpan().SequenceEqual(Download(device, turned.Scales)), $"{what}: scales");
+            Assert.Equal(Download(device, firstFault), Download(device, secondFault));
+            output.WriteLine($"{what}: {expected.Length} codes and {tiles * columns} scales the same");
+        }
     }
 
     [Fact]
@@ -180,7 +237,8 @@ public sealed class CudaQuantizationTests(CudaFixture gpu, ITestOutputHelper out
         Assert.Contains("[4, 128]", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(x.ColumnRange(0, 128), rows)).Message, StringComparison.Ordinal);
         Assert.Contains("fault", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(x, rows, Of(DType.I32, 1))).Message, StringComparison.Ordinal);
         Assert.Contains("128x1 tiles", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(x, rows, rowOffsets: Of(DType.I32, 3))).Message, StringComparison.Ordinal);
-        Assert.Contains("to is", Assert.Throws<ArgumentException>(() => ((CudaQuantization)device.Quantization).TransposeBytes(codes, codes)).Message, StringComparison.Ordinal);
+        Assert.Contains("to is", Assert.Throws<ArgumentException>(() => ((CudaQuantization)device.Quantization).TransposeBytes(HopperMatrix.Of(codes), codes)).Message, StringComparison.Ordinal);
+        Assert.Contains("expected F8_E4M3 [256, 128]", Assert.Throws<ArgumentException>(() => device.Quantization.QuantizeTransposed(x, rows)).Message, StringComparison.Ordinal);
     }
 
     private static OperatorCase Quantization(int m, int n, int pad, DType format, ScaleLayout layout, DType scales, Action<Tensor, Random> fill) => new()
@@ -236,11 +294,11 @@ public sealed class CudaQuantizationTests(CudaFixture gpu, ITestOutputHelper out
         return tensor;
     }
 
-    private static byte[] Download(CudaDevice device, Tensor tensor)
+    private static unsafe byte[] Download(CudaDevice device, Tensor tensor)
     {
         Tensor host = HostMemory.Allocate(tensor.Shape, tensor.DType);
         device.Download(tensor, host);
-        return host.AsSpan<byte>().ToArray();
+        return new ReadOnlySpan<byte>(host.Pointer<byte>(), (int)host.Bytes).ToArray();
     }
 
     private void Check(OperatorCase row)

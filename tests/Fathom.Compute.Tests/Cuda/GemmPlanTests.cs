@@ -15,6 +15,7 @@ public sealed class GemmPlanTests(ITestOutputHelper output)
     private static readonly GemmSide Plain = new(DType.BF16, false, ScaleLayout.None, true, true);
     private static readonly GemmSide Rows128 = new(DType.F8E4M3, false, ScaleLayout.RowTile, true, true);
     private static readonly GemmSide Blocks128 = new(DType.F8E4M3, false, ScaleLayout.Block, true, true);
+    private static readonly GemmSide Tokens128 = new(DType.F8E4M3, false, ScaleLayout.TransposedColumnTile, true, true);
     private static readonly GemmSide Columns128 = new(DType.F8E4M3, true, ScaleLayout.ColumnTile, true, true);
 
     [Fact]
@@ -62,15 +63,19 @@ public sealed class GemmPlanTests(ITestOutputHelper output)
     public void Few_rows_read_weights_once()
     {
         GemmPlan decode = GemmPlan.Choose(Product(Plain, Blocks128, 8, 7168, 2048), Multiprocessors);
-        Assert.Equal((GemmWay.FewTensor, (448L, 1L, 1L), 1), (decode.Way, decode.Shape.Grid, decode.Splits));
+        Assert.Equal((GemmWay.FewTensor, (56L, 1L, 4L), 4), (decode.Way, decode.Shape.Grid, decode.Splits));
         GemmPlan latent = GemmPlan.Choose(Product(Plain, Plain, 1, 576, 7168), Multiprocessors);
-        Assert.Equal((GemmWay.FewTensor, (36L, 1L, 3L), 3), (latent.Way, latent.Shape.Grid, latent.Splits));
+        Assert.Equal((GemmWay.FewTensor, (5L, 1L, 14L), 14), (latent.Way, latent.Shape.Grid, latent.Splits));
         GemmPlan router = GemmPlan.Choose(Product(Plain, Plain with { DType = DType.F32 }, 16, 256, 7168), Multiprocessors);
         Assert.Equal((GemmWay.FewSimt, (64L, 2L, 1L)), (router.Way, router.Shape.Grid));
         Assert.Equal(GemmWay.Tensor, GemmPlan.Choose(Product(Plain, Plain, 17, 7168, 2048), Multiprocessors).Way);
+        // What cuBLASLt has no product for: up to 64 rows share a block's weights.
+        GemmPlan many = GemmPlan.Choose(Product(Plain, Blocks128, 100, 18432, 7168), Multiprocessors);
+        Assert.Equal((GemmWay.FewTensor, 64, (144L, 2L, 1L)), (many.Way, many.Tile, many.Shape.Grid));
+        Assert.Equal(GemmWay.Tensor, GemmPlan.Choose(Product(Plain, Blocks128, 129, 18432, 7168), Multiprocessors).Way);
         // Experts of one token each: as many tiles of rows as tokens.
         GemmPlan experts = GemmPlan.Choose(Product(Plain, Blocks128, 8, 2048, 7168) with { Grouping = GemmGrouping.Rows, Groups = 256 }, Multiprocessors);
-        Assert.Equal((GemmWay.FewTensor, (128L, 8L, 1L)), (experts.Way, experts.Shape.Grid));
+        Assert.Equal((GemmWay.FewTensor, (16L, 8L, 2L), 2), (experts.Way, experts.Shape.Grid, experts.Splits));
     }
 
     [Fact]
@@ -139,7 +144,7 @@ public sealed class GemmPlanTests(ITestOutputHelper output)
         GemmTraits codes = Product(Rows128, Blocks128, 4096, 2048, 7168);
         CublasPlan scaled = CublasPlan.Choose(codes, 7168, 7168, 2048, true, Cuda13, Hopper)!.Value;
         Assert.Equal((MatmulScaleMode.Vector128, MatmulScaleMode.Block128), (scaled.A.ScaleMode, scaled.B.ScaleMode));
-        CublasPlan weights = CublasPlan.Choose(Product(Columns128, Columns128, 2048, 7168, 4096) with { C = DType.F32 }, 2048, 7168, 7168, true, Cuda13, Hopper)!.Value;
+        CublasPlan weights = CublasPlan.Choose(Product(Tokens128, Tokens128, 2048, 7168, 4096) with { C = DType.F32 }, 4096, 4096, 7168, true, Cuda13, Hopper)!.Value;
         Assert.Equal((true, 4096L, true, 4096L, MatmulScaleMode.Vector128), (weights.A.Along, weights.A.Stride, weights.B.Along, weights.B.Stride, weights.B.ScaleMode));
 
         Assert.Null(CublasPlan.Choose(codes, 7168, 7168, 2048, true, 120805, Hopper)); // too old

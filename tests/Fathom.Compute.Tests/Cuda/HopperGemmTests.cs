@@ -46,7 +46,7 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
                 Check(device, y, Product(x, w, m, n, k, accumulate ? y.Values : null), exact ? 0 : Fp8Tolerance, $"fp8 forward {m}x{n}x{k} {type} {tile}");
 
                 Operand dy = Quantized(device, m, k, ScaleLayout.RowTile, exact, 3, pad), across = Quantized(device, k, n, ScaleLayout.Block, exact, 4, 0);
-                var transposes = new HopperTransposes(linear, shape => device.Allocate(shape, DType.F8E4M3, MemoryKind.Workspace));
+                var transposes = new HopperTransposes((CudaQuantization)device.Quantization, shape => device.Allocate(shape, DType.F8E4M3, MemoryKind.Workspace));
                 Operand dx = Result(device, m, n, type, pad / 2);
                 Assert.True(linear.InputGradient(dy.Scaled, across.Scaled, transposes.Of(across.Scaled), dx.Device, accumulate));
                 Check(device, dx, Product(dy, across.Transposed(), m, n, k, accumulate ? dx.Values : null), exact ? 0 : Fp8Tolerance, $"fp8 input gradient {m}x{n}x{k} {type} {tile}");
@@ -65,7 +65,7 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
             foreach ((bool accumulate, bool exact) in new[] { (true, true), (false, true), (true, false) })
             {
                 Operand dy = Quantized(device, m, n, ScaleLayout.ColumnTile, exact, 1, pad), x = Quantized(device, m, k, ScaleLayout.ColumnTile, exact, 2, pad), dw = Result(device, n, k, DType.F32, 0);
-                Assert.True(linear.WeightGradient(dy.Scaled, x.Scaled, dw.Device, accumulate));
+                Assert.True(linear.WeightGradient(Turned(device, dy, null), Turned(device, x, null), dw.Device, accumulate));
                 Check(device, dw, Product(dy.Transposed(), x.Transposed(), n, k, m, accumulate ? dw.Values : null), exact ? 0 : Fp8Tolerance, $"fp8 weight gradient {m}x{n}x{k} {tile}");
             }
         }
@@ -120,7 +120,7 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
                 Operand dy = Quantized(device, s, n, ScaleLayout.RowTile, exact, 3, 0), dx = Result(device, s, k, DType.F32, 0);
                 if (n % 16 != 0) continue;
                 var experts = new ExpertWeights(w.Scaled);
-                var transposes = new HopperTransposes(linear, shape => device.Allocate(shape, DType.F8E4M3, MemoryKind.Workspace));
+                var transposes = new HopperTransposes((CudaQuantization)device.Quantization, shape => device.Allocate(shape, DType.F8E4M3, MemoryKind.Workspace));
                 Assert.True(linear.GroupedInputGradient(dy.Scaled, rowOffsets, experts, transposes.Of(experts), dx.Device, true));
                 Check(device, dx, GroupedRows(dy, w.Transposed(groups), offsets, k, dx.Values, true), exact ? 0 : Fp8Tolerance, $"fp8 grouped input gradient {string.Join(',', counts)} {n}x{k} {tile}");
             }
@@ -129,9 +129,13 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
             {
                 linear.Forced = tile;
                 Operand dy = Quantized(device, s, n, ScaleLayout.ColumnTile, exact, 4, 0, 0, offsets), x = Quantized(device, s, k, ScaleLayout.ColumnTile, exact, 5, 0, 0, offsets);
-                Operand dw = Result(device, groups * n, k, DType.F32, 0);
-                Assert.True(linear.GroupedWeightGradient(dy.Scaled, x.Scaled, rowOffsets, dw.Device.Reshape(new Shape(groups, n, k))));
-                Check(device, dw, GroupedWeights(dy, x, offsets, dw.Values), exact ? 0 : Fp8Tolerance, $"fp8 grouped weight gradient {string.Join(',', counts)} {n}x{k} {tile}");
+                foreach (bool accumulate in (bool[])[false, true])
+                {
+                    Operand dw = Result(device, groups * n, k, DType.F32, 0);
+                    Assert.True(linear.GroupedWeightGradient(Turned(device, dy, offsets), Turned(device, x, offsets), rowOffsets, dw.Device.Reshape(new Shape(groups, n, k)), accumulate));
+                    double[] before = accumulate ? dw.Values : new double[dw.Values.Length];
+                    Check(device, dw, GroupedWeights(dy, x, offsets, before), exact ? 0 : Fp8Tolerance, $"fp8 grouped weight gradient {string.Join(',', counts)} {n}x{k} {tile} accumulate={accumulate}");
+                }
             }
 
             foreach (HopperTile tile in HopperTile.BFloat16)
@@ -145,9 +149,13 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
                 Operand dy = Plain(device, s, n, exact, 8, 0), dx = Result(device, s, k, DType.BF16, 0);
                 Assert.True(linear.GroupedInputGradient(dy.Scaled, rowOffsets, experts, default, dx.Device, true));
                 Check(device, dx, GroupedRows(dy, w.Transposed(groups), offsets, k, dx.Values, true), bound, $"bf16 grouped input gradient {string.Join(',', counts)} {n}x{k} {tile}");
-                Operand dw = Result(device, groups * n, k, DType.F32, 0);
-                Assert.True(linear.GroupedWeightGradient(dy.Scaled, x.Scaled, rowOffsets, dw.Device.Reshape(new Shape(groups, n, k))));
-                Check(device, dw, GroupedWeights(dy, x, offsets, dw.Values), bound, $"bf16 grouped weight gradient {string.Join(',', counts)} {n}x{k} {tile}");
+                foreach (bool accumulate in (bool[])[false, true])
+                {
+                    Operand dw = Result(device, groups * n, k, DType.F32, 0);
+                    Assert.True(linear.GroupedWeightGradient(dy.Scaled, x.Scaled, rowOffsets, dw.Device.Reshape(new Shape(groups, n, k)), accumulate));
+                    double[] before = accumulate ? dw.Values : new double[dw.Values.Length];
+                    Check(device, dw, GroupedWeights(dy, x, offsets, before), bound, $"bf16 grouped weight gradient {string.Join(',', counts)} {n}x{k} {tile} accumulate={accumulate}");
+                }
             }
         }
     }
@@ -158,7 +166,7 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
         const int Rows = 48, Columns = 160;
         HopperLinear linear = Open(out CudaDevice device);
         int made = 0;
-        var transposes = new HopperTransposes(linear, shape =>
+        var transposes = new HopperTransposes((CudaQuantization)device.Quantization, shape =>
         {
             made++;
             return device.Allocate(shape, DType.F8E4M3, MemoryKind.Workspace);
@@ -289,6 +297,25 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
     private static double Read(Tensor host, int at) => host.DType == DType.F32 ? host.AsSpan<float>()[at] : (float)BFloat16.FromBits(host.AsSpan<ushort>()[at]);
 
     private static double Round(double value, DType type, bool exact) => exact && type == DType.BF16 ? (float)(BFloat16)(float)value : value;
+
+    /// <summary>An operand in 128x1 tiles with its codes transposed; what belongs to no group stays out.</summary>
+    private static ScaledTensor Turned(CudaDevice device, Operand x, int[]? groups)
+    {
+        long tiles = groups is null ? ScaledTensor.Tiles(x.Rows) : ScaledTensor.GroupedTileRows(x.Rows, groups.Length - 1);
+        Tensor codes = HostMemory.Allocate(x.Parent.Shape, DType.F8E4M3), host = HostMemory.Allocate(new Shape(x.Columns, tiles * Tile), DType.F8E4M3);
+        device.Download(x.Parent, codes);
+        int stride = (int)x.Parent.Columns, width = (int)(tiles * Tile);
+        for (int r = 0; r < x.Rows && (groups is null || r < groups[^1]); r++)
+        {
+            int group = groups is null ? 0 : Array.FindLastIndex(groups, groups.Length - 2, groups.Length - 1, o => o <= r);
+            int place = groups is null ? r : Tile * (groups[group] / Tile + group) + r - groups[group];
+            for (int c = 0; c < x.Columns; c++) host.AsSpan<byte>()[c * width + place] = codes.AsSpan<byte>()[r * stride + c];
+        }
+
+        Tensor turned = device.Allocate(host.Shape, DType.F8E4M3, MemoryKind.Workspace);
+        device.Upload(host, turned);
+        return new ScaledTensor(turned, x.Scaled.Scales, ScaleLayout.TransposedColumnTile);
+    }
 
     private static Operand Quantized(CudaDevice device, int rows, int columns, ScaleLayout layout, bool exact, int seed, int pad, int matrices = 0, int[]? groups = null)
     {

@@ -87,7 +87,8 @@ public sealed class HopperTileTests(ITestOutputHelper output)
     [Fact]
     public void Only_the_scales_of_the_kernels_are_taken()
     {
-        ScaledTensor x = Fake(64, 256, ScaleLayout.RowTile), w = Fake(128, 256, ScaleLayout.Block), tokens = Fake(64, 256, ScaleLayout.ColumnTile);
+        ScaledTensor x = Fake(64, 256, ScaleLayout.RowTile), w = Fake(128, 256, ScaleLayout.Block);
+        ScaledTensor tokens = new(new Tensor(4096, DType.F8E4M3, new Shape(256, 128), null), new Tensor(1 << 24, DType.F32, new Shape(1, 256), null), ScaleLayout.TransposedColumnTile);
         Tensor y = new(4096, DType.BF16, new Shape(64, 128), null), dw = new(4096, DType.F32, new Shape(256, 256), null);
         Assert.True(HopperLimits.IsFp8Rows(x, w, y));
         Assert.False(HopperLimits.IsFp8Rows(tokens, w, y));
@@ -97,6 +98,7 @@ public sealed class HopperTileTests(ITestOutputHelper output)
         Assert.False(HopperLimits.IsBFloat16(x, w, y));
         Assert.True(HopperLimits.IsFp8Weights(tokens, tokens, dw));
         Assert.False(HopperLimits.IsFp8Weights(x, tokens, dw));
+        Assert.False(HopperLimits.IsFp8Weights(Fake(64, 256, ScaleLayout.ColumnTile), tokens, dw));
         Assert.False(HopperLimits.IsFp8Weights(tokens, tokens, new Tensor(4096, DType.BF16, new Shape(256, 256), null)));
     }
 

@@ -34,9 +34,9 @@ public sealed class HopperTimingTests(CudaFixture gpu, ITestOutputHelper output)
                 Tensor y = device.Allocate(new Shape(m, n), DType.BF16, MemoryKind.Workspace);
                 Time(linear, HopperTile.Fp8Rows, $"fp8 {m} x {n} x {k}", 2.0 * m * n * k, (double)m * k + (double)n * k + 2.0 * m * n, () => Assert.True(linear.Forward(x, w, y, false)));
                 if (m < 4096) continue;
-                ScaledTensor left = Scaled(device, new Shape(m, n), ScaleLayout.ColumnTile), right = Scaled(device, new Shape(m, k), ScaleLayout.ColumnTile);
+                ScaledTensor left = Scaled(device, new Shape(n, m), ScaleLayout.TransposedColumnTile), right = Scaled(device, new Shape(k, m), ScaleLayout.TransposedColumnTile);
                 Tensor dw = device.Allocate(new Shape(n, k), DType.F32, MemoryKind.Gradients);
-                Time(linear, HopperTile.Fp8Weights, $"fp8 weight gradient {n} x {k} x {m}", 2.0 * m * n * k, 3.0 * m * (n + k) + 8.0 * n * k, () => Assert.True(linear.WeightGradient(left, right, dw, true)));
+                Time(linear, HopperTile.Fp8Weights, $"fp8 weight gradient {n} x {k} x {m}", 2.0 * m * n * k, (double)m * (n + k) + 8.0 * n * k, () => Assert.True(linear.WeightGradient(left, right, dw, true)));
                 Tensor bx = device.Allocate(new Shape(m, k), DType.BF16, MemoryKind.Workspace), bw = device.Allocate(new Shape(n, k), DType.BF16, MemoryKind.Workspace);
                 Time(linear, HopperTile.BFloat16, $"bf16 {m} x {n} x {k}", 2.0 * m * n * k, 2.0 * m * k + 2.0 * n * k + 2.0 * m * n, () => Assert.True(linear.Forward(bx, bw, y, false)));
             }
@@ -68,14 +68,22 @@ public sealed class HopperTimingTests(CudaFixture gpu, ITestOutputHelper output)
         ScaledTensor dy = Scaled(device, new Shape(s, n), ScaleLayout.RowTile);
         Tensor transposed = device.Allocate(new Shape(groups, k, n), DType.F8E4M3, MemoryKind.WeightCopies), dx = device.Allocate(new Shape(s, k), DType.BF16, MemoryKind.Workspace);
         HopperMatrix codes = HopperExperts.Of(w).Elements;
-        Time(linear, [default], $"transposed codes {label}", 0, 2 * weightBytes, () => Assert.True(linear.Transpose(codes, transposed)));
+        Time(linear, [default], $"transposed codes {label}", 0, 2 * weightBytes, () => ((CudaQuantization)device.Quantization).TransposeBytes(codes, transposed));
         Time(linear, HopperTile.Fp8Rows, $"fp8 grouped input gradient {label}", flops, (double)s * n + weightBytes + 2.0 * s * k,
             () => Assert.True(linear.GroupedInputGradient(dy, offsets, w, transposed, dx, false)));
         long tileRows = ScaledTensor.GroupedTileRows(s, groups);
-        ScaledTensor left = new(dy.Elements, device.Allocate(new Shape(tileRows, n), DType.F32, MemoryKind.Workspace), ScaleLayout.ColumnTile);
-        ScaledTensor right = new(x.Elements, device.Allocate(new Shape(tileRows, k), DType.F32, MemoryKind.Workspace), ScaleLayout.ColumnTile);
+        ScaledTensor left = Tiles(n);
+        ScaledTensor right = Tiles(k);
         Tensor dw = device.Allocate(new Shape(groups, n, k), DType.F32, MemoryKind.Gradients);
-        Time(linear, HopperTile.Fp8Weights, $"fp8 grouped weight gradient {label}", flops, 3.0 * s * (n + k) + 8 * weightBytes, () => Assert.True(linear.GroupedWeightGradient(left, right, offsets, dw)));
+        foreach (bool added in (bool[])[false, true])
+        {
+            Time(linear, HopperTile.Fp8Weights, $"fp8 grouped weight gradient {label}{(added ? " +=" : "")}", flops, (double)s * (n + k) + (added ? 8 : 4) * weightBytes,
+                () => Assert.True(linear.GroupedWeightGradient(left, right, offsets, dw, added)));
+        }
+
+        ScaledTensor Tiles(int columns) => new(
+            device.Allocate(new Shape(columns, tileRows * ScaledTensor.TileSize), DType.F8E4M3, MemoryKind.Workspace),
+            device.Allocate(new Shape(tileRows, columns), DType.F32, MemoryKind.Workspace), ScaleLayout.TransposedColumnTile);
         Tensor bx = device.Allocate(new Shape(s, k), DType.BF16, MemoryKind.Workspace), bdy = device.Allocate(new Shape(s, n), DType.BF16, MemoryKind.Workspace);
         Time(linear, HopperTile.BFloat16, $"bf16 grouped weight gradient {label}", flops, 2.0 * s * (n + k) + 8 * weightBytes, () => Assert.True(linear.GroupedWeightGradient(bdy, bx, offsets, dw)));
         var bw = new ExpertWeights(device.Allocate(new Shape(groups, n, k), DType.BF16, MemoryKind.Weights));

@@ -130,9 +130,9 @@ inline void load(const void* data)
     phase.store(tile.barrier);
 }
 
-inline void start_load(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int rank)
+inline void start_load(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int w, int rank)
 {
-    Tile tile{{}, static_cast<unsigned char*>(shared), barrier, {x, y, z, 0, 0}};
+    Tile tile{{}, static_cast<unsigned char*>(shared), barrier, {x, y, z, w, 0}};
     std::memcpy(&tile.map, map, sizeof(tile.map));
     if (tile.map.known != emulated::TensorMap::Known || tile.map.rank != rank) emulated::services->fail(emulated::Failure::LaunchFailed, "load_tile with no tensor map, or one of another rank");
     ptx::detail::require_aligned(shared, tile.map.swizzle == 7 ? 1024 : 128, "load_tile", 0);
@@ -142,8 +142,9 @@ inline void start_load(void* shared, const TensorMap* map, Barrier* barrier, int
 
 }
 
-inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y) { detail::start_load(shared, map, barrier, x, y, 0, 2); }
-inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z) { detail::start_load(shared, map, barrier, x, y, z, 3); }
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y) { detail::start_load(shared, map, barrier, x, y, 0, 0, 2); }
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z) { detail::start_load(shared, map, barrier, x, y, z, 0, 3); }
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int w) { detail::start_load(shared, map, barrier, x, y, z, w, 4); }
 
 inline void fence_async() { }
 
@@ -208,6 +209,32 @@ template <int Count, int Depth, bool AcrossA, bool AcrossB> inline void multiply
     }
 }
 
+// The same with A in registers, whose values the four lanes of a row pair have exchanged when the product began.
+struct RegisterProduct { float* d; Operand b; bool add; uint8_t thread; uint16_t a[2][16]; };
+static_assert(sizeof(RegisterProduct) <= emulated::MostDeferredBytes);
+
+template <int Count, bool AcrossB> inline void multiply_registers(const void* data)
+{
+    auto& product = *static_cast<const RegisterProduct*>(data);
+    float b[16];
+    for (int j = 0; j < Count / 4; j++)
+    {
+        for (int c = 0; c < 2; c++)
+        {
+            read<16, AcrossB>(b, product.b, 8 * j + 2 * (product.thread % 4) + c);
+            for (int h = 0; h < 2; h++)
+            {
+                float sum = 0;
+                for (int k = 0; k < 16; k++) sum += ptx::detail::bf16_value(product.a[h][k]) * b[k];
+                float& d = product.d[4 * j + 2 * h + c];
+                d = product.add ? d + sum : sum;
+            }
+        }
+    }
+}
+
+struct RowExchange { const uint32_t* own; uint16_t (*a)[16]; };
+
 template <int Count, int Depth, bool AcrossA, bool AcrossB> inline void defer(float (&d)[Count], Operand a, Operand b, bool add)
 {
     static_assert(Count == 16 || Count == 32 || Count == 48 || Count == 64 || Count == 80 || Count == 96 || Count == 128, "no product of so many sums is declared");
@@ -215,6 +242,21 @@ template <int Count, int Depth, bool AcrossA, bool AcrossB> inline void defer(fl
     emulated::services->defer(emulated::Queue::Products, multiply<Count, Depth, AcrossA, AcrossB>, &product, sizeof(product));
 }
 
+}
+
+template <bool AcrossB, int Count> inline void multiply_bf16(float (&d)[Count], const uint32_t (&a)[4], Operand b, bool add, EMULATED_SITE)
+{
+    static_assert(Count == 32 || Count == 64 || Count == 96, "no product of so many sums with A in registers is declared");
+    detail::RegisterProduct product{d, b, add, static_cast<uint8_t>(emulated::current->linear % 128), {}};
+    detail::RowExchange record{a, product.a};
+    emulated::collective(0xffffffffu, record, [](detail::RowExchange* const* lanes, uint32_t present)
+    {
+        ptx::detail::require_all(present, "multiply_bf16");
+        for (int lane = 0; lane < 32; lane++)
+            for (int h = 0; h < 2; h++)
+                for (int k = 0; k < 16; k++) lanes[lane]->a[h][k] = static_cast<uint16_t>(lanes[lane / 4 * 4 + k % 8 / 2]->own[k / 8 * 2 + h] >> (k % 2 * 16));
+    }, "multiply_bf16", {file, line});
+    emulated::services->defer(emulated::Queue::Products, detail::multiply_registers<Count, AcrossB>, &product, sizeof(product));
 }
 
 inline void add_pair(float* to, float first, float second)
@@ -237,8 +279,16 @@ template <int Pending> inline void wait_products(EMULATED_SITE)
 }
 
 template <int Count> inline void finish_products(float (&)[Count], EMULATED_SITE) { wait_products<0>(file, line); }
+inline void compute_first(float) { }
+template <int Pending, int Count> inline void await_sums(float (&)[Count], EMULATED_SITE) { wait_products<Pending>(file, line); }
 
 template <int Count> inline void multiply_e4m3(float (&d)[Count], Operand a, Operand b, bool add) { detail::defer<Count, 32, false, false>(d, a, b, add); }
 template <bool AcrossA, bool AcrossB, int Count> inline void multiply_bf16(float (&d)[Count], Operand a, Operand b, bool add) { detail::defer<Count, 16, AcrossA, AcrossB>(d, a, b, add); }
+
+// ---- Caches ----
+
+inline void prefetch_line(const void*) { }
+
+inline void prefetch_tile(const TensorMap*, int, int) { }
 
 }

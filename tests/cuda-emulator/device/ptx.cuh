@@ -116,6 +116,18 @@ inline uint32_t halfx2_from_e5m2x2(uint16_t codes)
     return static_cast<uint32_t>(codes & 0xff00) << 16 | static_cast<uint32_t>(codes & 0xff) << 8;
 }
 
+// ---- Threads (10.1 %tid) ----
+
+inline int thread_again() { return static_cast<int>(threadIdx.x); }
+
+// ---- Functions ----
+
+inline float exp2_approximately(float x)
+{
+    float y = exp2f(x);
+    return y < 0x1p-126f ? 0 : y;
+}
+
 // ---- Asynchronous copies to shared memory (9.7.9.25 cp.async) ----
 
 // The lower half of the address: good for alignments and differences.

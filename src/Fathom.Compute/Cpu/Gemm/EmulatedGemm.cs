@@ -94,7 +94,7 @@ public sealed unsafe class EmulatedGemm : ILinearOperators
     }
 
     /// <inheritdoc/>
-    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw)
+    public void GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate)
     {
         const string Op = "emulated grouped linear weight gradient";
         if (dw.Shape.Rank != 3) Fail(Op, $"dw is {dw}, expected F32 [E, N, K]");
@@ -106,7 +106,7 @@ public sealed unsafe class EmulatedGemm : ILinearOperators
         for (int e = 0; e < experts; e++)
         {
             (int start, int count) = (offsets[e], offsets[e + 1] - offsets[e]);
-            if (count > 0) Run(EmulatedOperand.OfGroup(dy, start, count, e), EmulatedOperand.OfGroup(x, start, count, e), dw.At(e), accumulate: true);
+            if (count > 0 || !accumulate) Run(EmulatedOperand.OfGroup(dy, start, count, e), EmulatedOperand.OfGroup(x, start, count, e), dw.At(e), accumulate);
         }
     }
 

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
-using Fathom.Compute.Cuda.Interop;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Numerics;
 
@@ -28,18 +27,26 @@ internal enum HopperKernel
 /// <summary>Chooses, compiles and launches Hopper's kernels.</summary>
 /// <param name="context">The GPU.</param>
 /// <param name="bounded">Whether waits inside of kernels are bounded and reported.</param>
-internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
+internal sealed class HopperLauncher(CudaContext context, bool bounded)
 {
-    private const int TransposeThreads = 256, ReportWords = 8;
+    private readonly WaitReport? report = bounded ? new(context) : null;
     private readonly Dictionary<(HopperKernel Kernel, HopperTile Tile, DType Result, bool Accumulate), Kernel> kernels = [];
-    private Kernel? transposeMatrices, transposeGroups;
-    private DeviceMemory? report;
+    private Kernel? singles;
 
     /// <summary>The tile that is taken whatever the heuristic says.</summary>
     public HopperTile? Forced { get; set; }
 
-    /// <summary>Memory for this product's own use.</summary>
-    public nint Workspace(long bytes) => context.Workspace(bytes);
+    /// <summary>Scales that are powers of two as F32, in the workspace, with their row stride: 4 bytes for 128 codes.</summary>
+    public (nint Address, long RowStride) Singles(Tensor powers)
+    {
+        const string Instance = "arrange_scales<e8m0>";
+        const int Threads = 256;
+        singles ??= context.Module("gemm_prepare.cu", Instance).Kernel(Instance);
+        long rows = powers.Rows, tiles = powers.Columns;
+        nint to = context.Workspace(rows * tiles * sizeof(float));
+        singles.Launch(new LaunchShape(LaunchShape.Cover(rows * tiles, Threads), Threads), powers, powers.RowStride, 1L, to, tiles, 1L, rows, tiles, tiles);
+        return (to, tiles);
+    }
 
     /// <summary>The tile of a product.</summary>
     public HopperTile Choose(HopperTile[] tiles, Tensor result, double depth, int groups, bool grouped, bool accumulate, int elementBytes)
@@ -55,7 +62,7 @@ internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
     {
         product.D = d.Address;
         product.DStride = d.RowStride;
-        if (bounded) product.Report = ClearReport();
+        if (report is not null) product.Report = report.Clear();
         bool weights = kind is HopperKernel.Fp8Weights or HopperKernel.BFloat16Weights;
         long across = LaunchShape.Cover(product.Columns, tile.Columns);
         long most = weights
@@ -64,27 +71,7 @@ internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
         long blocks = Math.Min(most, (long)context.Multiprocessors * tile.PerMultiprocessor);
         Kernel kernel = Find(kind, tile, d.DType, accumulate);
         kernel.LaunchWith(new LaunchShape(blocks, tile.Threads, tile.SharedBytes(product.Groups, kind == HopperKernel.Fp8Weights)), in product);
-        if (bounded) CheckReport(kernel);
-    }
-
-    /// <summary>to[e, c, r] = from[e, r, c], of bytes.</summary>
-    public bool Transpose(in HopperMatrix from, Tensor to)
-    {
-        if (from.Count == 0 || (from.Columns | from.RowStride | from.MatrixStride | from.Address | to.RowStride | to.Address | from.Rows) % 4 != 0) return false;
-        transposeMatrices ??= context.Module("hopper_transpose.cu", "transpose_matrices").Kernel("transpose_matrices");
-        transposeMatrices.Launch(
-            new LaunchShape((LaunchShape.Cover(from.Columns, ScaledTensor.TileSize), LaunchShape.Cover(from.Rows, ScaledTensor.TileSize), from.Count), TransposeThreads),
-            from.Address, from.RowStride, from.MatrixStride, to, to.RowStride, from.Columns * to.RowStride, (int)from.Rows, (int)from.Columns);
-        return true;
-    }
-
-    /// <summary>Transposes rows in groups: [rows, columns] to [columns, tiles x 128], where each group begins a tile.</summary>
-    public void TransposeGroups(Tensor from, Tensor rowOffsets, int groups, long tiles, nint to)
-    {
-        transposeGroups ??= context.Module("hopper_transpose.cu", "transpose_groups").Kernel("transpose_groups");
-        transposeGroups.Launch(
-            new LaunchShape((LaunchShape.Cover(from.Columns, ScaledTensor.TileSize), tiles, 1), TransposeThreads),
-            from, from.RowStride, rowOffsets, groups, to, tiles * ScaledTensor.TileSize, (int)from.Rows, (int)from.Columns);
+        report?.Check(kernel);
     }
 
     /// <summary>The C++ expression of an instance.</summary>
@@ -110,24 +97,5 @@ internal sealed unsafe class HopperLauncher(CudaContext context, bool bounded)
         string file = kind is HopperKernel.Fp8Rows or HopperKernel.Fp8Weights ? "hopper_gemm.cu" : "hopper_bf16.cu";
         string instance = Instance(kind, tile, result, accumulate, bounded);
         return kernel = context.Module(file, instance).Kernel(instance);
-    }
-
-    private nint ClearReport()
-    {
-        report ??= context.Memory.Take(ReportWords * sizeof(uint));
-        CudaException.Check(Driver.Fill(report.Address, 0, ReportWords * sizeof(uint), context.Stream.Handle), "cuMemsetD8Async");
-        return report.Address;
-    }
-
-    /// <summary>Waits for the kernel, and throws where one of its waits gave up.</summary>
-    private void CheckReport(Kernel kernel)
-    {
-        uint* words = stackalloc uint[ReportWords];
-        CudaException.Check(Driver.CopyToHost((nint)words, report!.Address, ReportWords * sizeof(uint), context.Stream.Handle), "cuMemcpyDtoHAsync");
-        context.Stream.Synchronize();
-        if (words[0] == 0) return;
-        string barrier = words[0] == 1 ? "filled" : "emptied";
-        throw new CudaException(string.Create(CultureInfo.InvariantCulture,
-            $"{kernel.Instance} hangs: block {words[1]}, thread {words[2]} waited two seconds for stage {words[3]} to be {barrier} (step {words[4]}, parity {words[5]})"));
     }
 }

@@ -5,15 +5,15 @@ namespace Fathom.Compute.Cuda.Hopper;
 /// <summary>Which operands Hopper's kernels take; pure, about types, layouts, alignment and strides only.</summary>
 internal static class HopperLimits
 {
-    /// <summary>E4M3 rows in 1x128 tiles by E4M3 weights in 128x128 blocks, F32 scales.</summary>
+    /// <summary>E4M3 rows in 1x128 tiles (of either kind of scales: dispatched rows have powers of two) by E4M3 weights in 128x128 blocks of F32 scales.</summary>
     /// <param name="x">Rows of the left operand.</param>
     /// <param name="w">A weight; its codes' place in memory is checked apart.</param>
     /// <param name="y">Result.</param>
     public static bool IsFp8Rows(in ScaledTensor x, in ScaledTensor w, Tensor y) =>
         x.DType == DType.F8E4M3 && w.DType == DType.F8E4M3 && x.Layout == ScaleLayout.RowTile && w.Layout == ScaleLayout.Block &&
-        x.Scales.DType == DType.F32 && w.Scales.DType == DType.F32 && x.Shape.Rows > 0 && x.Shape.Columns > 0 && IsResult(y);
+        w.Scales.DType == DType.F32 && x.Shape.Rows > 0 && x.Shape.Columns > 0 && IsResult(y);
 
-    /// <summary>E4M3 operands of a weight gradient, both in 128x1 tiles of F32 scales, that can be transposed by words.</summary>
+    /// <summary>E4M3 operands of a weight gradient, both in transposed 128x1 tiles of F32 scales.</summary>
     public static bool IsFp8Weights(in ScaledTensor dy, in ScaledTensor x, Tensor dw) =>
         IsTokens(dy) && IsTokens(x) && dw.DType == DType.F32 && IsResult(dw);
 
@@ -27,7 +27,7 @@ internal static class HopperLimits
         y.Columns % 8 == 0 && y.RowStride % 8 == 0 && y.Address % 16 == 0;
 
     private static bool IsTokens(in ScaledTensor x) =>
-        x.DType == DType.F8E4M3 && x.Layout == ScaleLayout.ColumnTile && x.Scales.DType == DType.F32 && x.Shape.Rows > 0 && x.Shape.Columns > 0 &&
-        x.Elements.Columns % 8 == 0 && x.Elements.RowStride % 4 == 0 && x.Elements.Address % 4 == 0 &&
+        x.DType == DType.F8E4M3 && x.Layout == ScaleLayout.TransposedColumnTile && x.Scales.DType == DType.F32 && x.Shape.Rows > 0 && x.Shape.Columns > 0 &&
+        x.Shape.Columns % 8 == 0 && HopperMatrix.Of(x.Elements).CanBeLoaded &&
         x.Scales.RowStride % 4 == 0 && x.Scales.Address % 16 == 0;
 }

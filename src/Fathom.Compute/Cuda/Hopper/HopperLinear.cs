@@ -2,8 +2,8 @@
 // and grouped by expert, each in one launch. Every method says whether it took the product: false means that types, layouts or
 // alignment are not these kernels', nothing was launched, and another way must do it. Shapes have been checked by the caller.
 // E4M3 operands must run along the sum, so an input gradient takes the weight's codes transposed (HopperTransposes keeps them from one
-// change of the weight to the next), and a weight gradient transposes both operands on the way, 2 bytes an element each.
-// Floors on an H200: E4M3 1979 TFLOP/s, BF16 989, and 4.27 TB/s; a weight gradient moves 8 bytes for every weight.
+// change of the weight to the next), and a weight gradient takes operands that were quantised transposed.
+// Floors on an H200: E4M3 1979 TFLOP/s, BF16 989, and 4.27 TB/s; a weight gradient moves 4 bytes for every weight, 8 where it adds.
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Numerics;
 
@@ -12,7 +12,6 @@ namespace Fathom.Compute.Cuda.Hopper;
 /// <summary>One way of the linear operators, for GPUs of compute capability 9.0.</summary>
 internal sealed class HopperLinear
 {
-    private const int TileSize = ScaledTensor.TileSize;
     private readonly HopperLauncher launcher;
 
     /// <summary>The kernels of one GPU; each variant is compiled when it is first wanted.</summary>
@@ -21,7 +20,11 @@ internal sealed class HopperLinear
     public HopperLinear(CudaContext context, bool bounded = false) => launcher = new HopperLauncher(context, bounded);
 
     /// <summary>Whether a GPU has what the kernels need.</summary>
-    public static bool IsSupported(CudaContext context) => context.Capability == 90;
+    public static bool IsSupported(CudaContext context) => IsSupported(context.Capability);
+
+    /// <summary>Whether GPUs of a compute capability have it.</summary>
+    /// <param name="capability">Ten times the major and once the minor number.</param>
+    public static bool IsSupported(int capability) => capability == 90;
 
     /// <summary>The tile that products take, whatever the heuristic says; for measurements.</summary>
     public HopperTile? Forced { get => launcher.Forced; set => launcher.Forced = value; }
@@ -85,18 +88,13 @@ internal sealed class HopperLinear
         return HopperLimits.IsBFloat16(dy, w[0], dx) && BFloat16Rows(dy.Elements, experts.Elements, true, rowOffsets, dx, accumulate);
     }
 
-    /// <summary>dw[e] += dy[rows of e]ᵀ x[rows of e].</summary>
-    public bool GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw)
+    /// <summary>dw[e] = dy[rows of e]ᵀ x[rows of e], or +=; zeros, or nothing, for an expert without rows.</summary>
+    public bool GroupedWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate = true)
     {
         if (x.Shape.Rows == 0 || rowOffsets.Elements - 1 > HopperTile.MostGroups) return false;
-        if (HopperLimits.IsFp8Weights(dy, x, dw)) return Fp8Weights(dy, x, rowOffsets, dw, true);
-        return HopperLimits.IsBFloat16(dy, x, dw) && dw.DType == DType.F32 && BFloat16Weights(dy.Elements, x.Elements, rowOffsets, dw, true);
+        if (HopperLimits.IsFp8Weights(dy, x, dw)) return Fp8Weights(dy, x, rowOffsets, dw, accumulate);
+        return HopperLimits.IsBFloat16(dy, x, dw) && dw.DType == DType.F32 && BFloat16Weights(dy.Elements, x.Elements, rowOffsets, dw, accumulate);
     }
-
-    /// <summary>Transposes the codes of a weight: [N, K] to [K, N], of every expert. 2 bytes an element: 5.3 ms for the experts of a layer of V3.</summary>
-    /// <param name="codes">The weights' codes.</param>
-    /// <param name="to">[K, N] or [E, K, N], contiguous.</param>
-    public bool Transpose(in HopperMatrix codes, Tensor to) => launcher.Transpose(codes, to);
 
     private bool Fp8Rows(
         in ScaledTensor x, in HopperMatrix weights, (nint Address, long Column, long Depth, long Group) blockScales, Tensor rowOffsets, Tensor y, bool accumulate)
@@ -104,13 +102,14 @@ internal sealed class HopperLinear
         HopperMatrix rows = HopperMatrix.Of(x.Elements);
         if (!rows.CanBeLoaded || !weights.CanBeLoaded) return false;
         int groups = (int)weights.Count;
+        (nint scales, long scaleStride) = x.Scales.DType == DType.F32 ? (x.Scales.Address, x.Scales.RowStride) : launcher.Singles(x.Scales);
         HopperTile tile = launcher.Choose(HopperTile.Fp8Rows, y, rows.Columns, groups, grouped: true, accumulate, elementBytes: 1);
         var product = new HopperProduct
         {
             A = TensorMap.OfOperand(rows, tile.Rows, rank: 2),
             B = TensorMap.OfOperand(weights, tile.Columns, rank: 3),
-            RowScales = x.Scales.Address,
-            RowScaleStride = x.Scales.RowStride,
+            RowScales = scales,
+            RowScaleStride = scaleStride,
             BlockScales = blockScales.Address,
             BlockScaleColumn = blockScales.Column,
             BlockScaleDepth = blockScales.Depth,
@@ -128,18 +127,12 @@ internal sealed class HopperLinear
     private bool Fp8Weights(in ScaledTensor dy, in ScaledTensor x, Tensor rowOffsets, Tensor dw, bool accumulate)
     {
         int groups = rowOffsets.IsEmpty ? 1 : (int)rowOffsets.Elements - 1;
-        long rows = x.Shape.Rows, tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(rows) : ScaledTensor.GroupedTileRows(rows, groups), depth = tiles * TileSize;
-        long outputs = dy.Shape.Columns, inputs = x.Shape.Columns;
-
-        // Transposed operands: [N, tiles x 128] and [K, tiles x 128].
-        nint first = launcher.Workspace((outputs + inputs) * depth), second = first + (nint)(outputs * depth);
-        launcher.TransposeGroups(dy.Elements, rowOffsets, groups, tiles, first);
-        launcher.TransposeGroups(x.Elements, rowOffsets, groups, tiles, second);
+        long rows = x.Shape.Rows, outputs = dy.Shape.Columns, inputs = x.Shape.Columns;
         HopperTile tile = launcher.Choose(HopperTile.Fp8Weights, dw, (double)rows / groups, groups, grouped: false, accumulate, elementBytes: 1);
         var product = new HopperProduct
         {
-            A = TensorMap.OfOperand(new HopperMatrix(first, 1, outputs, depth, depth), tile.Rows, rank: 2),
-            B = TensorMap.OfOperand(new HopperMatrix(second, 1, inputs, depth, depth), tile.Columns, rank: 2),
+            A = TensorMap.OfOperand(HopperMatrix.Of(dy.Elements), tile.Rows, rank: 2),
+            B = TensorMap.OfOperand(HopperMatrix.Of(x.Elements), tile.Columns, rank: 2),
             ScaleA = TensorMap.OfScales(dy.Scales, tile.Rows),
             ScaleB = TensorMap.OfScales(x.Scales, tile.Columns),
             Offsets = rowOffsets.Address,

@@ -6,11 +6,14 @@ using System.Runtime.CompilerServices;
 namespace Fathom.Compute.Cuda.Hopper;
 
 /// <summary>Keeps transposed copies of weights for as long as the weights' memory lives.</summary>
-/// <param name="linear">Transposes.</param>
+/// <param name="quantization">Transposes.</param>
 /// <param name="allocate">Makes a tensor of codes on the device.</param>
-internal sealed class HopperTransposes(HopperLinear linear, Func<Shape, Tensor> allocate)
+internal sealed class HopperTransposes(CudaQuantization quantization, Func<Shape, Tensor> allocate)
 {
     private readonly ConditionalWeakTable<object, List<Copy>> copies = [];
+
+    /// <summary>Whether a weight [N, K] is worth transposing: rows of its transpose and of the product's result are what kernels can read and write.</summary>
+    public static bool Fit(long outputs, long inputs) => outputs % 16 == 0 && inputs % 8 == 0;
 
     /// <summary>The codes of a weight [N, K] as [K, N]; empty where they cannot be transposed.</summary>
     public Tensor Of(in ScaledTensor w) => Of(HopperMatrix.Of(w.Elements), w.Elements.Owner, new Shape(w.Elements.Columns, w.Elements.Rows));
@@ -43,7 +46,9 @@ internal sealed class HopperTransposes(HopperLinear linear, Func<Shape, Tensor> 
 
         if (copy is null) kept.Add(copy = new Copy(from, allocate(shape)));
         if (copy.IsCurrent) return copy.To;
-        return linear.Transpose(from, copy.To) && (copy.IsCurrent = true) ? copy.To : default;
+        quantization.TransposeBytes(from, copy.To);
+        copy.IsCurrent = true;
+        return copy.To;
     }
 
     private sealed class Copy(HopperMatrix from, Tensor to)

@@ -1,9 +1,7 @@
 // SwiGLU and its gradients: one pass over the operands. Results may lie where an operand of the same element was read, so every
 // thread reads before it writes, and nobody else reads there.
 #include "elementwise.cuh"
-
-// The quick division: within two last bits, and 0 for a denominator above 2^126. The rounded one would cost more than the memory.
-__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1, 1 + expf(-x)); }
+#include "swiglu.cuh"
 
 // y = silu(gate) * up * rowScale.
 template <typename T, int N>
@@ -17,7 +15,7 @@ __global__ void swiglu(
     read(a, gate + place.row * gateStride + place.column);
     read(u, up + place.row * upStride + place.column);
 #pragma unroll
-    for (int i = 0; i < N; i++) a[i] = a[i] * sigmoid(a[i]) * u[i] * scale;
+    for (int i = 0; i < N; i++) a[i] = swiglu_of(a[i], u[i], scale);
     write(y + place.row * yStride + place.column, a);
 }
 
@@ -36,13 +34,7 @@ __global__ void swiglu_gradient(
         read(a, gate + row * gateStride + column);
         read(u, up + row * upStride + column);
 #pragma unroll
-        for (int i = 0; i < N; i++)
-        {
-            float s = sigmoid(a[i]), silu = a[i] * s, scaled = d[i] * scale;
-            sum += d[i] * silu * u[i];
-            d[i] = scaled * u[i] * (s * (1 + a[i] * (1 - s)));
-            u[i] = scaled * silu;
-        }
+        for (int i = 0; i < N; i++) swiglu_gradients(d[i], a[i], u[i], scale, sum);
 
         write(dgate + row * dgateStride + column, d);
         write(dup + row * dupStride + column, u);

@@ -3,67 +3,15 @@
 // leaves the latent space (project). Keys and values are never expanded; a latent is read once for up to 64 heads.
 // The trap: a sequence's result must not depend on the batch. Splits follow from its own length (split_length), sums of a head and a
 // query run in the same order however many heads or queries a block takes, and blocks past a sequence's end leave.
-#include "attention.cuh"
-#include "faults.cuh"
-#include "formats.cuh"
+#include "attention_decode.cuh"
 
 constexpr int Threads = 256, Warps = Threads / WarpSize;
 constexpr int TokenTile = 32;            // cached tokens that are multiplied at a time
-constexpr int SplitTokens = 512, MostSplits = 32;
 constexpr int ColumnGroups = 4;          // of absorb: parts of the rows of W_UK that are summed beside each other
 constexpr int ColumnBlock = Threads / ColumnGroups * 4; // of absorb: latent columns of a block
 constexpr int ValueRows = 4;             // of project: rows of W_UV of a warp
 
-enum ScaleKind { Unscaled, ScaledF32, ScaledE8M0 };
-
-// DecodeCall on the host, field by field.
-struct Decode
-{
-    Rows q;               // [B H, dn + dr]
-    Rows output;          // [B H, dv]
-    Rows weights;         // [H (dn + dv), R]
-    Rows scales;          // [row blocks, column blocks]; one value where the strides of blocks are zero
-    Rows cache;           // [blocks * block size, R + dr]
-    const int32_t* blockTables; // [B, table columns]
-    const int32_t* lengths;     // [B]
-    void* absorbed;       // [B, H, query length]: queries in the latent space, then their rotary part, times scale log2 e
-    float* context;       // [B, splits, H, R]: sums of latents relative to the split's largest score
-    float* largest;       // [B, splits, H]
-    float* total;         // [B, splits, H]
-    float* latents;       // [B, H, R]: means of latents
-    Fault* fault;
-    int64_t tableColumns, cacheBlocks;
-    int32_t batch, heads, nope, rope, value, latent, blockSize;
-    int32_t queryLength, splits, scaleKind, scaleRows, scaleColumns; // rows and columns of scales per block: 1, or 0 where one scale is for all
-    int32_t vectors;      // rows of weights may be read four at a time
-    float scale;
-
-    __device__ __forceinline__ int64_t part(int b, int split, int h) const { return (static_cast<int64_t>(b) * splits + split) * heads + h; }
-};
-
-// Tokens of a split: 512, or as many more as keep the splits to 32.
-__device__ __forceinline__ int split_length(int length) { return static_cast<int>(divide_up(length, SplitTokens * MostSplits)) * SplitTokens; }
-
-__device__ __forceinline__ int split_count(int length) { return static_cast<int>(divide_up(length, split_length(length))); }
-
-// Cached tokens of a sequence; none, and so NaN as the result, where that is outside the tables.
-__device__ __forceinline__ int sequence_length(const Decode& p, int b)
-{
-    int64_t most = p.tableColumns * p.blockSize;
-    int length = p.lengths[b];
-    if (length >= 1 && length <= most) return length;
-    if (threadIdx.x == 0) *p.fault = {DecodeLengthFault, length, b, static_cast<int32_t>(most)};
-    return 0;
-}
-
 // ---- kv_b_proj ----
-
-__device__ __forceinline__ float weight_scale(const Decode& p, int64_t row, int column)
-{
-    int64_t block = column / TileLength * p.scaleColumns;
-    row = row / TileLength * p.scaleRows;
-    return p.scaleKind == ScaledF32 ? p.scales.row<const float>(row)[block] : to_float(p.scales.row<const e8m0>(row)[block]);
-}
 
 // Four values of a row from a multiple of four on; zero past the last column.
 template <typename W>
@@ -164,7 +112,7 @@ __global__ void __launch_bounds__(Threads) decode_attend(const __grid_constant__
     __shared__ __align__(16) float weights[Heads * WeightPitch];
     __shared__ float factors[Heads];
     __shared__ int broken;
-    int b = blockIdx.z, length = sequence_length(p, b), first = blockIdx.y * split_length(length), end = min(length, first + split_length(length));
+    int b = blockIdx.z, length = sequence_length(p, b, threadIdx.x == 0), first = blockIdx.y * split_length(length), end = min(length, first + split_length(length));
     if (first >= length) return;
     int columns = p.latent + p.rope, pitch = (columns + 3) / 4 * 4 + 4, firstHead = blockIdx.x * Heads;
     float *queries = reinterpret_cast<float*>(shared), *tokens = queries + Heads * pitch;
@@ -262,7 +210,7 @@ __global__ void __launch_bounds__(Threads) decode_attend(const __grid_constant__
         for (int j = 0; j < Columns; j++)
         {
             int c = threadIdx.x + Threads * j;
-            if (firstHead + h < p.heads && c < p.latent) p.context[p.part(b, blockIdx.y, firstHead + h) * p.latent + c] = sum[h][j];
+            if (firstHead + h < p.heads && c < p.latent) static_cast<float*>(p.context)[p.part(b, blockIdx.y, firstHead + h) * p.latent + c] = sum[h][j];
         }
 
     if (token == 0 && firstHead + head < p.heads)
@@ -289,7 +237,7 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
     float* scores = reinterpret_cast<float*>(tokens + Stages * TokenTile * Pitch);
     bf16* weights = reinterpret_cast<bf16*>(scores + Heads * ScorePitch);
     float *factors = reinterpret_cast<float*>(weights + Heads * WeightPitch), *largest = factors + Heads, *total = largest + Heads;
-    int b = blockIdx.z, length = sequence_length(p, b), first = blockIdx.y * split_length(length), end = min(length, first + split_length(length));
+    int b = blockIdx.z, length = sequence_length(p, b, threadIdx.x == 0), first = blockIdx.y * split_length(length), end = min(length, first + split_length(length));
     if (first >= length) return;
     int firstHead = blockIdx.x * Heads, warp = threadIdx.x / WarpSize, lane = threadIdx.x % WarpSize, columns = p.latent + p.rope;
 
@@ -427,7 +375,7 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
         {
             int h = firstHead + (rowGroup * RowTiles + m) * 16 + lane / 4 + 8 * half;
             if (h >= p.heads) continue;
-            float* to = p.context + p.part(b, blockIdx.y, h) * Latent + unit * 16 + lane % 4 * 2;
+            float* to = static_cast<float*>(p.context) + p.part(b, blockIdx.y, h) * Latent + unit * 16 + lane % 4 * 2;
 #pragma unroll
             for (int n = 0; n < 2 * WarpUnits; n++)
             {
@@ -449,7 +397,8 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
 // The mean of latents over all splits of a sequence, a block for each head and sequence.
 __global__ void __launch_bounds__(Threads) decode_join(const __grid_constant__ Decode p)
 {
-    int h = blockIdx.x, b = blockIdx.y, length = sequence_length(p, b), splits = length > 0 ? split_count(length) : 0;
+    int h = blockIdx.x, b = blockIdx.y, length = sequence_length(p, b, threadIdx.x == 0), splits = length > 0 ? split_count(length) : 0;
+    const float* context = static_cast<const float*>(p.context);
     float largest = -Infinity, total = 0;
     for (int s = 0; s < splits; s++) largest = fmaxf(largest, p.largest[p.part(b, s, h)]);
     for (int s = 0; s < splits; s++) total = __fmaf_rn(exp2f(p.largest[p.part(b, s, h)] - largest), p.total[p.part(b, s, h)], total);
@@ -458,7 +407,7 @@ __global__ void __launch_bounds__(Threads) decode_join(const __grid_constant__ D
         float sum = 0;
 #pragma unroll 4
         for (int s = 0; s < splits; s++)
-            sum = __fmaf_rn(exp2f(p.largest[p.part(b, s, h)] - largest), p.context[p.part(b, s, h) * p.latent + c], sum);
+            sum = __fmaf_rn(exp2f(p.largest[p.part(b, s, h)] - largest), context[p.part(b, s, h) * p.latent + c], sum);
         p.latents[(static_cast<int64_t>(b) * p.heads + h) * p.latent + c] = sum / total;
     }
 }

@@ -156,7 +156,7 @@ __device__ __forceinline__ bool find_slice(const GemmProduct& p, GemmSlice& s)
         s.group = blockIdx.z;
         s.depthFirst = p.rowOffsets[s.group];
         s.depth = p.rowOffsets[s.group + 1] - s.depthFirst;
-        if (s.depth == 0) return false;
+        if (s.depth == 0 && p.accumulate) return false;
     }
 
     return true;

@@ -1,7 +1,7 @@
 // y = x wᵀ for a handful of rows, as in decoding: all that counts is that w comes once from memory, at full width. Lanes read w
-// straight into registers, 16 bytes each; warps of a block share the depth and add up through shared memory in a fixed order, or
-// have outputs of their own where there are enough of these. Where w is large but has few rows, blocks share the depth too, and
-// combine_splits adds what they found, in order.
+// straight into registers, 16 bytes each. On tensor cores every warp has outputs of its own, so that x and scales, which all warps of
+// a block want, come from the first-level cache; in F32 they share the depth and add up through shared memory in a fixed order. Where
+// w has few rows, blocks share the depth, and combine_splits adds what they found, in order.
 #include "gemm.cuh"
 
 constexpr int FewThreads = 256;
@@ -36,7 +36,15 @@ __device__ __forceinline__ bool find_few(const GemmProduct& p, GemmSlice& s)
     return true;
 }
 
-// Sums of a block's warps, [warp][output][row], to the result, or to this split's part of p.partial.
+// A sum to the result, or to this split's part of p.partial.
+template <typename C>
+__device__ __forceinline__ void put_few(const GemmProduct& p, int64_t row, int64_t column, float sum)
+{
+    if (p.partial != nullptr) p.partial[(blockIdx.z * p.rows + row) * p.columns + column] = sum;
+    else put(static_cast<C*>(p.c) + row * p.cStride + column, sum, p.accumulate);
+}
+
+// Sums of a block's warps, [warp][output][row], to the result.
 template <typename C, int Outputs, int RowsAtOnce>
 __device__ __forceinline__ void finish_few(const GemmProduct& p, const GemmSlice& s, const float* sums)
 {
@@ -47,9 +55,7 @@ __device__ __forceinline__ void finish_few(const GemmProduct& p, const GemmSlice
         float sum = 0;
         for (int warp = 0; warp < FewWarps; warp++) sum += sums[(warp * Outputs + output) * RowsAtOnce + row];
         int64_t y = s.rowFirst + row, column = s.columnFirst + output;
-        if (y >= s.rowEnd || column >= p.columns) continue;
-        if (p.partial != nullptr) p.partial[(blockIdx.z * p.rows + y) * p.columns + column] = sum;
-        else put(static_cast<C*>(p.c) + y * p.cStride + column, sum, p.accumulate);
+        if (y < s.rowEnd && column < p.columns) put_few<C>(p, y, column, sum);
     }
 }
 
@@ -117,36 +123,38 @@ struct FewWeights
 
 // On tensor cores: 16 outputs are the rows of an m16n8k16 product and up to eight rows of x its columns. A fragment's places along
 // the depth may be any as long as both operands agree, so each lane takes 16 bytes in a row and feeds them to successive products.
-// 128 of the depth is what a scale covers; a lane has its next bytes of w under way, 128 of them where registers allow, while it multiplies those before.
-// Rows begin at 16 bytes and hold whole chunks.
-template <typename X, typename W, typename C, bool Scaled, int RowTiles, bool Apart>
-__global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_constant__ GemmProduct p)
+// 128 of the depth is what a scale covers; a lane has its next bytes of w under way, 128 of them where registers allow, while it
+// multiplies those before. Rows begin at 16 bytes and hold whole chunks.
+template <typename X, typename W, typename C, bool Scaled, int RowTiles>
+__global__ void __launch_bounds__(FewThreads, RowTiles > 2 ? 1 : 2) few_rows_tensor(const __grid_constant__ GemmProduct p)
 {
-    constexpr int Outputs = 16, Chunk = 16 / sizeof(W), Products = Chunk / 4, Tiles = RowTiles == 1 ? 2 / sizeof(W) : 1;
+    constexpr int Outputs = 16, Chunk = 16 / sizeof(W), Products = Chunk / 4, Tiles = RowTiles == 2 ? 1 : 2 / sizeof(W);
     using Weights = FewWeights<W, Tiles>;
     GemmSlice s;
-    if (!find_few<Apart ? Outputs * FewWarps : Outputs, FewRows * RowTiles>(p, s)) return;
+    if (!find_few<Outputs * FewWarps, FewRows * RowTiles>(p, s)) return;
     int warp = threadIdx.x / WarpSize, lane = threadIdx.x % WarpSize, line = lane / 4, quarter = lane % 4;
-    int64_t output = s.columnFirst + (Apart ? warp * Outputs : 0) + line;
-    int64_t tiles = divide_up(s.depth, TileLength), stride = Apart ? 1 : static_cast<int64_t>(FewWarps) * gridDim.z;
+    int64_t output = s.columnFirst + warp * Outputs + line;
+    if (output - line >= p.columns) return;
+    int64_t tiles = divide_up(s.depth, TileLength), first = blockIdx.z, stride = gridDim.z;
     float total[RowTiles][4] = {};
     Weights current;
-    int64_t first = Apart ? 0 : warp + static_cast<int64_t>(FewWarps) * blockIdx.z;
     current.load(p, s, output, first, stride, quarter);
     for (; first < tiles; first += Tiles * stride)
     {
         Weights next;
         next.load(p, s, output, first + Tiles * stride, stride, quarter);
+        // Products of different tiles and steps do not wait for each other where there is one row tile: more have company enough.
+        constexpr int Chains = RowTiles == 1 ? Weights::Steps : 1;
 #pragma unroll
         for (int t = 0; t < Tiles; t++)
         {
             int64_t tile = first + t * stride;
-            if (tile >= tiles) break;
             float scales[RowTiles][4];
             if constexpr (Scaled)
             {
-                float up = output < p.columns ? scale_at(s.bScales, s, output, tile * TileLength) : 0;
-                float down = output + 8 < p.columns ? scale_at(s.bScales, s, output + 8, tile * TileLength) : 0;
+                bool there = tile < tiles;
+                float up = there && output < p.columns ? scale_at(s.bScales, s, output, tile * TileLength) : 0;
+                float down = there && output + 8 < p.columns ? scale_at(s.bScales, s, output + 8, tile * TileLength) : 0;
 #pragma unroll
                 for (int j = 0; j < RowTiles; j++)
                 {
@@ -154,14 +162,14 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_co
                     for (int k = 0; k < 2; k++)
                     {
                         int64_t row = s.rowFirst + 8 * j + 2 * quarter + k;
-                        float ofX = row < s.rowEnd ? scale_at(p.a.scales, s, row, tile * TileLength) : 0;
+                        float ofX = there && row < s.rowEnd ? scale_at(p.a.scales, s, row, tile * TileLength) : 0;
                         scales[j][k] = up * ofX;
                         scales[j][2 + k] = down * ofX;
                     }
                 }
             }
 
-            float part[RowTiles][4] = {};
+            float part[Chains][RowTiles][4] = {};
 #pragma unroll
             for (int step = 0; step < Weights::Steps; step++)
             {
@@ -179,7 +187,7 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_co
                     for (int i = 0; i < Products; i++)
                     {
                         uint32_t a[4] = {above[2 * i], below[2 * i], above[2 * i + 1], below[2 * i + 1]};
-                        ptx::multiply_bf16(part[j], a, x[2 * i], x[2 * i + 1]);
+                        ptx::multiply_bf16(part[step % Chains][j], a, x[2 * i], x[2 * i + 1]);
                     }
                 }
             }
@@ -188,39 +196,29 @@ __global__ void __launch_bounds__(FewThreads, 2) few_rows_tensor(const __grid_co
             for (int j = 0; j < RowTiles; j++)
             {
 #pragma unroll
-                for (int k = 0; k < 4; k++) total[j][k] = Scaled ? __fmaf_rn(part[j][k], scales[j][k], total[j][k]) : total[j][k] + part[j][k];
+                for (int k = 0; k < 4; k++)
+                {
+                    float sum = part[0][j][k];
+#pragma unroll
+                    for (int chain = 1; chain < Chains; chain++) sum += part[chain][j][k];
+                    total[j][k] = Scaled ? __fmaf_rn(sum, scales[j][k], total[j][k]) : total[j][k] + sum;
+                }
             }
         }
 
         current = next;
     }
 
-    if constexpr (Apart)
-    {
-#pragma unroll
-        for (int j = 0; j < RowTiles; j++)
-        {
-#pragma unroll
-            for (int k = 0; k < 4; k++)
-            {
-                int64_t y = s.rowFirst + 8 * j + 2 * quarter + k % 2, column = output + k / 2 * 8;
-                if (y < s.rowEnd && column < p.columns) put(static_cast<C*>(p.c) + y * p.cStride + column, total[j][k], p.accumulate);
-            }
-        }
-
-        return;
-    }
-
-    __shared__ float sums[FewWarps * Outputs * FewRows * RowTiles];
 #pragma unroll
     for (int j = 0; j < RowTiles; j++)
     {
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            sums[(warp * Outputs + line + k / 2 * 8) * FewRows * RowTiles + 8 * j + 2 * quarter + k % 2] = total[j][k];
+        {
+            int64_t y = s.rowFirst + 8 * j + 2 * quarter + k % 2, column = output + k / 2 * 8;
+            if (y < s.rowEnd && column < p.columns) put_few<C>(p, y, column, total[j][k]);
+        }
     }
-
-    finish_few<C, Outputs, FewRows * RowTiles>(p, s, sums);
 }
 
 // In F32: a warp takes four outputs and 128 of the depth at a time, four elements a lane; scales go into the elements.

@@ -1,5 +1,5 @@
 // What cuBLASLt wants before it multiplies E4M3: scales in its own orders (documentation of cuBLAS, 128-element 1D and 128x128 2D
-// block scaling).
+// block scaling), and F32 as the sum of matrices that tensor cores take.
 #include "gemm.cuh"
 
 // to[outer * toOuter + tile * toTile] = from[outer * fromOuter + tile * fromTile] as F32, zero for tiles past the last.
@@ -12,4 +12,24 @@ __global__ void arrange_scales(
     // Neighbouring threads write neighbouring elements.
     int64_t tile = toTile == 1 ? i % paddedTiles : i / outer, row = toTile == 1 ? i / paddedTiles : i % outer;
     to[row * toOuter + tile * toTile] = tile < tiles ? to_float(from[row * fromOuter + tile * fromTile]) : 0;
+}
+
+// parts[0] + parts[1] + parts[2] = the elements, exactly: each takes the next eight bits of the significand. What is not finite is the
+// first part alone. parts: [3, elements].
+__global__ void split_singles(const float* from, int64_t stride, int64_t columns, int64_t elements, bf16* parts)
+{
+    int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= elements) return;
+    float rest = from[i / columns * stride + i % columns];
+    bool finite = (__float_as_uint(rest) & 0x7f800000u) != 0x7f800000u;
+#pragma unroll
+    for (int part = 0; part < 3; part++)
+    {
+        uint32_t bits = __float_as_uint(rest);
+        // A NaN's payload may lie in the bits that are cut off.
+        uint16_t top = static_cast<uint16_t>(bits >> 16 | (finite || (bits & 0xffff) == 0 ? 0 : 1));
+        parts[part * elements + i] = {top};
+        rest = finite ? rest - __uint_as_float(bits & 0xffff0000u) : 0;
+        if (!finite && part == 0) finite = true;
+    }
 }

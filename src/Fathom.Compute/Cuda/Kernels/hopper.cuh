@@ -86,6 +86,12 @@ __device__ __forceinline__ void load_tile(void* shared, const TensorMap* map, Ba
         ::"r"(ptx::shared_address(shared)), "l"(reinterpret_cast<uint64_t>(map)), "r"(ptx::shared_address(barrier)), "r"(x), "r"(y), "r"(z) : "memory");
 }
 
+__device__ __forceinline__ void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int w)
+{
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];"
+        ::"r"(ptx::shared_address(shared)), "l"(reinterpret_cast<uint64_t>(map)), "r"(ptx::shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+}
+
 // Shared memory that this thread wrote by ordinary stores may be read by the copy engine and the products, after a barrier of
 // the threads involved (9.7.13.4 fence.proxy.async).
 __device__ __forceinline__ void fence_async()
@@ -119,8 +125,9 @@ struct Operand
 {
     uint64_t bits;
 
-    // The operand that begins so many bytes further: 32 for the next step of the sum in a K-major tile, 2048 in the other kind.
-    __device__ __forceinline__ Operand plus(int bytes) const { return {bits + (static_cast<uint64_t>(bytes) >> 4)}; }
+    // The operand that begins so many bytes further: 32 for the next step of the sum in a K-major tile, 2048 in the other kind. Addresses
+    // never carry into the upper half, which so stays the same register.
+    __device__ __forceinline__ Operand plus(int bytes) const { return {bits >> 32 << 32 | (static_cast<uint32_t>(bits) + (static_cast<uint32_t>(bytes) >> 4))}; }
 };
 
 // A tile whose rows of 128 bytes run along the sum: row i of it is row i of A, or column i of B.
@@ -196,6 +203,40 @@ FATHOM_PRODUCTS(160, 80, 80, 81, 82, 83, 84)
 FATHOM_PRODUCTS(192, 96, 96, 97, 98, 99, 100)
 FATHOM_PRODUCTS(256, 128, 128, 129, 130, 131, 132)
 
+// multiply_bf16 with A in registers: thread t has rows 16 (t / 32) + (t % 32) / 4 (+ 8 for h = 1) and columns 8 g + 2 (t % 4) + {0, 1} in
+// a[2 g + h], the first column in the lower half (9.7.15.5.1.1). So the sums d[8 k] to d[8 k + 7] of one product, packed in pairs, are
+// a[0] to a[3] of step k of another. The registers must not change before the batch is done.
+#define FATHOM_REGISTER_PRODUCTS(N, COUNT, A0, A1, A2, A3, B, ADD, TRANS_B)                                                         \
+    template <bool AcrossB>                                                                                                         \
+    __device__ __forceinline__ void multiply_bf16(float (&d)[COUNT], const uint32_t (&a)[4], Operand b, bool add)                    \
+    {                                                                                                                               \
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #ADD ", 0;\n"                                                             \
+            "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" FATHOM_SUMS_##COUNT "}, {%" #A0 ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B ", p, 1, 1, %" #TRANS_B ";\n}" \
+            : FATHOM_HOLD_##COUNT(0)                                                                                                \
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.bits), "r"(static_cast<int>(add)), "n"(static_cast<int>(AcrossB)));  \
+    }
+
+FATHOM_REGISTER_PRODUCTS(64, 32, 32, 33, 34, 35, 36, 37, 38)
+FATHOM_REGISTER_PRODUCTS(128, 64, 64, 65, 66, 67, 68, 69, 70)
+FATHOM_REGISTER_PRODUCTS(192, 96, 96, 97, 98, 99, 100, 101, 102)
+
+// Keeps what x depends on in front of the waits that follow. The compiler moves a wait in front of arithmetic that needs nothing of it, and so
+// undoes what was to overlap; it does not move one over a branch. x is never this NaN.
+__device__ __forceinline__ void compute_first(float x)
+{
+    if (__float_as_uint(x) == 0x7fffdeadu) asm volatile("nanosleep.u32 1;" ::: "memory");
+}
+
+// Waits until at most Pending batches are under way; d belongs to none of them, and may be read from here on.
+template <int Pending, int Count>
+__device__ __forceinline__ void await_sums(float (&d)[Count])
+{
+    wait_products<Pending>();
+#pragma unroll
+    for (int i = 0; i < Count; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+#undef FATHOM_REGISTER_PRODUCTS
 #undef FATHOM_PRODUCTS
 #undef FATHOM_SUMS_16
 #undef FATHOM_HOLD_16
@@ -211,5 +252,19 @@ FATHOM_PRODUCTS(256, 128, 128, 129, 130, 131, 132)
 #undef FATHOM_HOLD_96
 #undef FATHOM_SUMS_128
 #undef FATHOM_HOLD_128
+
+// ---- Caches ----
+
+// Fetches the line of this address into the second-level cache (9.7.9.17 prefetch).
+__device__ __forceinline__ void prefetch_line(const void* p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+// Fetches the map's box at (x, y) into the second-level cache (9.7.9.27 cp.async.bulk.prefetch.tensor).
+__device__ __forceinline__ void prefetch_tile(const TensorMap* map, int x, int y)
+{
+    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(reinterpret_cast<uint64_t>(map)), "r"(x), "r"(y) : "memory");
+}
 
 }

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
 {
     constexpr int Teams = 2, Count = BlockN / 2;
     using Memory = Ring<Teams, 1, BlockN, Stages, false>;
-    using Walk = Tiles<Memory::BlockM, BlockN, ByDepth>;
+    using Walk = Tiles<Memory::BlockM, BlockN, ByDepth, Add>;
     using Roles = Registers<Teams, 1>;
     DYNAMIC_SHARED(memory);
     Memory ring(memory, p.groups);
@@ -112,6 +112,15 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
             }
 
             hopper::finish_products(sum);
+            if constexpr (ByDepth && !Add)
+            {
+                if (steps == 0)
+                {
+#pragma unroll
+                    for (int i = 0; i < Count; i++) sum[i] = 0;
+                }
+            }
+
             if (steps > 0 && lane == 0) hopper::barrier_arrive(ring.emptied + previous);
             D* d = static_cast<D*>(p.d) + (ByDepth ? tile.group * p.dGroup : 0);
             store_sums<D, Add>(sum, d, p.dStride, tile.row + team * 64 + 16 * warp, tile.rowEnd, tile.column, p.columns);

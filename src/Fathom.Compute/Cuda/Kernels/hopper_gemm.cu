@@ -21,7 +21,7 @@ template <typename D, bool Add, int Teams, int Waves, int BlockN, int Stages, in
 __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) fp8_rows(const __grid_constant__ Product p)
 {
     using Memory = Ring<Teams, Waves, BlockN, Stages, false>;
-    using Walk = Tiles<Memory::BlockM, BlockN, false>;
+    using Walk = Tiles<Memory::BlockM, BlockN, false, true>;
     using Roles = Registers<Teams, PerMultiprocessor>;
     // Columns that surely lie in one block of scales, since tiles begin at multiples of their width.
     constexpr int Chunk = BlockN % 128 == 0 ? 128 : BlockN % 64 == 0 ? 64 : 32, Chunks = BlockN / Chunk, Count = BlockN / 2;
@@ -150,7 +150,7 @@ template <bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultipr
 __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) fp8_weights(const __grid_constant__ Product p)
 {
     using Memory = Ring<Teams, Waves, BlockN, Stages, true>;
-    using Walk = Tiles<Memory::BlockM, BlockN, true>;
+    using Walk = Tiles<Memory::BlockM, BlockN, true, Add>;
     using Roles = Registers<Teams, PerMultiprocessor>;
     constexpr int Count = BlockN / 2;
     DYNAMIC_SHARED(memory);

@@ -154,8 +154,9 @@ struct Tile
     int first, depth;    // the sum runs over first to first + depth - 1 of the operands
 };
 
-// The tiles of all groups, counted through. Tables lie in shared memory behind the stages.
-template <int Rows, int Columns, bool ByDepth>
+// The tiles of all groups, counted through. Tables lie in shared memory behind the stages. Where the sum is grouped, a group without steps has
+// tiles only if SkipsEmpty says so not: a sum of nothing is stored as zeros, but need not be added.
+template <int Rows, int Columns, bool ByDepth, bool SkipsEmpty>
 struct Tiles
 {
     const int* start;  // [groups + 1], where each group begins
@@ -166,7 +167,7 @@ struct Tiles
     static __device__ __forceinline__ int of_group(const Product& p, int length)
     {
         int across = (p.columns + Columns - 1) / Columns;
-        return (((ByDepth ? p.rows : length) + Rows - 1) / Rows) * (ByDepth && length == 0 ? 0 : across);
+        return (((ByDepth ? p.rows : length) + Rows - 1) / Rows) * (ByDepth && SkipsEmpty && length == 0 ? 0 : across);
     }
 
     // Writes the tables; one warp calls, and a barrier of the block must follow.
@@ -282,9 +283,23 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
                 if (inside && column + c < columns) hopper::add_pair(to + c, sum[4 * j + 2 * h], sum[4 * j + 2 * h + 1]);
             }
         }
+        else if constexpr (sizeof(D) == 4)
+        {
+            // Of two neighbouring chunks of eight columns, lanes in pairs exchange what makes 16 bytes of one: 64 bytes in a row.
+            bool odd = quad & 1;
+#pragma unroll
+            for (int j = 0; j < Count / 4; j += 2)
+            {
+                float low0 = sum[4 * j + 2 * h], low1 = sum[4 * j + 2 * h + 1], high0 = sum[4 * j + 4 + 2 * h], high1 = sum[4 * j + 4 + 2 * h + 1];
+                float far0 = __shfl_xor_sync(AllLanes, odd ? low0 : high0, 1), far1 = __shfl_xor_sync(AllLanes, odd ? low1 : high1, 1);
+                float four[4] = {odd ? far0 : low0, odd ? far1 : low1, odd ? high0 : far0, odd ? high1 : far1};
+                int c = 8 * (j + odd) + 4 * (quad / 2);
+                if (inside && column + c < columns) store<float, 4>(to + c, four);
+            }
+        }
         else
         {
-            // Pairs; those of four lanes fill a sector. Old values are asked for well before they are needed.
+            // Pairs; those of four lanes fill half a sector. Old values are asked for well before they are needed.
             constexpr int Ahead = 8;
 #pragma unroll
             for (int j = 0; j < Count / 4; j += Ahead)

@@ -181,12 +181,12 @@ __global__ void __launch_bounds__(WarpsOfPiece * WarpSize) rms_norm_weight_gradi
     }
 }
 
-// dweight += the pieces' sums, in order. One thread a column.
-__global__ void rms_norm_add_pieces(const float* sums, float* dweight, int64_t columns, int32_t pieces)
+// dweight = the pieces' sums, in order, or +=. One thread a column; no pieces where there are no rows.
+__global__ void rms_norm_add_pieces(const float* sums, float* dweight, int64_t columns, int32_t pieces, bool accumulate)
 {
     int64_t column = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (column >= columns) return;
-    float sum = sums[column];
+    float sum = pieces > 0 ? sums[column] : 0;
     for (int piece = 1; piece < pieces; piece++) sum += sums[piece * columns + column];
-    dweight[column] += sum;
+    dweight[column] = accumulate ? dweight[column] + sum : sum;
 }

@@ -73,6 +73,26 @@ __device__ __forceinline__ uint32_t halfx2_from_e5m2x2(uint16_t codes)
     return halves;
 }
 
+// ---- Threads (10.1 %tid) ----
+
+// threadIdx.x, read again here: what follows from it is computed again too, and takes no registers before.
+__device__ __forceinline__ int thread_again()
+{
+    int x;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+    return x;
+}
+
+// ---- Functions ----
+
+// 2^x with a relative error of 2^-22; results below 2^-126 are zero (9.7.3.20 ex2).
+__device__ __forceinline__ float exp2_approximately(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // ---- Asynchronous copies to shared memory (9.7.9.25 cp.async) ----
 
 __device__ __forceinline__ uint32_t shared_address(const void* p)

@@ -1,6 +1,6 @@
-// Bytes of a matrix transposed, or of every group of its rows: tensor cores take 8-bit operands along the sum only, so what lies across
-// it is turned first. Bound by memory: each byte is read once and written once.
-#include "tile_rows.cuh"
+// Bytes of matrices transposed: tensor cores take 8-bit operands along the sum only, so weights, which lie across that of an input gradient,
+// are turned first, once after every change. Bound by memory: each byte is read once and written once.
+#include "formats.cuh"
 
 // Four rows of four codes as four columns: byte j of word i becomes byte i of word j.
 __device__ __forceinline__ void transpose4(uint32_t (&w)[4])
@@ -13,29 +13,31 @@ __device__ __forceinline__ void transpose4(uint32_t (&w)[4])
     w[3] = b >> 16 | (d & 0xffff0000u);
 }
 
-// to[j, i] = from[i, j], bytes; a block has 128 rows of 128 columns. In groups, the rows of tile t lie in columns 128 t to 128 t + 127,
-// with zeros where a tile has fewer rows, so that sums over a tile's rows may run over all 128. The words of four rows lie in
-// shared memory by column, exchanged in fours so that neither side meets a bank twice.
+// to[e, j, i] = from[e, i, j], bytes; a block has 128 rows of 128 columns of matrix blockIdx.z. The words of four rows lie in shared memory by
+// column, exchanged in fours so that neither side meets a bank twice.
 template <bool Vector>
 __global__ void __launch_bounds__(256) transpose_bytes(
-    const uint8_t* from, int64_t fromStride, int64_t rows, int32_t columns, const int32_t* rowOffsets, int32_t groups, uint8_t* to, int64_t toStride)
+    const uint8_t* from, int64_t fromStride, int64_t fromMatrix, int64_t rows, int32_t columns, uint8_t* to, int64_t toStride)
 {
     __shared__ __align__(16) uint32_t words[TileLength][TileLength / 4];
     uint32_t columnTiles = (static_cast<uint32_t>(columns) + TileLength - 1) / TileLength, tile = blockIdx.x / columnTiles;
     int firstColumn = static_cast<int>(blockIdx.x - tile * columnTiles) * TileLength;
-    RowRange range = tile_rows(rowOffsets, groups, rows, tile);
+    int64_t first = static_cast<int64_t>(tile) * TileLength;
+    int count = static_cast<int>(min(rows - first, static_cast<int64_t>(TileLength)));
+    from += blockIdx.z * fromMatrix;
+    to += blockIdx.z * static_cast<int64_t>(columns) * toStride;
     int piece = threadIdx.x % 8, line = threadIdx.x / 8;
 
     // Four rows of sixteen columns.
     Pack<uint32_t, 4> in[4];
     int column = firstColumn + 16 * piece;
-    const uint8_t* source = from + range.first * fromStride + column;
+    const uint8_t* source = from + first * fromStride + column;
 #pragma unroll
     for (int i = 0; i < 4; i++)
     {
         in[i] = {};
         int row = 4 * line + i;
-        if (row >= range.count) continue;
+        if (row >= count) continue;
         if constexpr (Vector)
         {
             if (column < columns) in[i] = *reinterpret_cast<const Pack<uint32_t, 4>*>(source + row * fromStride);
@@ -60,7 +62,7 @@ __global__ void __launch_bounds__(256) transpose_bytes(
     }
 
     __syncthreads();
-    int64_t end = rowOffsets == nullptr ? rows : static_cast<int64_t>(tile + 1) * TileLength, firstRow = static_cast<int64_t>(tile) * TileLength + 16 * piece;
+    int64_t firstRow = first + 16 * piece;
 #pragma unroll
     for (int pass = 0; pass < 4; pass++)
     {
@@ -70,14 +72,14 @@ __global__ void __launch_bounds__(256) transpose_bytes(
         uint8_t* target = to + (firstColumn + inTile) * toStride + firstRow;
         if constexpr (Vector)
         {
-            if (firstRow < end) *reinterpret_cast<Pack<uint32_t, 4>*>(target) = out;
+            if (firstRow < rows) *reinterpret_cast<Pack<uint32_t, 4>*>(target) = out;
         }
         else
         {
 #pragma unroll
             for (int j = 0; j < 16; j++)
             {
-                if (firstRow + j < end) target[j] = static_cast<uint8_t>(out.values[j / 4] >> (8 * (j % 4)));
+                if (firstRow + j < rows) target[j] = static_cast<uint8_t>(out.values[j / 4] >> (8 * (j % 4)));
             }
         }
     }

@@ -3,7 +3,8 @@
 //   C (n x m, leading dimension = row stride of c) = op(A) (n x depth) op(B) (depth x m)
 //   b [n, depth] is A (depth x n) transposed; b [depth, n] is A (n x depth) as it is
 //   a [m, depth] is B (depth x m) as it is; a [depth, m] is B (m x depth) transposed
-// E4M3 is multiplied only with both operands along the depth, so operands that lie across it are transposed first. Scales of
+// E4M3 is multiplied only with both operands along the depth: a weight that lies across it is transposed first, what a weight gradient
+// takes was quantised so. Scales of
 // 1x128 tiles lie [depth / 128, rows] there, scales of blocks [rows / 128, depth / 128] with the depth padded to a
 // multiple of four (documentation of cuBLAS, 128-element 1D and 128x128 2D block scaling; from 12.9 on, Hopper only).
 using Fathom.Compute.Cuda.Interop;
@@ -65,10 +66,10 @@ internal readonly record struct CublasPlan(CublasOperand A, CublasOperand B, Cud
         if (p.A.DType != DType.F8E4M3 || version < VersionWithTileScales || capability != CapabilityWithTileScales) return null;
         if (Mode(p.A) is not { } modeA || Mode(p.B) is not { } modeB || modeA == MatmulScaleMode.Block128 && modeB == MatmulScaleMode.Block128) return null;
         if (p.Rows % 4 != 0 || p.Columns % 16 != 0) return null;
-        if ((p.A.Transposed || p.B.Transposed) && Math.Min(Math.Min(p.Rows, p.Columns), p.Depth) < LeastTransposed) return null;
+        if (p.A.Transposed || p.B.Transposed && Math.Min(Math.Min(p.Rows, p.Columns), p.Depth) < LeastTransposed) return null;
         if (p.Depth % Alignment != 0) return null;
         return new CublasPlan(
-            new CublasOperand(CudaDataType.E4M3, true, p.A.Transposed ? p.Depth : strideA, modeA),
+            new CublasOperand(CudaDataType.E4M3, true, strideA, modeA),
             new CublasOperand(CudaDataType.E4M3, true, p.B.Transposed ? p.Depth : strideB, modeB), c, strideC, p.Rows, p.Columns, p.Depth);
     }
 
@@ -79,7 +80,7 @@ internal readonly record struct CublasPlan(CublasOperand A, CublasOperand B, Cud
     {
         ScaleLayout.Block => MatmulScaleMode.Block128,
         ScaleLayout.RowTile when !side.Transposed => MatmulScaleMode.Vector128,
-        ScaleLayout.ColumnTile when side.Transposed => MatmulScaleMode.Vector128,
+        ScaleLayout.TransposedColumnTile when !side.Transposed => MatmulScaleMode.Vector128,
         _ => null,
     };
 }

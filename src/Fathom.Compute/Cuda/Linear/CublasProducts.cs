@@ -1,6 +1,7 @@
 // Products through cuBLASLt. Descriptors and the library's choice of kernel are made once for every form of product and kept;
 // afterwards a call is one launch, and for E4M3 those before it that bring operands and scales into the library's order.
 using System.Runtime.InteropServices;
+using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Cuda.Interop;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Numerics;
@@ -13,16 +14,16 @@ internal sealed unsafe class CublasProducts
     private const long WorkspaceBytes = 32L << 20;
 
     private readonly CudaContext context;
-    private readonly CudaQuantization quantization;
+    private readonly HopperTransposes? transposes;
     private readonly nint handle;
     private readonly DeviceMemory workspace;
     private readonly Dictionary<CublasPlan, Prepared?> prepared = [];
     private readonly Kernel scalesF32, scalesE8M0;
 
-    private CublasProducts(CudaContext context, CudaQuantization quantization, nint handle)
+    private CublasProducts(CudaContext context, HopperTransposes? transposes, nint handle)
     {
         this.context = context;
-        this.quantization = quantization;
+        this.transposes = transposes;
         this.handle = handle;
         workspace = context.Memory.Take(WorkspaceBytes);
         Version = (long)CublasLt.GetVersion();
@@ -35,11 +36,13 @@ internal sealed unsafe class CublasProducts
     public long Version { get; }
 
     /// <summary>The library on a GPU, or null where it is missing or does not start.</summary>
-    public static CublasProducts? TryCreate(CudaContext context, CudaQuantization quantization)
+    /// <param name="context">The GPU.</param>
+    /// <param name="transposes">Codes of weights transposed; a GPU without has no products of codes here.</param>
+    public static CublasProducts? TryCreate(CudaContext context, HopperTransposes? transposes)
     {
         if (!NativeLibraries.Find(NativeLibraries.CublasLt).IsFound) return null;
         context.MakeCurrent();
-        return CublasLt.Create(out nint handle) == CublasLt.Success ? new CublasProducts(context, quantization, handle) : null;
+        return CublasLt.Create(out nint handle) == CublasLt.Success ? new CublasProducts(context, transposes, handle) : null;
     }
 
     /// <summary>c (+)= a b, if the library has this product.</summary>
@@ -55,10 +58,14 @@ internal sealed unsafe class CublasProducts
         nint elementsA = a.Elements.Address, elementsB = b.Elements.Address;
         if (plan.A.Type == CudaDataType.E4M3)
         {
-            var space = new Space(context.Workspace(
-                SpaceFor(p.A, plan.A, plan.Rows, plan.Depth) + SpaceFor(p.B, plan.B, plan.Columns, plan.Depth)));
-            elementsA = Along(a, p.A, ref space);
-            elementsB = Along(b, p.B, ref space);
+            // Only a weight may lie across the depth: its transpose is kept.
+            if (p.B.Transposed)
+            {
+                if (transposes?.Of(b) is not { IsEmpty: false } transposed) return false;
+                elementsB = transposed.Address;
+            }
+
+            var space = new Space(context.Workspace(SpaceFor(plan.Rows, plan.Depth) + SpaceFor(plan.Columns, plan.Depth)));
             nint scalesA = Arrange(a, p.A, plan.A.ScaleMode, plan.Rows, plan.Depth, ref space);
             nint scalesB = Arrange(b, p.B, plan.B.ScaleMode, plan.Columns, plan.Depth, ref space);
             Check(CublasLt.SetAttribute(ready.Description, MatmulAttribute.ScalesOfA, &scalesB, (nuint)sizeof(nint)), plan);
@@ -78,22 +85,12 @@ internal sealed unsafe class CublasProducts
         return true;
     }
 
-    /// <summary>An operand that lies along the depth: itself, or transposed into the workspace.</summary>
-    private nint Along(in ScaledTensor operand, in GemmSide side, ref Space space)
-    {
-        if (!side.Transposed) return operand.Elements.Address;
-        Tensor from = operand.Elements;
-        var to = new Tensor(space.Take(from.Elements), from.DType, new Shape(from.Columns, from.Rows), workspace);
-        quantization.TransposeBytes(from, to);
-        return to.Address;
-    }
-
     /// <summary>Scales in the library's order: where they lie, if that is it, or in the workspace.</summary>
     private nint Arrange(in ScaledTensor operand, in GemmSide side, MatmulScaleMode mode, long rows, long depth, ref Space space)
     {
         Tensor scales = operand.Scales;
         long tiles = ScaledTensor.Tiles(depth), outer = mode == MatmulScaleMode.Block128 ? ScaledTensor.Tiles(rows) : rows;
-        (long fromOuter, long fromTile) = side.Transposed ? (1L, scales.RowStride) : (scales.RowStride, 1L);
+        (long fromOuter, long fromTile) = side.Transposed || side.Layout == ScaleLayout.TransposedColumnTile ? (1L, scales.RowStride) : (scales.RowStride, 1L);
         (long toOuter, long toTile, long paddedTiles) = mode == MatmulScaleMode.Block128 ? (CublasPlan.Padded(tiles, 4), 1L, CublasPlan.Padded(tiles, 4)) : (1L, rows, tiles);
         bool asTheyLie = scales.DType == DType.F32 && scales.Address % CublasPlan.Alignment == 0 && fromTile == toTile && fromOuter == toOuter && paddedTiles == tiles;
         if (asTheyLie) return scales.Address;
@@ -104,8 +101,7 @@ internal sealed unsafe class CublasProducts
         return to;
     }
 
-    private static long SpaceFor(in GemmSide side, in CublasOperand operand, long rows, long depth) =>
-        Space.Rounded(side.Transposed ? rows * operand.Stride : 0) + Space.Rounded(rows * CublasPlan.Padded(ScaledTensor.Tiles(depth), 4) * sizeof(float));
+    private static long SpaceFor(long rows, long depth) => Space.Rounded(rows * CublasPlan.Padded(ScaledTensor.Tiles(depth), 4) * sizeof(float));
 
     /// <summary>Descriptors of a product and the library's first choice for it; null where it has none.</summary>
     private Prepared? Prepare(in CublasPlan plan)

@@ -27,16 +27,20 @@ internal enum GemmWay
 /// <param name="Shape">Blocks.</param>
 /// <param name="BandRows">Row tiles that are walked together.</param>
 /// <param name="Splits">Blocks that share the depth, whose sums a second kernel adds up.</param>
-/// <param name="Apart">Whether the warps of a block have outputs of their own (few rows on tensor cores).</param>
-internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, LaunchShape Shape, int BandRows = 1, int Splits = 1, bool Apart = false)
+internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, LaunchShape Shape, int BandRows = 1, int Splits = 1)
 {
     /// <summary>Most rows of a product that the kernels for few rows take.</summary>
     public const int MostFewRows = 16;
 
+    /// <summary>The same where operands differ in type, which cuBLASLt has no product for: decoding with FP8 weights.</summary>
+    public const int MostFewMixedRows = 128;
+
     /// <summary>Rows a group has on average up to which those kernels take grouped products.</summary>
     public const int MostFewRowsOfGroup = 4;
 
-    private const int FewThreads = 256, FewWarps = FewThreads / 32, BlocksAtOnce = 2, SimtThreads = 256;
+    // gemm_few.cu has the same.
+    private const int FewThreads = 256, FewWarps = FewThreads / 32, OutputsOfWarp = 16, OutputsOfBlock = 4, FewTile = 8, MostFewTile = 64;
+    private const int BlocksAtOnce = 2, LeastSteps = 4, MostSplits = 16, SimtThreads = 256;
     private const int LargeTile = 128, SmallTile = 64;
     private const int Band = 8;
 
@@ -53,7 +57,7 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
         bool tensorCores = coversDepth && p.A.FitsTensorCores && p.B.FitsTensorCores && p.A.WholeChunks && p.B.WholeChunks;
         bool few = !p.A.Transposed && !p.B.Transposed && coversDepth && p.Grouping switch
         {
-            GemmGrouping.None => p.Rows <= MostFewRows,
+            GemmGrouping.None => p.Rows <= (tensorCores && p.A.DType != p.B.DType ? MostFewMixedRows : MostFewRows),
             GemmGrouping.Rows => p.Rows <= Math.Max(MostFewRows, MostFewRowsOfGroup * p.Groups),
             _ => false,
         };
@@ -69,15 +73,12 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
 
     private static GemmPlan FewRows(in GemmTraits p, bool tensorCores, int multiprocessors)
     {
-        int outputs = tensorCores ? 16 : 4, tile = tensorCores && p.Grouping == GemmGrouping.None && p.Rows > 8 ? 16 : 8;
+        int outputs = tensorCores ? OutputsOfWarp * FewWarps : OutputsOfBlock;
+        int tile = tensorCores && p.Grouping == GemmGrouping.None ? Math.Clamp((int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)p.Rows), FewTile, MostFewTile) : FewTile;
         long across = LaunchShape.Cover(p.Columns, outputs), down = RowTiles(p, tile), blocks = across * down;
-        // Where there are outputs enough for every warp, none waits for the others, and a block finds its expert once for more of them.
-        long apart = LaunchShape.Cover(p.Columns, outputs * FewWarps);
-        if (tensorCores && apart * down >= 2 * BlocksAtOnce * multiprocessors)
-            return new GemmPlan(GemmWay.FewTensor, tile, default, new LaunchShape((apart, down, 1), FewThreads), Apart: true);
         // Where blocks do not fill the GPU and the depth is long, several share it.
-        long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize);
-        int splits = p.Grouping != GemmGrouping.None || 2 * blocks > multiprocessors || steps < 32 ? 1 : (int)Math.Clamp(Math.Min(steps / 16, 2 * multiprocessors / blocks), 1, 4);
+        long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize), wanted = BlocksAtOnce * multiprocessors / blocks;
+        int splits = (int)Math.Clamp(Math.Min(steps / (tensorCores ? LeastSteps : LeastSteps * FewWarps), wanted), 1, MostSplits);
         return new GemmPlan(tensorCores ? GemmWay.FewTensor : GemmWay.FewSimt, tile, default, new LaunchShape((across, down, splits), FewThreads), 1, splits);
     }
 

@@ -36,6 +36,13 @@ internal static class LinearChecks
             Fail(op, $"scales of {name} are {operand.Scales}, expected {least} rows for {rows} rows in {groups} groups");
     }
 
+    /// <summary>An operand in transposed 128x1 tiles.</summary>
+    public static void TransposedTiles(string op, string name, in ScaledTensor operand, long depth, long columns)
+    {
+        if (operand.Layout != ScaleLayout.TransposedColumnTile || operand.Elements.Rows != columns || operand.Elements.Columns != depth)
+            Fail(op, $"{name} is {operand}, expected transposed 128x1 tiles [{columns}, {depth}], as the other operand");
+    }
+
     // An empty tensor is right whatever its rows, if nothing is expected of it.
     private static bool Fits(in Tensor tensor, long rows, long columns) =>
         tensor.Columns == columns && (tensor.Rows == rows || rows * columns == 0 && tensor.Elements == 0);

@@ -1,0 +1,79 @@
+// What follows from sizes alone: whether Hopper's own kernels take a causal call, and in how many blocks. No GPU is needed to ask.
+using Fathom.Compute.Cuda.Runtime;
+using Fathom.Compute.Operators;
+using Fathom.Numerics;
+
+namespace Fathom.Compute.Cuda.Hopper;
+
+/// <summary>Shapes of the kernels in hopper_attention.cu and hopper_attention_gradient.cu.</summary>
+internal static class HopperAttentionPlan
+{
+    /// <summary>Head dimensions that the kernels are written for: DeepSeek-V3's.</summary>
+    public const int Nope = 128, Rope = 64, Value = 128;
+
+    /// <summary>Tokens of a box and of a tile that streams past.</summary>
+    public const int Side = 64;
+
+    /// <summary>Tokens that stay in a block.</summary>
+    public const int BlockRows = 128;
+
+    /// <summary>Floats that a tile of queries has for its statistics.</summary>
+    public const int TileStatistics = 2 * Side;
+
+    /// <summary>Fewer queries than this leave most of a block's rows empty; the kernels of attention_mma.cu have smaller tiles.</summary>
+    public const int LeastQueries = 65;
+
+    private const int Threads = 384, StatisticThreads = 256, StatisticLanes = 16, Stages = 3, Alignment = 1024, BarrierBytes = 8, ForwardStages = 2, ForwardBarriers = 10;
+    private const int KeyBytes = (Nope + Rope) * sizeof(ushort), ValueBytes = Value * sizeof(ushort);
+
+    /// <summary>Dynamic shared memory of the forward kernel: queries, two tiles of 128 keys and values.</summary>
+    public const int ForwardSharedBytes = Alignment + BlockRows * KeyBytes + ForwardStages * BlockRows * (KeyBytes + ValueBytes) + ForwardBarriers * BarrierBytes;
+
+    /// <summary>Dynamic shared memory of the gradients' kernels: what stays, and three tiles of what streams past, with statistics.</summary>
+    public const int GradientSharedBytes =
+        Alignment + (BlockRows + Stages * Side) * (KeyBytes + ValueBytes) + Stages * TileStatistics * sizeof(float) + 2 * (Stages + 1) * BarrierBytes;
+
+    /// <summary>Whether the kernels can compute a call at all.</summary>
+    /// <param name="type">Type of the activations.</param>
+    /// <param name="sizes">Sizes of the call.</param>
+    /// <param name="scale">Softmax scale.</param>
+    /// <param name="aligned">Whether all rows begin at multiples of 16 bytes.</param>
+    /// <param name="capability">Of the GPU, as 90.</param>
+    public static bool CanTake(DType type, in CausalSizes sizes, float scale, bool aligned, int capability) =>
+        capability == 90 && type == DType.BF16 && aligned && scale > 0 && sizes is { Nope: Nope, Rope: Rope, Value: Value, Batch: > 0, Heads: > 0, Queries: > 0 } &&
+        StatisticRows(sizes) <= int.MaxValue;
+
+    /// <summary>Whether they should: <see cref="CanTake"/>, and enough queries to fill their blocks.</summary>
+    public static bool Takes(DType type, in CausalSizes sizes, float scale, bool aligned, int capability) =>
+        sizes.Queries >= LeastQueries && CanTake(type, sizes, scale, aligned, capability);
+
+    /// <summary>Tiles of queries, of all heads and sequences.</summary>
+    public static long StatisticRows(in CausalSizes sizes) => LaunchShape.Cover(sizes.Queries, Side) * sizes.Heads * sizes.Batch;
+
+    /// <summary>
+    /// Heads of a group, which a block of dK takes one after another: many, since each group keeps a sum of the rotary key's gradient in
+    /// memory, but so few that the blocks, longest first, end at about the same time.
+    /// </summary>
+    public static int GroupHeads(in CausalSizes sizes, int multiprocessors)
+    {
+        const int blocksEach = 8;
+        long tiles = LaunchShape.Cover(sizes.Keys, BlockRows) * sizes.Batch;
+        long groups = Math.Clamp(LaunchShape.Cover((long)blocksEach * multiprocessors, tiles), 1, sizes.Heads);
+        return (int)LaunchShape.Cover(sizes.Heads, groups);
+    }
+
+    /// <summary>Pairs of blocks of queries, a late one with an early one of the same head, which have the same work; a block alone counts as a pair.</summary>
+    public static long Pairs(in CausalSizes sizes) => LaunchShape.Cover(LaunchShape.Cover(sizes.Queries, BlockRows), 2) * sizes.Heads * sizes.Batch;
+
+    /// <summary>Blocks of the forward kernel, which take one pair after another.</summary>
+    public static LaunchShape ForwardShape(in CausalSizes sizes, int multiprocessors) => new(Math.Min(Pairs(sizes), multiprocessors), Threads, ForwardSharedBytes);
+
+    /// <summary>Blocks of the kernel of statistics.</summary>
+    public static LaunchShape StatisticsShape(in CausalSizes sizes) => new(LaunchShape.Cover(StatisticRows(sizes) * Side, StatisticThreads / StatisticLanes), StatisticThreads);
+
+    /// <summary>Blocks of the kernel of dK and dV.</summary>
+    public static LaunchShape KeyGradientShape(in CausalSizes sizes, int groups) => new((groups, LaunchShape.Cover(sizes.Keys, BlockRows), sizes.Batch), Threads, GradientSharedBytes);
+
+    /// <summary>Blocks of the kernel of dQ, which take one pair after another.</summary>
+    public static LaunchShape QueryGradientShape(in CausalSizes sizes, int multiprocessors) => new(Math.Min(Pairs(sizes), multiprocessors), Threads, GradientSharedBytes);
+}
