@@ -10,6 +10,6 @@ public sealed class OwnLinear
 
     internal OwnLinear(HopperLinear? products) => this.products = products;
 
-    /// <summary>dw += dyᵀ x: dy [M, N], x [M, K], dw [N, K] in F32; operands in tiles lie as <see cref="Operators.ILinearOperators.TokenLayout"/> says.</summary>
+    /// <summary>dw += dyᵀ x: dy [M, N], x [M, K], dw [N, K] in F32; operands in tiles lie as <see cref="DeviceTraits.TokenLayout"/> says.</summary>
     public bool TryWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor dw) => products is not null && products.WeightGradient(dy, x, dw, accumulate: true);
 }
