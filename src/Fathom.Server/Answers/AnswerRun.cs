@@ -109,7 +109,7 @@ internal sealed class AnswerRun : IAsyncDisposable
             Prompt = job.Prompt.Ids,
             Sampling = job.Sampling,
             Constraint = job.Constraint?.Invoke(),
-            Priority = priority,
+            Priority = request.Account is null ? priority : Math.Min(priority, 0), // who shares a server may step back, not forward
             UserId = request.CacheScope(user),
             KeepSpecialTokens = job.Prompt.Start != AnswerStart.Plain && service.Prompts is { KeepSpecial: true },
         };
