@@ -233,7 +233,10 @@ internal sealed class RandomDocuments(int seed, JsonElement root)
             schema.TryGetProperty(inclusive, out JsonElement bound) || schema.TryGetProperty(exclusive, out bound) ? bound.GetDecimal() : null;
     }
 
-    private void Literal(JsonElement value) => text.Append(JsonSerializer.Serialize(value, RelaxedText.Options));
+    private void Literal(JsonElement value) => text.Append(value.ValueKind == JsonValueKind.String ? Quoted(value.GetString()!) : value.GetRawText());
+
+    /// <summary>A string that escapes only what it must; System.Text.Json escapes characters of other planes whatever it is told.</summary>
+    private static string Quoted(string value) => $"\"{value.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal).Replace("\t", "\\t", StringComparison.Ordinal)}\"";
 
     private JsonElement Resolve(string reference)
     {
@@ -241,10 +244,4 @@ internal sealed class RandomDocuments(int seed, JsonElement root)
         foreach (string part in reference.Split('/').Skip(1)) found = found.GetProperty(part);
         return found;
     }
-}
-
-/// <summary>JSON that escapes only what it must.</summary>
-internal static class RelaxedText
-{
-    public static JsonSerializerOptions Options { get; } = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 }

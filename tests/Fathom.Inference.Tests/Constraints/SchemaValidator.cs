@@ -79,12 +79,15 @@ internal sealed class SchemaValidator(JsonElement root)
         {
             "minLength" => value.EnumerateRunes().Count() >= argument.GetInt32(),
             "maxLength" => value.EnumerateRunes().Count() <= argument.GetInt32(),
-            "pattern" => Regex.IsMatch(value, argument.GetString()!.Replace("$", "\\z", StringComparison.Ordinal)),
+            "pattern" => Regex.IsMatch(WithoutSurrogates(value), argument.GetString()!.Replace("$", "\\z", StringComparison.Ordinal)),
             "format" => HasFormat(value, argument.GetString()!),
             _ => true,
         };
         return valid ? null : $"{path}: '{value}' violates {keyword} {argument}";
     }
+
+    /// <summary>.NET's expressions count UTF-16 units, JSON Schema's characters: one of another plane becomes one that no pattern speaks of.</summary>
+    private static string WithoutSurrogates(string value) => string.Concat(value.EnumerateRunes().Select(r => r.IsBmp ? r.ToString() : "\uE000"));
 
     private static bool HasFormat(string value, string format) => format switch
     {
