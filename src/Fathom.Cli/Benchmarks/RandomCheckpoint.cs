@@ -1,6 +1,6 @@
 // A model of random weights on disk, larger than the caches, so that decoding has to read memory and opening a checkpoint is
-// what it is for a real one. Dense layers: every token reads all of it, and the bytes of a step are known exactly. The vocabulary is
-// small, so that the head, which stays BF16 in an FP8 model, has as small a share as it has of a large model's active weights.
+// what it is for a real one. The usual one has dense layers: every token reads all of it, and the bytes of a step are known exactly. Its
+// vocabulary is small, so that the head, which stays BF16 in an FP8 model, has as small a share as it has of a large model's active weights.
 using Fathom.Compute;
 using Fathom.Model;
 using Fathom.Numerics;
@@ -12,26 +12,19 @@ internal sealed class RandomCheckpoint : IDisposable
 {
     private readonly string root;
 
-    /// <summary>Writes the checkpoint in BF16.</summary>
+    /// <summary>Writes a checkpoint of dense layers in BF16.</summary>
     /// <param name="layers">Layers of 44 million parameters.</param>
     /// <exception cref="FathomException">The temporary folder has no room.</exception>
-    public RandomCheckpoint(int layers)
+    public RandomCheckpoint(int layers) : this(Dense(layers))
     {
-        Config = new ModelConfig
-        {
-            VocabSize = 4096,
-            HiddenSize = 2048,
-            IntermediateSize = 5632,
-            NumHiddenLayers = layers,
-            NumAttentionHeads = 16,
-            NRoutedExperts = 0,
-            NSharedExperts = 0,
-            FirstKDenseReplace = layers,
-            KvLoraRank = 512,
-            QLoraRank = 768,
-            MaxPositionEmbeddings = 4096,
-            Dtype = DType.BF16,
-        }.Validate("benchmark model");
+    }
+
+    /// <summary>Writes a checkpoint in BF16.</summary>
+    /// <param name="config">Its model.</param>
+    /// <exception cref="FathomException">The temporary folder has no room.</exception>
+    public RandomCheckpoint(ModelConfig config)
+    {
+        Config = (config with { Dtype = DType.BF16 }).Validate("benchmark model");
         root = Directory.CreateTempSubdirectory("fathom-bench-").FullName;
         try
         {
@@ -67,6 +60,21 @@ internal sealed class RandomCheckpoint : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Directory.Delete(root, recursive: true);
+
+    private static ModelConfig Dense(int layers) => new()
+    {
+        VocabSize = 4096,
+        HiddenSize = 2048,
+        IntermediateSize = 5632,
+        NumHiddenLayers = layers,
+        NumAttentionHeads = 16,
+        NRoutedExperts = 0,
+        NSharedExperts = 0,
+        FirstKDenseReplace = layers,
+        KvLoraRank = 512,
+        QLoraRank = 768,
+        MaxPositionEmbeddings = 4096,
+    };
 
     private long Bytes(DType format, Predicate<string> counted)
     {

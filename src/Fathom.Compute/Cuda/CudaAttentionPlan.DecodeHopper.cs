@@ -25,7 +25,7 @@ internal readonly record struct HopperDecodeVariant(DType Weights, int Tiles)
     public const int AttendThreads = 512;
 
     /// <summary>Dynamic shared memory of the attention kernel: queries and two stages of keys, barriers, factors; and room to begin at a multiple of 1024.</summary>
-    public const int AttendSharedBytes = 3 * QueryLength * Tile * sizeof(ushort) + 25 * sizeof(ulong) + 4 * Tile * sizeof(float) + 2 * sizeof(int) + 1024;
+    public const int AttendSharedBytes = 3 * QueryLength * Tile * sizeof(ushort) + 23 * sizeof(ulong) + 4 * Tile * sizeof(float) + 2 * sizeof(int) + 1024;
 
     /// <summary>Name of the attention kernel.</summary>
     public const string Attend = "decode_attend_hopper";

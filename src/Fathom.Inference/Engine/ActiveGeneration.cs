@@ -12,7 +12,6 @@ internal sealed class ActiveGeneration : ScheduledSequence
     private readonly GenerationRequest request;
     private readonly IReadOnlyList<int> eosIds;
     private readonly LogitAdjustments adjustments;
-    private readonly Tokenizer? tokenizer;
     private readonly StreamingDecoder? decoder;
     private readonly StopMatcher stops;
     private readonly List<GeneratedToken> stepTokens = [];
@@ -36,7 +35,7 @@ internal sealed class ActiveGeneration : ScheduledSequence
         Generation handle, CachedSequence cache, GenerationRequest request, ReadOnlySpan<int> prompt, int limit, Tokenizer? tokenizer, IReadOnlyList<int> eosIds)
         : base(cache, prompt, limit, request.Priority, request.UserId)
     {
-        (Handle, this.request, this.tokenizer, this.eosIds) = (handle, request, tokenizer, eosIds);
+        (Handle, this.request, this.eosIds) = (handle, request, eosIds);
         adjustments = new LogitAdjustments(request.Sampling, prompt, eosIds, request.Constraint);
         decoder = tokenizer is null ? null : new StreamingDecoder(tokenizer, skipSpecial: !request.KeepSpecialTokens);
         stops = new StopMatcher(request.Sampling.StopSequences);
@@ -155,9 +154,21 @@ internal sealed class ActiveGeneration : ScheduledSequence
             return;
         }
 
-        // A model's vocabulary may be larger than its tokenizer's: what is beyond has no text.
-        if (decoder is not null && token < tokenizer!.VocabularySize) stepText.Append(stops.Push(decoder.Push(token)));
+        stepText.Append(stops.Push(TextOf(token)));
         if (stops.Met is not null || request.Constraint is { IsComplete: true }) Finish = FinishReason.Stop;
         else if (Tokens.Length >= Limit) Finish = FinishReason.Length;
+    }
+
+    /// <summary>The text that a token completes.</summary>
+    private string TextOf(int token)
+    {
+        try
+        {
+            return decoder?.Push(token) ?? "";
+        }
+        catch (ArgumentOutOfRangeException)
+        {
+            return ""; // a model's vocabulary may be larger than its tokenizer's: what is beyond has no text
+        }
     }
 }

@@ -58,10 +58,14 @@ internal sealed class Scheduler(BlockPool pool, EngineOptions options)
     public StepPlan Plan()
     {
         plan.Clear();
-        underWay.Clear();
-        int rows = PlanDecodes();
-        Admit();
-        PlanPrompts(Math.Max(BlockPool.BlockSize, options.StepTokens - rows));
+        do
+        {
+            underWay.Clear();
+            int rows = PlanDecodes();
+            Admit();
+            PlanPrompts(Math.Max(BlockPool.BlockSize, options.StepTokens - rows));
+        }
+        while (plan.IsEmpty && running.Count > 0); // all of a prompt was found: its sequence generates from here on
         return plan;
     }
 

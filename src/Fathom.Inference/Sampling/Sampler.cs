@@ -22,12 +22,16 @@ public sealed class Sampler(int vocabulary)
         if (float.IsNegativeInfinity(logits[best])) throw new FathomException("no token can be chosen: the constraint, biases and least length forbid all of them");
         if (!float.IsFinite(logits[best])) throw new FathomException($"no token can be chosen: the model's logits are not numbers (the largest is {logits[best]})");
         if (options.Temperature == 0) return best;
-        Softmax(logits, options.Temperature);
+        double sum = Exponentials.Of(logits, logits[best], options.Temperature, probabilities);
+        double random = new Philox(options.Seed, Stream).UniformDouble((ulong)index);
+        if (options is { TopP: 1, TopK: 0, MinP: 0 }) return Exponentials.Find(probabilities, random * sum) ?? best;
+        float scale = (float)(1 / sum);
+        for (int i = 0; i < logits.Length; i++) probabilities[i] *= scale;
         int kept = Filter(options);
         if (kept == 0) return best; // sums that are not numbers: some logits are not, but the largest is
         double total = 0;
         for (int i = 0; i < kept; i++) total += Probability(candidates[i]);
-        double left = new Philox(options.Seed, Stream).UniformDouble((ulong)index) * total;
+        double left = random * total;
         for (int i = 0; i < kept; i++)
         {
             left -= Probability(candidates[i]);
@@ -37,32 +41,8 @@ public sealed class Sampler(int vocabulary)
         return Token(candidates[kept - 1]);
     }
 
-    /// <summary>The first of the largest logits.</summary>
-    public static int IndexOfMax(ReadOnlySpan<float> logits)
-    {
-        int best = 0;
-        for (int i = 1; i < logits.Length; i++)
-        {
-            if (logits[i] > logits[best]) best = i;
-        }
-
-        return best;
-    }
-
-    private void Softmax(ReadOnlySpan<float> logits, float temperature)
-    {
-        float max = logits[IndexOfMax(logits)];
-        double sum = 0;
-        for (int i = 0; i < logits.Length; i++)
-        {
-            float p = MathF.Exp((logits[i] - max) / temperature);
-            probabilities[i] = p;
-            sum += p;
-        }
-
-        float scale = (float)(1 / sum);
-        for (int i = 0; i < logits.Length; i++) probabilities[i] *= scale;
-    }
+    /// <summary>The first of the largest logits; those that are not numbers are none of them.</summary>
+    public static int IndexOfMax(ReadOnlySpan<float> logits) => Exponentials.IndexOfMax(logits);
 
     /// <summary>Fills <see cref="candidates"/> with what the filters keep, most likely first where a filter needs an order; ties by id.</summary>
     private int Filter(SamplingOptions options)
@@ -80,8 +60,13 @@ public sealed class Sampler(int vocabulary)
             if (p >= least && p > 0) candidates[count++] = (ulong)~BitConverter.SingleToUInt32Bits(p) << 32 | (uint)i;
         }
 
+        if (options.TopK > 0 && options.TopK < count)
+        {
+            MoveSmallest(candidates.AsSpan(0, count), options.TopK);
+            count = options.TopK;
+        }
+
         if (ordered) candidates.AsSpan(0, count).Sort();
-        if (options.TopK > 0) count = Math.Min(count, options.TopK);
         if (options.TopP < 1)
         {
             double total = 0, sum = 0;
@@ -100,6 +85,30 @@ public sealed class Sampler(int vocabulary)
         }
 
         return likely;
+    }
+
+    /// <summary>Moves the smallest keys, which differ from one another, to the front, in any order.</summary>
+    private static void MoveSmallest(Span<ulong> keys, int count)
+    {
+        int first = 0, last = keys.Length - 1;
+        while (first < last)
+        {
+            ulong pivot = keys[first + (last - first) / 2];
+            int i = first, j = last;
+            while (i <= j)
+            {
+                while (keys[i] < pivot) i++;
+                while (keys[j] > pivot) j--;
+                if (i > j) break;
+                (keys[i], keys[j]) = (keys[j], keys[i]);
+                i++;
+                j--;
+            }
+
+            if (count - 1 <= j) last = j;
+            else if (count - 1 >= i) first = i;
+            else return;
+        }
     }
 
     private static float Probability(ulong candidate) => BitConverter.UInt32BitsToSingle(~(uint)(candidate >> 32));

@@ -72,13 +72,8 @@ public sealed class BlockPool
         return true;
     }
 
-    /// <summary>Whether there is a block that holds something, and whether it is free.</summary>
-    public bool Holds(in BlockHash contents, out bool free)
-    {
-        bool found = index.TryGetValue(contents, out int block);
-        free = found && users[block] == 0;
-        return found;
-    }
+    /// <summary>Whether there is a block, free or in use, that holds something.</summary>
+    public bool Holds(in BlockHash contents) => index.ContainsKey(contents);
 
     /// <summary>Lets a full block be found. Where another block holds the same, that one stays the one that is found.</summary>
     /// <param name="block">In use, and written for the last time.</param>

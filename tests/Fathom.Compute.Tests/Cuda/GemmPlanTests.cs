@@ -75,7 +75,7 @@ public sealed class GemmPlanTests(ITestOutputHelper output)
         Assert.Equal(GemmWay.Tensor, GemmPlan.Choose(Product(Plain, Blocks128, 129, 18432, 7168), Multiprocessors).Way);
         // Experts of one token each: as many tiles of rows as tokens.
         GemmPlan experts = GemmPlan.Choose(Product(Plain, Blocks128, 8, 2048, 7168) with { Grouping = GemmGrouping.Rows, Groups = 256 }, Multiprocessors);
-        Assert.Equal((GemmWay.FewTensor, (16L, 8L, 1L)), (experts.Way, experts.Shape.Grid));
+        Assert.Equal((GemmWay.FewTensor, (16L, 8L, 2L), 2), (experts.Way, experts.Shape.Grid, experts.Splits));
     }
 
     [Fact]

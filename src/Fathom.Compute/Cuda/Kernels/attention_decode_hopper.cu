@@ -2,9 +2,9 @@
 // stays on its multiprocessor and takes one part after another: 64 heads of a sequence by one split of its cached tokens, 64 at a time.
 // Its warpgroups have one task each. The loader fills two stages of keys by the copy engine. The scorer multiplies queries and keys and
 // makes weights of the scores. Two summers add weighted latents, 256 columns each: 64 x 512 sums are too many for one warpgroup, and
-// the scores, which all columns need, are made once. Scores of the next tokens go before sums of these, so that the tensor cores are the
-// summers' while the scorer is at the weights; stages are given back by quarters, and what comes next already lies in the second-level
-// cache, so that the next scores can begin when the sums end.
+// the scores, which all columns need, are made once. Stages are given back by quarters, and what comes next already lies in the
+// second-level cache, so that the next scores can begin before the sums end. (To make the sums wait for the next scores was measured and
+// is 9 % slower.)
 // The traps: a tile of keys is a tile of values too, so the weights of 64 tokens are written over their rotary keys, which nobody
 // needs any more, and each quarter of a tile is given back by the one who reads it last. What lies behind a sequence's end in its last
 // cache block may be NaN, which a weight of zero would not take away: it is cleared.
@@ -41,14 +41,13 @@ struct Memory
     unsigned char* keys;            // [Stages, Boxes]
     hopper::Barrier* filled;        // [Stages, Pieces]: by the loader; with the first keys of a part come its queries
     hopper::Barrier* emptied;       // [Stages, Pieces]: by the summers
-    hopper::Barrier* scored;        // [Stages]: by the scorer: keys are multiplied
     hopper::Barrier* weighted;      // [Stages]: by the scorer: weights, factors and shares are there
     hopper::Barrier* queriesUsed;   // by the scorer
     float* factors;                 // [Stages, Heads]: what earlier sums are multiplied by
     float* shares;                  // [Stages, Heads]: one by the sum of all weights, with the last tokens of a part
     int* broken;                    // [Stages]: the tokens are not in the cache
 
-    static constexpr int Bytes = (Stages + 1) * Boxes * BoxBytes + (2 * Stages * Pieces + 2 * Stages + 1) * static_cast<int>(sizeof(hopper::Barrier))
+    static constexpr int Bytes = (Stages + 1) * Boxes * BoxBytes + (2 * Stages * Pieces + Stages + 1) * static_cast<int>(sizeof(hopper::Barrier))
         + 2 * Stages * Heads * static_cast<int>(sizeof(float)) + Stages * static_cast<int>(sizeof(int));
 
     __device__ __forceinline__ explicit Memory(unsigned char* memory)
@@ -58,8 +57,7 @@ struct Memory
         keys = queries + Boxes * BoxBytes;
         filled = reinterpret_cast<hopper::Barrier*>(keys + Stages * Boxes * BoxBytes);
         emptied = filled + Stages * Pieces;
-        scored = emptied + Stages * Pieces;
-        weighted = scored + Stages;
+        weighted = emptied + Stages * Pieces;
         queriesUsed = weighted + Stages;
         factors = reinterpret_cast<float*>(queriesUsed + 1);
         shares = factors + Stages * Heads;
@@ -80,12 +78,7 @@ struct Memory
                 hopper::barrier_make(emptied + i, i % Pieces == Rotary ? Summers * TeamWarps : TeamWarps);
             }
 
-            for (int i = 0; i < Stages; i++)
-            {
-                hopper::barrier_make(scored + i, TeamWarps);
-                hopper::barrier_make(weighted + i, TeamWarps);
-            }
-
+            for (int i = 0; i < Stages; i++) hopper::barrier_make(weighted + i, TeamWarps);
             hopper::barrier_make(queriesUsed, TeamWarps);
             hopper::barriers_made();
             hopper::prefetch(&p.queries);
@@ -221,11 +214,7 @@ __device__ __forceinline__ void score_parts(const HopperDecode& p, const Memory&
 
             hopper::commit_products();
             hopper::finish_products(s);
-            if (lane == 0)
-            {
-                hopper::barrier_arrive(memory.scored + place.stage);
-                if (isLast) hopper::barrier_arrive(memory.queriesUsed);
-            }
+            if (isLast && lane == 0) hopper::barrier_arrive(memory.queriesUsed);
 
             broken |= memory.broken[place.stage] != 0;
 
@@ -247,7 +236,7 @@ __device__ __forceinline__ void score_parts(const HopperDecode& p, const Memory&
             {
                 now[h] = fmaxf(now[h], __shfl_xor_sync(AllLanes, now[h], 1));
                 now[h] = fmaxf(now[h], __shfl_xor_sync(AllLanes, now[h], 2));
-                float shrink = hopper::power_of_two(largest[h] - now[h]);
+                float shrink = ptx::exp2_approximately(largest[h] - now[h]);
                 largest[h] = now[h];
                 total[h] *= shrink; // of this lane's tokens alone
                 if (quad == 0) memory.factors[place.stage * Heads + row + 8 * h] = shrink;
@@ -256,7 +245,7 @@ __device__ __forceinline__ void score_parts(const HopperDecode& p, const Memory&
 #pragma unroll
             for (int i = 0; i < Tokens / 2; i++)
             {
-                s[i] = hopper::power_of_two(s[i] - now[i / 2 % 2]);
+                s[i] = ptx::exp2_approximately(s[i] - now[i / 2 % 2]);
                 total[i / 2 % 2] += s[i];
             }
 
@@ -316,7 +305,7 @@ __device__ __forceinline__ void store_quarter(float (&sum)[QuarterSums], const f
 #pragma unroll
     for (int i = 0; i < QuarterSums; i++) sum[i] *= share[i / 2 % 2];
     bf16* means = static_cast<bf16*>(walk.p.context) + walk.p.part(walk.sequence, walk.split, 0) * Latent;
-    store_sums<bf16, false>(sum, means, Latent, walk.firstHead + row, walk.p.heads, quarter * (Latent / Quarters), Latent);
+    store_sums(sum, means, Latent, walk.firstHead + row, walk.p.heads, quarter * (Latent / Quarters), Latent);
 }
 
 // One warpgroup: the sums of two quarters of the latent.
@@ -347,14 +336,6 @@ __device__ __forceinline__ void sum_parts(const HopperDecode& p, const Memory& m
                     near[i] *= factor[i / 2 % 2];
                     far[i] *= factor[i / 2 % 2];
                 }
-            }
-
-            // The next scores first: weights can then be made of them beside these products.
-            if (tile + 1 < walk.tiles())
-            {
-                Place<Stages> next = place;
-                next.advance();
-                hopper::barrier_wait(memory.scored + next.stage, next.parity);
             }
 
             hopper::Operand weights = hopper::along_sum(memory.weights(place.stage));

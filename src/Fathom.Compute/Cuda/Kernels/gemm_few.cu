@@ -143,16 +143,18 @@ __global__ void __launch_bounds__(FewThreads, RowTiles > 2 ? 1 : 2) few_rows_ten
     {
         Weights next;
         next.load(p, s, output, first + Tiles * stride, stride, quarter);
+        // Products of different tiles and steps do not wait for each other where there is one row tile: more have company enough.
+        constexpr int Chains = RowTiles == 1 ? Weights::Steps : 1;
 #pragma unroll
         for (int t = 0; t < Tiles; t++)
         {
             int64_t tile = first + t * stride;
-            if (tile >= tiles) break;
             float scales[RowTiles][4];
             if constexpr (Scaled)
             {
-                float up = output < p.columns ? scale_at(s.bScales, s, output, tile * TileLength) : 0;
-                float down = output + 8 < p.columns ? scale_at(s.bScales, s, output + 8, tile * TileLength) : 0;
+                bool there = tile < tiles;
+                float up = there && output < p.columns ? scale_at(s.bScales, s, output, tile * TileLength) : 0;
+                float down = there && output + 8 < p.columns ? scale_at(s.bScales, s, output + 8, tile * TileLength) : 0;
 #pragma unroll
                 for (int j = 0; j < RowTiles; j++)
                 {
@@ -160,14 +162,14 @@ __global__ void __launch_bounds__(FewThreads, RowTiles > 2 ? 1 : 2) few_rows_ten
                     for (int k = 0; k < 2; k++)
                     {
                         int64_t row = s.rowFirst + 8 * j + 2 * quarter + k;
-                        float ofX = row < s.rowEnd ? scale_at(p.a.scales, s, row, tile * TileLength) : 0;
+                        float ofX = there && row < s.rowEnd ? scale_at(p.a.scales, s, row, tile * TileLength) : 0;
                         scales[j][k] = up * ofX;
                         scales[j][2 + k] = down * ofX;
                     }
                 }
             }
 
-            float part[RowTiles][4] = {};
+            float part[Chains][RowTiles][4] = {};
 #pragma unroll
             for (int step = 0; step < Weights::Steps; step++)
             {
@@ -185,7 +187,7 @@ __global__ void __launch_bounds__(FewThreads, RowTiles > 2 ? 1 : 2) few_rows_ten
                     for (int i = 0; i < Products; i++)
                     {
                         uint32_t a[4] = {above[2 * i], below[2 * i], above[2 * i + 1], below[2 * i + 1]};
-                        ptx::multiply_bf16(part[j], a, x[2 * i], x[2 * i + 1]);
+                        ptx::multiply_bf16(part[step % Chains][j], a, x[2 * i], x[2 * i + 1]);
                     }
                 }
             }
@@ -194,7 +196,13 @@ __global__ void __launch_bounds__(FewThreads, RowTiles > 2 ? 1 : 2) few_rows_ten
             for (int j = 0; j < RowTiles; j++)
             {
 #pragma unroll
-                for (int k = 0; k < 4; k++) total[j][k] = Scaled ? __fmaf_rn(part[j][k], scales[j][k], total[j][k]) : total[j][k] + part[j][k];
+                for (int k = 0; k < 4; k++)
+                {
+                    float sum = part[0][j][k];
+#pragma unroll
+                    for (int chain = 1; chain < Chains; chain++) sum += part[chain][j][k];
+                    total[j][k] = Scaled ? __fmaf_rn(sum, scales[j][k], total[j][k]) : total[j][k] + sum;
+                }
             }
         }
 

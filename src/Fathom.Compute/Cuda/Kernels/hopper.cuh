@@ -107,13 +107,6 @@ __device__ __forceinline__ void sync_some(int barrier, int threads)
     asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// Adds to two neighbouring floats of global memory where they lie; nothing comes back, so nothing waits (9.7.13.13 red). One thread adds
-// to an element once, so that the order of the sums is the order of the launches.
-__device__ __forceinline__ void add_pair(float* to, float first, float second)
-{
-    asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(first), "f"(second) : "memory");
-}
-
 // Registers that a thread of this warp may use from here on, a multiple of 8; all warps of a warpgroup call (9.7.19.5 setmaxnreg).
 template <int Registers> __device__ __forceinline__ void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers)); }
 template <int Registers> __device__ __forceinline__ void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers)); }
@@ -265,16 +258,6 @@ __device__ __forceinline__ void prefetch_line(const void* p)
 __device__ __forceinline__ void prefetch_tile(const TensorMap* map, int x, int y)
 {
     asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(reinterpret_cast<uint64_t>(map)), "r"(x), "r"(y) : "memory");
-}
-
-// ---- Exponentials ----
-
-// 2^x; results below 2^-126 are zero (9.7.3.20 ex2).
-__device__ __forceinline__ float power_of_two(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }
 
 }

@@ -78,7 +78,7 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
         long across = LaunchShape.Cover(p.Columns, outputs), down = RowTiles(p, tile), blocks = across * down;
         // Where blocks do not fill the GPU and the depth is long, several share it.
         long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize), wanted = BlocksAtOnce * multiprocessors / blocks;
-        int splits = p.Grouping != GemmGrouping.None ? 1 : (int)Math.Clamp(Math.Min(steps / (tensorCores ? LeastSteps : LeastSteps * FewWarps), wanted), 1, MostSplits);
+        int splits = (int)Math.Clamp(Math.Min(steps / (tensorCores ? LeastSteps : LeastSteps * FewWarps), wanted), 1, MostSplits);
         return new GemmPlan(tensorCores ? GemmWay.FewTensor : GemmWay.FewSimt, tile, default, new LaunchShape((across, down, splits), FewThreads), 1, splits);
     }
 
