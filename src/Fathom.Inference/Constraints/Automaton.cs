@@ -43,6 +43,9 @@ internal sealed class Automaton
     /// <summary>Nothing has been read.</summary>
     public AutomatonState Start { get; private set; }
 
+    /// <summary>The class of each byte: where a state keeps what follows it.</summary>
+    public ReadOnlySpan<byte> Classes => grammar.Classes;
+
     /// <summary>Places looked at since it was set to zero.</summary>
     public int Work { get; set; }
 

@@ -38,7 +38,7 @@ internal sealed class AutomatonState(int generation, Place[] places, bool accept
     public bool Accepts => accepts;
 
     /// <summary>Whether nothing can follow and this is not an end.</summary>
-    public bool IsDead => places.Length == 0 && !accepts;
+    public bool IsDead { get; } = places.Length == 0 && !accepts;
 
     /// <summary>The next state by class of byte; null where it has not been computed.</summary>
     public AutomatonState?[]? Next { get; set; }

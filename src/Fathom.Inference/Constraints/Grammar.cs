@@ -66,9 +66,6 @@ internal sealed class Grammar
     /// <summary>Where a text begins.</summary>
     public int Start { get; }
 
-    /// <summary>Number of nodes.</summary>
-    public int Nodes => needs.Length;
-
     /// <summary>The class of each byte: bytes of a class are treated alike by every edge.</summary>
     public ReadOnlySpan<byte> Classes => classes; // [256]
 

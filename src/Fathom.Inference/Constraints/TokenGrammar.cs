@@ -91,12 +91,14 @@ public sealed class TokenGrammar
     private void Walk(AutomatonState state, ulong[] mask)
     {
         byte[] labels = trie.Labels, depths = trie.Depths;
+        ReadOnlySpan<byte> classes = automaton.Classes;
         int[] ends = trie.Ends, firstTokens = trie.FirstTokens, tokens = trie.Tokens;
         path[0] = state;
         for (int node = 1; node < labels.Length;)
         {
             int depth = depths[node];
-            AutomatonState next = automaton.Step(path[depth - 1], labels[node]);
+            AutomatonState before = path[depth - 1];
+            AutomatonState next = before.Next?[classes[labels[node]]] ?? automaton.Step(before, labels[node]);
             if (next.IsDead)
             {
                 node = ends[node];

@@ -10,10 +10,11 @@ internal static class OtherNames
     /// <summary>The rule of a quoted name that is not among <paramref name="names"/>.</summary>
     public static int Build(GrammarBuilder builder, IEnumerable<string> names)
     {
-        int start = builder.Node(), free = builder.Node(), beyondAscii = builder.Node(), end = builder.Node();
+        int start = builder.Node(), free = builder.Node(), escaped = builder.Node(), beyondAscii = builder.Node(), end = builder.Node();
         builder.Return(end);
-        JsonSpelling.Characters(builder, free, 0x20, 0x10FFFF, free);
+        JsonSpelling.Characters(builder, free, 0, 0x10FFFF, free);
         builder.Character(free, '"', end);
+        JsonSpelling.Characters(builder, escaped, 0, 0x1F, free);
         builder.CodePoints(beyondAscii, 0x80, 0x10FFFF, free);
 
         var root = new Branch(builder.Node());
@@ -34,7 +35,7 @@ internal static class OtherNames
         while (open.TryPop(out Branch? branch))
         {
             if (!branch.IsName) builder.Character(branch.Node, '"', end);
-            int next = 0x20;
+            int next = 0;
             foreach ((int codePoint, Branch child) in branch.Children)
             {
                 builder.Literal(branch.Node, JsonSpelling.Of(codePoint), child.Node);
@@ -50,7 +51,9 @@ internal static class OtherNames
 
         void Others(int node, int low, int high)
         {
-            JsonSpelling.Characters(builder, node, low, Math.Min(high, 0x7F), free);
+            // What no declared name goes on with is shared by all branches.
+            if (low == 0 && high >= 0x1F) builder.Jump(node, escaped);
+            JsonSpelling.Characters(builder, node, low == 0 && high >= 0x1F ? 0x20 : low, Math.Min(high, 0x7F), free);
             if (low <= 0x80 && high == 0x10FFFF) builder.Jump(node, beyondAscii);
             else builder.CodePoints(node, Math.Max(low, 0x80), high, free);
         }

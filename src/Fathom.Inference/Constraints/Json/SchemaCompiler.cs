@@ -168,6 +168,13 @@ internal sealed partial class SchemaCompiler(GrammarBuilder builder, JsonRules r
     private void Typed(string place, JsonElement schema, int node)
     {
         Allow(place, schema, Supported);
+        if (schema.EnumerateObject().All(p => !Supported.Contains(p.Name)))
+        {
+            if (strict) throw Wrong(place, "strict mode wants to know what a value is: there is no 'type'");
+            builder.Jump(node, rules.AnyValue());
+            return;
+        }
+
         foreach (string type in schema.TryGetProperty("type", out JsonElement given) ? Types(place, given) : ImpliedTypes(schema))
         {
             int start = builder.Node();
@@ -187,15 +194,14 @@ internal sealed partial class SchemaCompiler(GrammarBuilder builder, JsonRules r
         }
     }
 
-    /// <summary>Without a type: what the other keywords speak of, or anything.</summary>
-    private static IEnumerable<string> ImpliedTypes(JsonElement schema)
+    /// <summary>Without a type: what the other keywords speak of.</summary>
+    private static string[] ImpliedTypes(JsonElement schema)
     {
-        string[] implied =
+        return
         [
             .. Has(ObjectKeywords) ? ["object"] : (string[])[], .. Has(ArrayKeywords) ? ["array"] : (string[])[],
             .. Has(StringKeywords) ? ["string"] : (string[])[], .. Has(NumberKeywords) ? ["number"] : (string[])[],
         ];
-        return implied.Length > 0 ? implied : AllTypes;
 
         bool Has(string[] keywords) => schema.EnumerateObject().Any(p => keywords.Contains(p.Name));
     }
