@@ -214,12 +214,13 @@ async function conversation(page) {
 test('Markdown, mathematics, code to copy, and reasoning that folds', async () => {
   const page = await visit();
   await conversation(page);
+  await page.until(() => [...document.fonts].some((font) => font.family.startsWith('KaTeX') && font.status === 'loaded'), 'the fonts of mathematics are loaded');
   const found = await page.evaluate(() => ({
     display: document.querySelectorAll('.katex-display').length, inline: document.querySelectorAll('.math:not(.display) .katex').length, errors: document.querySelectorAll('.katex-error').length,
-    table: document.querySelectorAll('.markdown td').length, code: document.querySelectorAll('.hljs-keyword').length, money: document.querySelector('.assistant:last-child .markdown:last-child').innerText.includes('$2 and $3'),
-    folded: document.querySelector('.reasoning').open, fonts: [...document.fonts].filter((f) => f.family.startsWith('KaTeX') && f.status === 'loaded').length > 0, height: document.querySelector('.katex-display .strut')?.style.height ?? '',
+    table: document.querySelectorAll('.markdown td').length, code: document.querySelectorAll('.hljs-keyword').length, money: document.querySelector('.assistant:last-child .body > .markdown').innerText.includes('$2 and $3'),
+    folded: document.querySelector('.reasoning').open, height: document.querySelector('.katex-display .katex-strut')?.style.height ?? '',
   }));
-  assert.ok(found.display >= 1 && found.inline >= 2 && found.table >= 4 && found.code >= 1 && found.fonts && found.height !== '', JSON.stringify(found));
+  assert.ok(found.display >= 1 && found.inline >= 2 && found.table >= 4 && found.code >= 1 && found.height !== '', JSON.stringify(found));
   assert.deepEqual([found.errors, found.money, found.folded], [0, true, false]);
   await page.click('.reasoning summary');
   assert.equal(await page.evaluate(() => document.querySelector('.reasoning strong').innerText), 'absorbed');
@@ -318,9 +319,10 @@ test('errors as a person wants them: cut in the middle, server gone, a wait, a r
   await page.click('#notice .button');
   await page.until(() => document.querySelector('.assistant')?.innerText.includes('At last.'), 'it is asked again');
 
-  front.script((reply) => reply.cut());
+  front.shut(true);
   await ask(page, 'Are you there?');
   await page.until(() => document.getElementById('notice').innerText.includes('The server cannot be reached'), 'it says that the server is gone');
+  front.shut(false);
   front.script((reply) => reply.whole('Back.'));
   await page.click('#notice .button');
   await page.until(finished, 'it is asked again', 2);

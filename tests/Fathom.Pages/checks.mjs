@@ -85,7 +85,7 @@ export function structure(page) {
     let last = 0;
     for (const heading of [...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].filter(visible)) {
       const level = Number(heading.tagName[1]);
-      if (level > last + 2) wrong.push(`h${level} behind h${last}`);
+      if (level > last + 1) wrong.push(`h${level} behind h${last}`);
       last = level;
     }
     for (const button of [...document.querySelectorAll('button, summary, select, input')].filter(visible)) {

@@ -34,7 +34,7 @@ const tiny = {
     qk_nope_head_dim: 16, n_group: 4, topk_group: 2, num_experts_per_tok: 2, first_k_dense_replace: 1, norm_topk_prob: true, max_position_embeddings: 2048,
     rope_theta: 10000, rms_norm_eps: 1e-6, num_nextn_predict_layers: 0,
   },
-  tokenizer: { vocab_size: 512 }, sequence_length: 128, micro_batch: 2, batch_size: 2, steps: 2, validate_every: 2, validation_sequences: 1, save_every: 2,
+  tokenizer: { vocab_size: 512 }, sequence_length: 128, micro_batch: 2, batch_size: { segments: [{ from: 2 }] }, steps: 2, validate_every: 2, validation_sequences: 1, save_every: 2,
 };
 
 /** A model folder: the one that FATHOM_PAGES_MODEL names, or one made for the tests. */
@@ -76,12 +76,14 @@ export async function serve(...args) {
 export async function door(address) {
   const scripts = [];
   const asked = [];
+  let gone = false;
   const server = createServer(async (request, response) => {
     const parts = [];
     for await (const part of request) parts.push(part);
     const body = Buffer.concat(parts);
     if (request.url === '/v1/chat/completions') {
       asked.push(JSON.parse(body));
+      if (gone) return response.destroy();
       const script = scripts.shift();
       if (script) return script(new Reply(response), JSON.parse(body));
     }
@@ -105,6 +107,8 @@ export async function door(address) {
     address: `http://127.0.0.1:${server.address().port}`,
     asked,
     script: (handler) => scripts.push(handler),
+    // A browser tries a request again by itself when a connection breaks that it had used before, so one broken answer is not enough.
+    shut: (isGone) => { gone = isGone; },
     close: () => {
       server.closeAllConnections();
       server.close();

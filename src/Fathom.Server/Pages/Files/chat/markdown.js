@@ -46,9 +46,9 @@ marked.use({
   extensions: [inlineMath, blockMath],
   renderer: {
     html: ({ text }) => escape(text),
-    // The page has h1 and h2 of its own; an answer's headings lie below them.
+    // The title is h1 and each message has an h2; an answer's headings lie below. Most answers begin with the second level.
     heading({ tokens, depth }) {
-      const level = Math.min(6, depth + 2);
+      const level = Math.min(6, Math.max(3, depth + 1));
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
     },
     image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,

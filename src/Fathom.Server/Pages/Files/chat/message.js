@@ -18,7 +18,7 @@ export class MessageView {
     this.#message = message;
     this.#actions = actions;
     const user = message.role === 'user';
-    this.element = h('article', { class: `message ${message.role}`, 'aria-label': user ? 'You' : 'Answer', 'data-index': String(message.index) }, this.#body, this.#foot);
+    this.element = h('article', { class: `message ${message.role}`, 'aria-label': user ? 'You' : 'Answer', 'data-index': String(message.index) }, h('h2', { class: 'hidden' }, user ? 'You' : 'Answer'), this.#body, this.#foot);
     if (user) this.#body.append(h('div', { class: 'said' }, message.content));
     else this.update(message.running === true);
     this.#drawFoot(versions);
@@ -122,6 +122,7 @@ export class MessageView {
   }
 }
 
+const shortest = 0.05; // seconds
 const number = (value, digits = 0) => value.toLocaleString('en', { maximumFractionDigits: digits, minimumFractionDigits: digits });
 
 /** Tokens, speed, wait and cache hits in a line; what is not known is left out. */
@@ -129,9 +130,9 @@ export function statistics({ model, usage, firstAfter, seconds }) {
   const parts = [];
   if (usage) {
     parts.push(`${number(usage.completion_tokens)} token${usage.completion_tokens === 1 ? '' : 's'}`);
-    // The first token's time is the prompt's; the speed is that of the others.
+    // The first token's time is the prompt's; the speed is that of the others. What comes within a few frames has no speed worth the name.
     const rate = (usage.completion_tokens - 1) / (seconds - firstAfter);
-    if (usage.completion_tokens > 1 && Number.isFinite(rate) && rate > 0) parts.push(`${number(rate, rate < 100 ? 1 : 0)} tokens/s`);
+    if (seconds - firstAfter > shortest) parts.push(`${number(rate, rate < 100 ? 1 : 0)} tokens/s`);
   }
   if (firstAfter !== undefined) parts.push(`first after ${number(firstAfter, 2)} s`);
   if (usage) parts.push(`${number(usage.prompt_cache_hit_tokens ?? 0)} of ${number(usage.prompt_tokens)} prompt tokens from the cache`);
