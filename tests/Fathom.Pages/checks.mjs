@@ -51,22 +51,23 @@ export function faint(page) {
 }
 
 /** Elements that stick out of the window and are in nothing that scrolls sideways by itself. */
-export function sticksOut(page) {
-  return page.evaluate(() => {
+export function sticksOut(page, width) {
+  return page.evaluate((width) => {
     const scrolls = (element) => {
       for (let one = element.parentElement; one && one !== document.body; one = one.parentElement)
-        if (/auto|scroll|hidden|clip/.test(getComputedStyle(one).overflowX) && one.clientWidth > 0 && one.getBoundingClientRect().right <= innerWidth + 1 && !one.matches('.scroller, .stage, .sidebar')) return true;
+        if (/auto|scroll|hidden|clip/.test(getComputedStyle(one).overflowX) && one.clientWidth > 0 && one.getBoundingClientRect().right <= width + 1 && !one.matches('.scroller, .stage, .sidebar')) return true;
       return false;
     };
-    const wrong = document.documentElement.scrollWidth > innerWidth ? [`the document is ${document.documentElement.scrollWidth} wide`] : [];
+    // A phone makes its window wider when something does not fit, so the window's own width proves nothing.
+    const wrong = document.documentElement.scrollWidth > width ? [`the document is ${document.documentElement.scrollWidth} wide`] : [];
     const scroller = document.querySelector('.scroller');
     if (scroller.scrollWidth > scroller.clientWidth + 1) wrong.push(`the messages are ${scroller.scrollWidth} wide in ${scroller.clientWidth}`);
     for (const element of document.querySelectorAll('body *')) {
       const box = element.getBoundingClientRect();
-      if (box.width > 0 && box.right > innerWidth + 1 && element.checkVisibility({ visibilityProperty: true }) && !element.closest('.hidden') && !scrolls(element)) wrong.push(`${element.tagName}.${element.className} ends at ${box.right}`);
+      if (box.width > 0 && box.right > width + 1 && element.checkVisibility({ visibilityProperty: true }) && !element.closest('.hidden') && !scrolls(element)) wrong.push(`${element.tagName}.${element.className} ends at ${box.right}`);
     }
     return wrong;
-  });
+  }, width);
 }
 
 /** Structure: one main, one h1, headings without a gap, ids once, labels that point at something, and nothing that is clicked under 24 pixels (WCAG 2.2 §2.5.8). */
