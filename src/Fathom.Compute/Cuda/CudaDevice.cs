@@ -47,7 +47,7 @@ public sealed unsafe class CudaDevice : Device
     public override bool IsHost => false;
 
     /// <inheritdoc/>
-    public override bool HoldsBFloat16 => true;
+    public override DeviceTraits Traits => CudaTraits.Of(context.Capability);
 
     /// <inheritdoc/>
     public override ILinearOperators Linear => linear;
@@ -90,6 +90,9 @@ public sealed unsafe class CudaDevice : Device
 
     /// <summary>cuBLASLt by itself, to measure against.</summary>
     public CublasLinear Library => linear.Library;
+
+    /// <summary>The kernels for Hopper by themselves, to measure beside it.</summary>
+    public OwnLinear Own => linear.Own;
 
     /// <summary>Where the device's kernels run.</summary>
     internal CudaContext Context => context;
