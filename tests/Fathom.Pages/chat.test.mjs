@@ -61,7 +61,7 @@ async function leave(page, allowed = /^$/) {
   await page.close();
 }
 
-test('the real model answers, in pieces, with its numbers; a second question hits the cache', async (t) => {
+test('the real model answers with its numbers; a second question hits the cache; an answer that reached its length goes on', async (t) => {
   const page = await visit(server.address);
   await ready(page);
   await page.evaluate(() => {
@@ -87,6 +87,11 @@ test('the real model answers, in pieces, with its numbers; a second question hit
   t.diagnostic(second.numbers);
   const hits = Number(/(\d+) of \d+ prompt/.exec(second.numbers)[1]);
   assert.ok(hits >= 64, 'the first blocks come from the cache');
+  if (second.end) {
+    assert.equal(second.end, 'The answer reached its longest length.');
+    await page.click('.assistant:last-child .text-button');
+    await page.until((length) => document.querySelector('.assistant:last-child .body').innerText.length > length && !document.getElementById('send').hidden, 'it goes on', second.text.length);
+  } else t.diagnostic('the second answer ended by itself');
   await leave(page);
 });
 
@@ -129,6 +134,7 @@ test('messages are edited and answered again; every version stays; a reload and 
   await page.until(() => document.querySelector('.assistant')?.innerText.includes('Seine'), 'the second version');
   await page.click('[aria-label="Edit the message and go on from there"]');
   await page.evaluate(() => document.querySelector('.edit textarea').select());
+  await shot(page, 'edit');
   await page.type('Capital of Italy?');
   front.script((reply) => reply.whole('Rome.'));
   await page.press('Enter');
@@ -149,6 +155,7 @@ test('messages are edited and answered again; every version stays; a reload and 
   await ask(page, 'Hi <b>there</b>');
   await page.until(finished, 'it is answered', 1);
   await page.click('li.current summary');
+  await shot(page, 'menu');
   await page.click('li.current .menu-items button:first-child');
   await page.evaluate(() => document.querySelector('.rename input').select());
   await page.type('Greetings');
@@ -282,6 +289,7 @@ test('with the keyboard alone: first stop skips to the field, all is reached in 
   await page.until(() => document.querySelector('.assistant')?.innerText.includes('Endless'), 'it answers');
   await page.press('Escape');
   await page.until(finished, 'Escape stops it', 1);
+  assert.equal(await page.evaluate(() => document.getElementById('status').textContent), 'Endless Stopped.', 'the answer is read to those who listen');
   await page.evaluate(() => { document.activeElement.blur(); document.querySelector('.skip').focus(); });
   const order = [];
   for (let i = 0; i < 24 && order.at(-1) !== 'Send'; i++) {

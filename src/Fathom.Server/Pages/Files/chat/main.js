@@ -121,8 +121,10 @@ function drawSidebar() {
 
 function drawButtons() {
   const here = running?.conversation === current;
+  const hadFocus = document.activeElement === at('stop');
   at('send').hidden = here;
   at('stop').hidden = !here;
+  if (hadFocus && !here) at('send').focus();
 }
 
 function view(message) {
@@ -195,13 +197,15 @@ async function run(message) {
   const since = () => (performance.now() - begun) / 1000;
   const request = toRequest({ ...conversation.settings, model: model(conversation.settings) });
   request.messages = messagesBefore(conversation, message);
-  if (message.content) request.messages.push({ role: 'assistant', content: message.content, prefix: true });
+  if (message.content) request.messages.push({ role: 'assistant', content: message.content, ...(message.reasoning && { reasoning_content: message.reasoning }), prefix: true });
   running = { conversation, message, abort };
   Object.assign(message, { running: true, end: '', unfinished: false, usage: undefined, firstAfter: undefined, model: request.model });
   hideNotice();
   keep(conversation);
   draw();
   views.get(message).update(true);
+  // The button that began this is gone with what was drawn before.
+  if (document.activeElement === document.body) scroller.focus({ preventScroll: true });
   toEnd();
   announce('The answer is being written');
   const frame = frames(() => {
@@ -242,7 +246,7 @@ async function run(message) {
   }
   drawButtons();
   if (failure && failure.kind !== 'cut') fail(failure, () => retry(conversation));
-  else announce(message.end || 'The answer is complete');
+  else if (conversation === current) announce(`${message.content} ${message.end || 'The answer is complete.'}`);
 }
 
 function end(message, text, unfinished) {

@@ -110,7 +110,10 @@ export class MessageView {
       if (text.value.trim()) this.#actions.edit(text.value);
     });
     form.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') end();
+      if (event.key === 'Escape') {
+        event.stopPropagation();
+        end();
+      }
       if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.target === text) {
         event.preventDefault();
         form.requestSubmit();

@@ -53,7 +53,9 @@ function rename(row, conversation, title, actions) {
     end(field.value.trim());
   });
   form.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape') end(null);
+    if (event.key !== 'Escape') return;
+    event.stopPropagation();
+    end(null);
   });
   row.replaceChildren(form);
   field.select();
@@ -92,7 +94,9 @@ export function initDrawer() {
   at('sidebar-close').addEventListener('click', () => show(false));
   at('scrim').addEventListener('click', () => show(false));
   sidebar.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape' && isOpen && narrow.matches) show(false);
+    if (event.key !== 'Escape' || !isOpen || !narrow.matches) return;
+    event.stopPropagation();
+    show(false);
   });
   narrow.addEventListener('change', apply);
   apply();
