@@ -305,7 +305,7 @@ __device__ __forceinline__ void store_quarter(float (&sum)[QuarterSums], const f
 #pragma unroll
     for (int i = 0; i < QuarterSums; i++) sum[i] *= share[i / 2 % 2];
     bf16* means = static_cast<bf16*>(walk.p.context) + walk.p.part(walk.sequence, walk.split, 0) * Latent;
-    store_sums<bf16, false>(sum, means, Latent, walk.firstHead + row, walk.p.heads, quarter * (Latent / Quarters), Latent);
+    store_sums(sum, means, Latent, walk.firstHead + row, walk.p.heads, quarter * (Latent / Quarters), Latent);
 }
 
 // One warpgroup: the sums of two quarters of the latent.

@@ -213,6 +213,6 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_causal_forward(const _
                 c.logSumExp[c.statistic(b, head, query)] = __fmaf_rn(softmax.largest[h], c.scale, logf(total));
         }
 
-        store_sums<bf16, false>(o, c.output.row<bf16>(c.query_row(b, head, 0)), c.heads * c.output.stride, first + ownRow - lane / 4, c.queries, 0, Value);
+        store_sums(o, c.output.row<bf16>(c.query_row(b, head, 0)), c.heads * c.output.stride, first + ownRow - lane / 4, c.queries, 0, Value);
     }
 }

@@ -232,14 +232,14 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_key_gradient(const __g
         int row = first + ptx::thread_again() / WarpSize * 16;
         bf16* to = c.dkv.row<bf16>(c.key_row(b, head, 0));
         scale_sums(dkNope, c.scale);
-        store_sums<bf16, false>(dkNope, to, c.heads * c.dkv.stride, row, c.keys, 0, Nope);
-        store_sums<bf16, false>(dv, to + Nope, c.heads * c.dkv.stride, row, c.keys, 0, Value);
+        store_sums(dkNope, to, c.heads * c.dkv.stride, row, c.keys, 0, Nope);
+        store_sums(dv, to + Nope, c.heads * c.dkv.stride, row, c.keys, 0, Value);
     }
 
     int row = first + ptx::thread_again() / WarpSize * 16;
     float* to = c.rotary + (static_cast<int64_t>(blockIdx.x) * c.batch + b) * c.keys * Rope;
     scale_sums(dkRope, c.scale);
-    store_sums<float, false>(dkRope, to, Rope, row, c.keys, 0, Rope);
+    store_sums(dkRope, to, Rope, row, c.keys, 0, Rope);
 }
 
 // ---- dQ ----
@@ -408,6 +408,6 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const _
         hopper::finish_products(dq);
         release(at.emptied + previous);
         scale_sums(dq, c.scale);
-        store_sums<bf16, false>(dq, c.dq.row<bf16>(c.query_row(b, head, 0)), c.heads * c.dq.stride, first + team * Side + row - lane / 4, c.queries, 0, KeyColumns);
+        store_sums(dq, c.dq.row<bf16>(c.query_row(b, head, 0)), c.heads * c.dq.stride, first + team * Side + row - lane / 4, c.queries, 0, KeyColumns);
     }
 }

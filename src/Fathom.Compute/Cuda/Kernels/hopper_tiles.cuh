@@ -313,6 +313,13 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
     }
 }
 
+// All of them.
+template <typename D, int Count>
+__device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int64_t stride, int row, int rowEnd, int column, int columns)
+{
+    store_sums(sum, d, stride, row, rowEnd, column, columns, 0, Count / 4);
+}
+
 // Stores a warp's sums, or adds them to D: 16 rows from row of the tile on, and the same in the next 64 rows for every further wave. All lanes call.
 template <bool Add, bool Bounded, typename D, typename Memory, int Stages, int Waves, int Count>
 __device__ __forceinline__ void finish_tile(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, D* d, int row, float (&sum)[Waves][Count])
