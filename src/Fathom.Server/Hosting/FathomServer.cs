@@ -5,6 +5,7 @@ using Fathom.Inference;
 using Fathom.Numerics;
 using Fathom.Server.Accounts;
 using Fathom.Server.Hosting;
+using Fathom.Server.Pages;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -47,6 +48,7 @@ public sealed partial class FathomServer : IAsyncDisposable
         WebApplication app = builder.Build();
         app.UseRouting();
         app.MapFathom();
+        app.MapFathomPages();
         try
         {
             await app.StartAsync(cancellation).ConfigureAwait(false);
