@@ -16,11 +16,11 @@ public abstract class Device : IDisposable
     /// <summary>Whether the processor reads and writes the device's memory in place.</summary>
     public virtual bool IsHost => true;
 
-    /// <summary>
-    /// Whether results that a recipe rounds to BF16 lie in BF16: every operator then takes and gives what flows between layers in BF16
-    /// as well as in F32. Where not, they lie in F32 and are rounded in place: what a processor without BF16 arithmetic is faster with.
-    /// </summary>
-    public virtual bool HoldsBFloat16 => false;
+    /// <summary>How the device lays out what training holds.</summary>
+    public virtual DeviceTraits Traits => DeviceTraits.Processor;
+
+    /// <summary>Whether results that a recipe rounds to BF16 lie in it, as <see cref="DeviceTraits.HoldsBFloat16"/> says.</summary>
+    public bool HoldsBFloat16 => Traits.HoldsBFloat16;
 
     /// <summary>Products with weight matrices.</summary>
     public abstract ILinearOperators Linear { get; }

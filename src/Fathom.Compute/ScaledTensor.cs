@@ -24,7 +24,7 @@ public enum ScaleLayout
 
     /// <summary>
     /// The same with the elements transposed, [columns, 128 · rows of scales]: each tile's rows lie in 128 columns of their own, zeros
-    /// where it has fewer. What a device takes for sums over rows whose <see cref="Operators.ILinearOperators.TokenLayout"/> says so.
+    /// where it has fewer. What a device takes for sums over rows where <see cref="DeviceTraits.TokenLayout"/> says so.
     /// </summary>
     TransposedColumnTile,
 

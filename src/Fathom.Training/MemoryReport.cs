@@ -78,7 +78,7 @@ public sealed class MemoryReport
     {
         config.Validate();
         (ModelConfig model, int batch, int tokens) = ShapeOf(config);
-        MemoryEstimate estimate = MemoryEstimate.For(model, config.Recipe, batch, tokens, config.MomentType, device.HoldsBFloat16);
+        MemoryEstimate estimate = MemoryEstimate.For(model, config.Recipe, batch, tokens, config.MomentType, device.Traits);
         long[] before = Allocated(device);
         TrainingConfig one = config with { MicroBatch = batch, SequenceLength = tokens, BatchSize = Schedule.Constant(batch) };
         using var trainer = new Trainer(device, model, one, new RandomIds(model.VocabSize, tokens));

@@ -22,7 +22,7 @@ public sealed class SeparateDevice : Device
     public SeparateDevice(int threads = 2, bool holdsBFloat16 = false)
     {
         cpu = new CpuDevice(threads);
-        HoldsBFloat16 = holdsBFloat16;
+        Traits = holdsBFloat16 ? BFloat16Traits.Instance : DeviceTraits.Processor;
         LinearByRow = Over(cpu.LinearByRow);
         Quantization = Over(cpu.Quantization);
         Norm = Over(cpu.Norm);
@@ -42,7 +42,7 @@ public sealed class SeparateDevice : Device
 
     public override bool IsHost => false;
 
-    public override bool HoldsBFloat16 { get; }
+    public override DeviceTraits Traits { get; }
 
     public override ILinearOperators Linear => LinearWith(Accumulation.Fp32);
 
@@ -126,6 +126,13 @@ public sealed class SeparateDevice : Device
         T proxy = DispatchProxy.Create<T, Operators>();
         ((Operators)(object)proxy).Set(operators, HoldsBFloat16);
         return proxy;
+    }
+
+    private sealed class BFloat16Traits : DeviceTraits
+    {
+        public static readonly BFloat16Traits Instance = new();
+
+        public override bool HoldsBFloat16 => true;
     }
 
     private sealed class Memory(Tensor host) : IDeviceMemory

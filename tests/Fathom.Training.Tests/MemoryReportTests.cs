@@ -1,6 +1,6 @@
 // The report of a run: every prediction beside what a real step of a real trainer takes.
 using System.Globalization;
-using Fathom.Compute.Cpu;
+using Fathom.Compute;
 using Fathom.Model;
 using Fathom.Numerics;
 using Fathom.Testing;
@@ -11,12 +11,18 @@ namespace Fathom.Training.Tests;
 public sealed class MemoryReportTests(ITestOutputHelper output)
 {
     [Theory]
-    [InlineData("fp32", false, null)]
-    [InlineData("bf16", true, null)]
-    [InlineData("fp8", false, null)]
-    [InlineData("fp8", true, DType.F32)]
-    [InlineData("hif8", false, DType.BF16)]
-    public void Predictions_hold_for_every_kind(string recipe, bool average, DType? moments)
+    [InlineData("cpu", "fp32", false, null)]
+    [InlineData("cpu", "bf16", true, null)]
+    [InlineData("cpu", "fp8", false, null)]
+    [InlineData("cpu", "fp8", true, DType.F32)]
+    [InlineData("cpu", "hif8", false, DType.BF16)]
+    [InlineData("separate bf16", "fp32", true, null)]
+    [InlineData("separate bf16", "bf16", false, null)]
+    [InlineData("separate bf16", "fp8", true, null)]
+    [InlineData("cuda", "fp32", true, null)]
+    [InlineData("cuda", "bf16", false, null)]
+    [InlineData("cuda", "fp8", true, null)]
+    public void Predictions_hold_for_every_kind(string device, string recipe, bool average, DType? moments)
     {
         TrainingConfig config = Config with
         {
@@ -24,11 +30,22 @@ public sealed class MemoryReportTests(ITestOutputHelper output)
             Ema = average ? new EmaConfig() : null,
             Optimizer = new OptimizerConfig { Moments = moments },
         };
-        MemoryReport report = Measure(config);
+        MemoryReport report = Measure(config, device);
         Assert.True(report.Holds);
         Assert.Equal(average, report.Rows.Any(r => r.Kind == "moving average"));
         Assert.Contains(report.Rows, r => r.Kind == $"moments, {config.MomentType}");
         Assert.True(report.ChunkBytes >= report.Saved.Measured);
+    }
+
+    /// <summary>Presets whose widths a GPU's kernels take: codes of weights are kept transposed too, and so are operands over tokens.</summary>
+    [Theory]
+    [InlineData("quickstart", "fp32")]
+    [InlineData("quickstart", "bf16")]
+    [InlineData("quickstart", "fp8")]
+    public void Predictions_hold_for_presets_on_a_GPU(string preset, string recipe)
+    {
+        TrainingConfig config = Config with { Model = preset, Recipe = Recipe.Named(recipe), MicroBatch = 1 };
+        Assert.True(Measure(config, "cuda").Holds);
     }
 
     [Fact]
@@ -62,9 +79,9 @@ public sealed class MemoryReportTests(ITestOutputHelper output)
     // The text is not read: its path need not exist.
     private static TrainingConfig Config => TestRuns.Config(Path.Combine("no", "such", "text.txt"), 1);
 
-    private MemoryReport Measure(TrainingConfig config)
+    private MemoryReport Measure(TrainingConfig config, string on = "cpu")
     {
-        using var device = new CpuDevice(2);
+        using Device device = TestDevices.Open(on);
         MemoryReport report = MemoryReport.Measure(device, config);
         output.WriteLine(report.ToString());
         foreach (MemoryRow row in report.Rows.Append(report.Saved).Append(report.Total))

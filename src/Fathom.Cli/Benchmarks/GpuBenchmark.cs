@@ -200,7 +200,7 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
             var turned = new ScaledTensor(
                 operands.Empty(new Shape(columns, tileRows * ScaledTensor.TileSize), DType.F8E4M3), operands.Empty(new Shape(tileRows, columns), DType.F32), ScaleLayout.TransposedColumnTile);
             ScaledTensor codes = operands.Quantized(x.Shape, ScaleLayout.RowTile);
-            if (device.Linear.TokenLayout(DType.F8E4M3, DType.F32, rows, columns) == ScaleLayout.TransposedColumnTile)
+            if (device.Traits.TokenLayout(DType.F8E4M3, DType.F32, rows, columns) == ScaleLayout.TransposedColumnTile)
             {
                 yield return Traffic($"quantization.transposed {rows} x {columns} of bf16", 3.0 * rows * columns, () => device.Quantization.QuantizeTransposed(x, turned));
                 yield return Traffic($"quantization.transposed {rows} x {columns} of e4m3", 2.0 * rows * columns, () => device.Quantization.QuantizeTransposed(codes, turned));

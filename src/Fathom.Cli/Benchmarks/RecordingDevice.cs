@@ -30,7 +30,7 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
 
     public override bool IsHost => inner.IsHost;
 
-    public override bool HoldsBFloat16 => inner.HoldsBFloat16;
+    public override DeviceTraits Traits => inner.Traits;
 
     public override ILinearOperators Linear => field ??= Recorded(inner.Linear, "linear");
 

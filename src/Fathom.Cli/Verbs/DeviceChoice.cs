@@ -1,4 +1,5 @@
 using System.Globalization;
+using Fathom.Compute;
 using Fathom.Compute.Cuda;
 using Fathom.Numerics;
 
@@ -13,8 +14,8 @@ internal readonly record struct DeviceChoice(int? Gpu)
     /// <summary>The processor.</summary>
     public static DeviceChoice Processor => default;
 
-    /// <summary>Whether results in BF16 lie in it there.</summary>
-    public bool HoldsBFloat16 => Gpu is not null;
+    /// <summary>What training's memory depends on there; the GPU need not be here.</summary>
+    public DeviceTraits Traits => Gpu is { } ordinal ? CudaInventory.TraitsOf(ordinal) : DeviceTraits.Processor;
 
     /// <summary>Reads cpu, cuda, or cuda:N.</summary>
     public static bool TryParse(string text, out DeviceChoice choice)

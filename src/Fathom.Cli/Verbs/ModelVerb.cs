@@ -27,7 +27,7 @@ internal static class ModelVerb
         var batch = new Option<int>("--batch") { Description = "Sequences of a micro-batch, for --memory.", HelpName = "N", DefaultValueFactory = _ => 1 };
         var tokens = new Option<int?>("--tokens") { Description = "Tokens of a sequence, for --memory; 4096 or the most that the model takes if not given.", HelpName = "N" };
         var on = CommonOptions.Device();
-        on.Description = "For --memory: whether results in BF16 lie in it, as on a GPU, or in F32; the GPU need not be here.";
+        on.Description = "For --memory: where the step would run; the GPU need not be here.";
         var command = new Command("model", "Show a model's parameters by part, FLOPs and cache bytes per token, or the memory of a training step.") { model, json, memory, recipe, batch, tokens, on };
         command.Validators.Add(result =>
         {
@@ -87,7 +87,7 @@ internal static class ModelVerb
 
     private static void ShowMemory(string name, ModelConfig config, Recipe recipe, int batch, int tokens, DeviceChoice on, bool json)
     {
-        MemoryEstimate estimate = MemoryEstimate.For(config, recipe, batch, tokens, recipe.OptimizerMoments, on.HoldsBFloat16);
+        MemoryEstimate estimate = MemoryEstimate.For(config, recipe, batch, tokens, recipe.OptimizerMoments, on.Traits);
         var rows = new List<(string Kind, long Bytes)>
         {
             ("weights", estimate.Weights), ("weight copies", estimate.WeightCopies), ("gradients", estimate.Gradients), ($"moments, {recipe.OptimizerMoments}", estimate.Moments),

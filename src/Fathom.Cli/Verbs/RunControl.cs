@@ -19,7 +19,7 @@ internal static class RunControl
     public static void RequireMemory(TrainingConfig config, DeviceChoice on)
     {
         ModelConfig model = TrainingRun.ResolveModel(config);
-        var estimate = MemoryEstimate.For(model, config.Recipe, config.MicroBatch, config.SequenceLength, config.MomentType, on.HoldsBFloat16);
+        var estimate = MemoryEstimate.For(model, config.Recipe, config.MicroBatch, config.SequenceLength, config.MomentType, on.Traits);
         bool averageBeside = config.Ema is not null && on.Gpu is null; // a GPU's lies in host memory
         double needed = estimate.State + (averageBeside ? estimate.Weights : 0), available = on.MemoryBytes();
         string parts = $"weights, {(estimate.WeightCopies > 0 ? "copies, " : "")}gradients, moments{(averageBeside ? ", average" : "")}";

@@ -18,7 +18,7 @@ public sealed class CublasLinear
     public bool TryInputGradient(in ScaledTensor dy, in ScaledTensor w, Tensor dx) =>
         TryMultiply(dy, false, w, true, dx, dy.Elements.Rows, w.Elements.Columns, dy.Elements.Columns, accumulate: false);
 
-    /// <summary>dw += dyᵀ x: dy [M, N], x [M, K], dw [N, K]; operands in tiles lie as <see cref="Operators.ILinearOperators.TokenLayout"/> says.</summary>
+    /// <summary>dw += dyᵀ x: dy [M, N], x [M, K], dw [N, K]; operands in tiles lie as <see cref="DeviceTraits.TokenLayout"/> says.</summary>
     public bool TryWeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor dw)
     {
         bool across = dy.Layout != ScaleLayout.TransposedColumnTile;

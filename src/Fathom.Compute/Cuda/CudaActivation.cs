@@ -61,8 +61,6 @@ internal sealed class CudaActivation : IActivationOperators
             dy, dy.RowStride, gate, gate.RowStride, up, up.RowStride, rowScale, dgate, dgate.RowStride, dup, dup.RowStride, drowScale, dy.Columns);
     }
 
-    public bool FusesQuantization(DType type, long columns) => type == DType.BF16 && columns % Chunk == 0;
-
     public void SwiGluQuantized(Tensor gate, Tensor up, Tensor rowScale, in CodesTarget y, in CodesTarget gateCodes, in CodesTarget upCodes)
     {
         const string Op = "swiglu with quantisation";

@@ -47,7 +47,7 @@ public sealed unsafe class CudaDevice : Device
     public override bool IsHost => false;
 
     /// <inheritdoc/>
-    public override bool HoldsBFloat16 => true;
+    public override DeviceTraits Traits => CudaTraits.Of(context.Capability);
 
     /// <inheritdoc/>
     public override ILinearOperators Linear => linear;

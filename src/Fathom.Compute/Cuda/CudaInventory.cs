@@ -38,13 +38,22 @@ public static class CudaInventory
         {
             CudaException.Check(Driver.GetDevice(out int device, ordinal), $"cuDeviceGet({ordinal})");
             CudaException.Check(Driver.GetTotalMemory(out nuint bytes, device), "cuDeviceTotalMem");
-            int capability = 10 * Attribute(device, DeviceAttribute.ComputeCapabilityMajor) + Attribute(device, DeviceAttribute.ComputeCapabilityMinor);
+            int capability = Capability(device);
             gpus[ordinal] = new GpuDescription(
                 ordinal, CudaSystem.DeviceName(device), CudaContext.CapabilityText(capability), (long)bytes,
                 Attribute(device, DeviceAttribute.Multiprocessors), capability >= CudaContext.LeastCapability);
         }
 
         return gpus;
+    }
+
+    /// <summary>What a GPU's memory in training depends on, without opening it; where there is no such GPU, that of compute capability 9.0.</summary>
+    /// <param name="ordinal">Which one, from 0.</param>
+    public static DeviceTraits TraitsOf(int ordinal)
+    {
+        if (CudaSystem.Probe(out int count) is not null || ordinal >= count) return CudaTraits.Hopper;
+        CudaException.Check(Driver.GetDevice(out int device, ordinal), $"cuDeviceGet({ordinal})");
+        return CudaTraits.Of(Capability(device));
     }
 
     /// <summary>Driver, NVRTC, cuBLASLt and NCCL, found or not.</summary>
@@ -73,6 +82,9 @@ public static class CudaInventory
     // 130002 is 13.0.2 and 22703 is 2.27.3.
     private static string Dotted(long version, long major) =>
         string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{version / major}.{version % major / 100}.{version % 100}");
+
+    private static int Capability(int device) =>
+        10 * Attribute(device, DeviceAttribute.ComputeCapabilityMajor) + Attribute(device, DeviceAttribute.ComputeCapabilityMinor);
 
     private static int Attribute(int device, DeviceAttribute attribute)
     {

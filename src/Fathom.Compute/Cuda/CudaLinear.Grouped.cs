@@ -1,7 +1,6 @@
 // Products grouped by expert, each in one launch. Where groups begin is known on the GPU alone, so the grid covers the most tiles that
 // any division of the rows can have, and every block looks up which one it has.
 using Fathom.Compute.Cuda.Linear;
-using Fathom.Numerics;
 
 namespace Fathom.Compute.Cuda;
 
@@ -31,7 +30,7 @@ internal sealed partial class CudaLinear
         if (rows == 0 || w.Inputs == 0) return;
         if (hopper is not null)
         {
-            Tensor transposed = dy.DType == DType.F8E4M3 && w[0].DType == DType.F8E4M3 && w[0].Layout == ScaleLayout.Block ? transposes!.Of(w) : default;
+            Tensor transposed = KeepsTransposed(dy, w[0], w.Count) ? transposes!.Of(w) : default;
             if (hopper.GroupedInputGradient(dy, rowOffsets, w, transposed, dx, accumulate)) return;
         }
 

@@ -17,6 +17,7 @@ namespace Fathom.Compute.Cuda;
 internal sealed partial class CudaLinear : ILinearOperators
 {
     private readonly CudaContext context;
+    private readonly CudaTraits deviceTraits;
     private readonly GemmKernels kernels;
     private readonly ExpertTable.Tables experts;
     private readonly CublasProducts? library;
@@ -31,6 +32,7 @@ internal sealed partial class CudaLinear : ILinearOperators
     public CudaLinear(CudaContext context, CudaQuantization quantization, Func<Shape, Tensor> allocateCodes)
     {
         this.context = context;
+        deviceTraits = CudaTraits.Of(context.Capability);
         kernels = new GemmKernels(context);
         experts = new ExpertTable.Tables(context);
         if (HopperLinear.IsSupported(context))
@@ -68,9 +70,6 @@ internal sealed partial class CudaLinear : ILinearOperators
         LinearChecks.Result(Op, "dx", dx, rows, inputs);
         Run(dy, false, w, true, dx, rows, inputs, outputs, accumulate);
     }
-
-    public ScaleLayout TokenLayout(DType elements, DType scales, long outputs, long inputs) =>
-        hopper is not null && elements == DType.F8E4M3 && scales == DType.F32 && outputs % 8 == 0 && inputs % 8 == 0 ? ScaleLayout.TransposedColumnTile : ScaleLayout.ColumnTile;
 
     public void WeightGradient(in ScaledTensor dy, in ScaledTensor x, Tensor dw, bool accumulate)
     {
@@ -114,7 +113,7 @@ internal sealed partial class CudaLinear : ILinearOperators
             return;
         }
 
-        throw new ArgumentException($"{op}: dy {dy} and x {x} lie transposed, which no kernel takes for {dw}; TokenLayout says what this device takes");
+        throw new ArgumentException($"{op}: dy {dy} and x {x} lie transposed, which no kernel takes for {dw}; DeviceTraits.TokenLayout says what this device takes");
     }
 
     /// <summary>c (+)= sum over the depth of a b, one product.</summary>
@@ -127,8 +126,10 @@ internal sealed partial class CudaLinear : ILinearOperators
         {
             // cuBLASLt rounds a product to BF16 before it adds it to what is there; one rounding is what the operator promises.
             bool roundsTwice = accumulate && c.DType == DType.BF16;
-            if (roundsTwice && TryHopper(a, transposedA, b, transposedB, c)) return;
+            if (roundsTwice && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
             if (!roundsTwice && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
+            // Codes across the depth are transposed whoever multiplies them: few rows, and other sizes that cuBLASLt does not have.
+            if (!roundsTwice && transposedB && a.DType == DType.F8E4M3 && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
             if (TryParts(a, transposedA, b, transposedB, c, traits, accumulate)) return;
         }
 
@@ -146,13 +147,13 @@ internal sealed partial class CudaLinear : ILinearOperators
             new LaunchShape(LaunchShape.Cover(p.Rows * p.Columns, Threads), Threads), product.Partial, plan.Splits, p.Rows, p.Columns, c, c.RowStride, product.Accumulate != 0);
     }
 
-    /// <summary>c += sum over the depth of a b by the kernels for Hopper, where the operands are theirs.</summary>
-    private bool TryHopper(in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, Tensor c) =>
+    /// <summary>c (+)= sum over the depth of a b by the kernels for Hopper, where the operands are theirs.</summary>
+    private bool TryHopper(in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, Tensor c, bool accumulate) =>
         hopper is not null && !transposedA
-        && (transposedB ? hopper.InputGradient(a, b, TransposedCodes(a, b), c, accumulate: true) : hopper.Forward(a, b, c, accumulate: true));
+        && (transposedB ? hopper.InputGradient(a, b, KeepsTransposed(a, b, 0) ? transposes!.Of(b) : default, c, accumulate) : hopper.Forward(a, b, c, accumulate));
 
-    private Tensor TransposedCodes(in ScaledTensor dy, in ScaledTensor w) =>
-        dy.DType == DType.F8E4M3 && w.DType == DType.F8E4M3 && w.Layout == ScaleLayout.Block ? transposes!.Of(w) : default;
+    private bool KeepsTransposed(in ScaledTensor dy, in ScaledTensor w, int experts) =>
+        deviceTraits.KeepsTransposed(OperandTraits.Of(dy), OperandTraits.Of(w), w.Elements.Rows, w.Elements.Columns, experts);
 
     private static GemmProduct Product(
         in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, in Tensor c, long rows, long columns, long depth, bool accumulate, int bandRows,

@@ -1,6 +1,5 @@
 // SwiGLU, with the gate of a routed expert multiplied in before the down projection: (g·h) W = g·(h W), so the expert's output
 // need not be kept to get the gate's gradient.
-using Fathom.Numerics;
 
 namespace Fathom.Compute.Operators;
 
@@ -24,11 +23,6 @@ public interface IActivationOperators
     /// <param name="drowScale">[M]: Σ dy · silu(gate) · up; empty where rowScale is.</param>
     void SwiGluGradient(Tensor dy, Tensor gate, Tensor up, Tensor rowScale, Tensor dgate, Tensor dup, Tensor drowScale);
 
-    /// <summary>Whether the device has the two passes below, which read and write F8E4M3 in 1x128 tiles of F32 scales on their way.</summary>
-    /// <param name="type">Of the values.</param>
-    /// <param name="columns">I.</param>
-    bool FusesQuantization(DType type, long columns) => false;
-
     /// <summary>
     /// The forward pass with its result quantised, and both inputs as they are kept: to the bit what <see cref="SwiGlu"/> into the type of
     /// the inputs and three times <see cref="IQuantizationOperators.Quantize"/> give.
@@ -39,7 +33,7 @@ public interface IActivationOperators
     /// <param name="y">[M, I], the result.</param>
     /// <param name="gateCodes">[M, I], of gate.</param>
     /// <param name="upCodes">[M, I], of up.</param>
-    /// <exception cref="NotSupportedException">Where <see cref="FusesQuantization"/> says no.</exception>
+    /// <exception cref="NotSupportedException">Where <see cref="DeviceTraits.FusesSwiGluQuantization"/> says no.</exception>
     void SwiGluQuantized(Tensor gate, Tensor up, Tensor rowScale, in CodesTarget y, in CodesTarget gateCodes, in CodesTarget upCodes) =>
         throw new NotSupportedException("swiglu with quantisation: this device does not have it");
 
@@ -55,7 +49,7 @@ public interface IActivationOperators
     /// <param name="dup">[M, I].</param>
     /// <param name="drowScale">[M]; empty where rowScale is.</param>
     /// <param name="y">[M, I].</param>
-    /// <exception cref="NotSupportedException">Where <see cref="FusesQuantization"/> says no.</exception>
+    /// <exception cref="NotSupportedException">Where <see cref="DeviceTraits.FusesSwiGluQuantization"/> says no.</exception>
     void SwiGluGradientQuantized(Tensor dy, in ScaledTensor gate, in ScaledTensor up, Tensor rowScale, Tensor dgate, Tensor dup, Tensor drowScale, Tensor y) =>
         throw new NotSupportedException("swiglu gradient from codes: this device does not have it");
 }

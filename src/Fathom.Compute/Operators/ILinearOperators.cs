@@ -1,6 +1,5 @@
 // Products with weight matrices, alone and grouped by expert. Weights are [out, in], as in the checkpoint, so the forward
 // product is x wᵀ; the backward pass is two products that can run at different times (input gradient, weight gradient).
-using Fathom.Numerics;
 
 namespace Fathom.Compute.Operators;
 
@@ -26,14 +25,7 @@ public interface ILinearOperators
     /// <param name="accumulate">Whether to add to what dx holds.</param>
     void InputGradient(in ScaledTensor dy, in ScaledTensor w, Tensor dx, bool accumulate = false);
 
-    /// <summary>How weight gradients take operands in 128x1 tiles: as they lie, or transposed (<see cref="IQuantizationOperators.QuantizeTransposed"/>).</summary>
-    /// <param name="elements">Type of the codes.</param>
-    /// <param name="scales">Type of the scales.</param>
-    /// <param name="outputs">N.</param>
-    /// <param name="inputs">K.</param>
-    ScaleLayout TokenLayout(DType elements, DType scales, long outputs, long inputs) => ScaleLayout.ColumnTile;
-
-    /// <summary>dw = dyᵀ x, or dw += dyᵀ x.</summary>
+    /// <summary>dw = dyᵀ x, or dw += dyᵀ x. <see cref="DeviceTraits.TokenLayout"/> says how operands in 128x1 tiles lie.</summary>
     /// <param name="dy">[M, N].</param>
     /// <param name="x">[M, K].</param>
     /// <param name="dw">[N, K], F32.</param>

@@ -275,7 +275,7 @@ public static partial class OperatorTable
     // As the device's weight gradients take it.
     private static ScaledTensor OverTokens(Device device, Tensor x, DType format, long outputs, long inputs, Tensor rowOffsets = default)
     {
-        if (device.Linear.TokenLayout(format, DType.F32, outputs, inputs) == ScaleLayout.ColumnTile) return Quantized(device, x, format, ScaleLayout.ColumnTile, rowOffsets);
+        if (device.Traits.TokenLayout(format, DType.F32, outputs, inputs) == ScaleLayout.ColumnTile) return Quantized(device, x, format, ScaleLayout.ColumnTile, rowOffsets);
         long tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(x.Rows) : ScaledTensor.GroupedTileRows(x.Rows, (int)rowOffsets.Elements - 1);
         var quantized = new ScaledTensor(
             device.Allocate(new Shape(x.Columns, tiles * ScaledTensor.TileSize), format, MemoryKind.Workspace),

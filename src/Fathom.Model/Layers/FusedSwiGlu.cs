@@ -12,12 +12,15 @@ internal static class FusedSwiGlu
     private static readonly OperandFormat Codes = new(DType.F8E4M3, ScaleLayout.RowTile);
 
     /// <summary>Whether both passes of a layer of this inner width are fused.</summary>
-    public static bool Fits(LayerContext context, long inner)
-    {
-        Recipe recipe = context.Recipe;
-        return context.Training && recipe.RecomputeSwiGlu && recipe.Activation == Codes && recipe.SavedSwiGluInput == Codes &&
-            context.Device.Activation.FusesQuantization(context.Flow, inner);
-    }
+    public static bool Fits(LayerContext context, long inner) => context.Training && Fits(context.Recipe, context.Device.Traits, context.Flow, inner);
+
+    /// <summary>The same for training under a recipe.</summary>
+    /// <param name="recipe">As the device runs it.</param>
+    /// <param name="device">The device's.</param>
+    /// <param name="flow">Type of what flows between layers.</param>
+    /// <param name="inner">I.</param>
+    public static bool Fits(Recipe recipe, DeviceTraits device, DType flow, long inner) =>
+        recipe.RecomputeSwiGlu && recipe.Activation == Codes && recipe.SavedSwiGluInput == Codes && device.FusesSwiGluQuantization(flow, inner);
 
     /// <summary>The operand of the down projection, in <see cref="LayerContext.Scratch"/>, and both inputs as they are kept.</summary>
     /// <param name="context">The micro-batch.</param>

@@ -172,7 +172,7 @@ public sealed class LayerContext
     {
         OperandFormat format = Recipe.WeightGradient;
         bool readable = x.Layout == ScaleLayout.None || x.Layout == ScaleLayout.RowTile && x.DType is DType.F8E4M3 or DType.E5M6Pair;
-        if (format.IsPlain || !readable || Linear.TokenLayout(format.Elements, format.Scales, outputs, inputs) == ScaleLayout.ColumnTile)
+        if (format.IsPlain || !readable || Device.Traits.TokenLayout(format.Elements, format.Scales, outputs, inputs) == ScaleLayout.ColumnTile)
             return Operand(x, format, name, rowOffsets);
         long rows = x.Shape.Rows, columns = x.Shape.Columns;
         long tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(rows) : ScaledTensor.GroupedTileRows(rows, (int)rowOffsets.Elements - 1);

@@ -49,6 +49,18 @@ public sealed partial class MemoryEstimate
             Take(grouped ? ScaledTensor.GroupedTileRows(rows, groups) * columns : ScaledTensor.ScaleShape(shape, format.Layout).Elements, format.Scales);
         }
 
+        /// <summary>Takes memory for the codes of a matrix in transposed 128x1 tiles, and for their scales.</summary>
+        /// <param name="format">The format of codes and scales.</param>
+        /// <param name="rows">Rows of the matrix.</param>
+        /// <param name="columns">Columns of the matrix.</param>
+        /// <param name="groups">Groups of rows; 0 where rows are not grouped.</param>
+        public void TakeTransposed(OperandFormat format, long rows, long columns, int groups = 0)
+        {
+            long tiles = groups > 0 ? ScaledTensor.GroupedTileRows(rows, groups) : ScaledTensor.Tiles(rows);
+            Take(columns * tiles * ScaledTensor.TileSize, format.Elements);
+            Take(tiles * columns, format.Scales);
+        }
+
         /// <summary>Gives back what was taken since.</summary>
         public void Release((int Chunk, long Used) mark)
         {

@@ -146,10 +146,14 @@ public sealed partial class MemoryEstimate
             Temporary(rows, inner);
             if (kept.Hidden is null) Temporary(rows, inner);
             InputGradient(rows, width);
-            var mark = stack.Position;
-            Recall(recipe.SavedSwiGluInput, rows, inner);
-            Recall(recipe.SavedSwiGluInput, rows, inner);
-            stack.Release(mark);
+            if (!FusesSwiGlu(inner))
+            {
+                var mark = stack.Position;
+                Recall(recipe.SavedSwiGluInput, rows, inner);
+                Recall(recipe.SavedSwiGluInput, rows, inner);
+                stack.Release(mark);
+            }
+
             InputGradient(rows, inner);
         }
 
@@ -173,8 +177,12 @@ public sealed partial class MemoryEstimate
             Operand(dispatched, recipe.ActivationGradient, rows, width);
             stack.Take(rows); // gradients of the gates, by row
             stack.Take(rows); // and by slot
-            Recall(recipe.SavedSwiGluInput, rows, inner);
-            Recall(recipe.SavedSwiGluInput, rows, inner);
+            if (!FusesSwiGlu(inner))
+            {
+                Recall(recipe.SavedSwiGluInput, rows, inner);
+                Recall(recipe.SavedSwiGluInput, rows, inner);
+            }
+
             Temporary(rows, width); // gradient of the dispatched inputs
             Operand(flow, recipe.ActivationGradient, rows, inner);
             Operand(flow, recipe.ActivationGradient, rows, inner);
@@ -188,19 +196,19 @@ public sealed partial class MemoryEstimate
             int experts = config.NRoutedExperts;
             OperandFormat input = kept.Normed ?? flow, output = recipe.DispatchGradient.IsPlain ? flow : recipe.DispatchGradient;
             var mark = stack.Position;
-            Operand(kept.ExpertHidden ?? flow, recipe.WeightGradient, rows, inner, experts);
-            OutputGradient(output, width);
+            OverTokens(kept.ExpertHidden ?? flow, rows, inner, width, inner, experts);
+            OutputGradient(output, width, inner);
             if (recipe.Dispatch.IsPlain) Recall(input, tokens, width);
-            Operand(Dispatch(recipe.Dispatch, rows), recipe.WeightGradient, rows, width, experts);
-            OutputGradient(flow, inner);
+            OverTokens(Dispatch(recipe.Dispatch, rows), rows, width, inner, width, experts);
+            OutputGradient(flow, inner, width);
             Recall(input, tokens, width); // for the router
             stack.Release(mark);
             if (config.NSharedExperts > 0) MlpWeights(tokens, config.NSharedExperts * inner, kept.SharedInput);
 
-            void OutputGradient(OperandFormat from, long columns)
+            void OutputGradient(OperandFormat from, long outputs, long inputs)
             {
                 var mark = stack.Position;
-                Operand(from, recipe.WeightGradient, rows, columns, experts);
+                OverTokens(from, rows, outputs, outputs, inputs, experts);
                 stack.Release(mark);
             }
         }
@@ -217,8 +225,8 @@ public sealed partial class MemoryEstimate
         private void WeightGradient(long rows, long outputs, OperandFormat input, long inputs)
         {
             var mark = stack.Position;
-            Operand(flow, recipe.WeightGradient, rows, outputs);
-            Operand(input, recipe.WeightGradient, rows, inputs);
+            OverTokens(flow, rows, outputs, outputs, inputs);
+            OverTokens(input, rows, inputs, outputs, inputs);
             stack.Release(mark);
         }
     }

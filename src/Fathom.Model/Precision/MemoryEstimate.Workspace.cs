@@ -1,5 +1,7 @@
 // The peak of scratch memory depends on which temporaries live together: a forward and a backward pass are followed layer by layer,
 // with sizes in the place of tensors. This file has the forward pass, which decides what lies in scratch memory and what is kept.
+using Fathom.Compute;
+using Fathom.Numerics;
 
 namespace Fathom.Model;
 
@@ -90,6 +92,12 @@ public sealed partial class MemoryEstimate
         {
             Result(rows, inner, recipe.SavedSwiGluInput);
             Result(rows, inner, recipe.SavedSwiGluInput);
+            if (FusesSwiGlu(inner))
+            {
+                stack.Take(recipe.Activation, rows, inner);
+                return;
+            }
+
             Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
             if (recipe.RecomputeSwiGlu) Operand(flow, recipe.Activation, rows, inner);
             else OperandBesideCopy(rows, inner);
@@ -103,11 +111,13 @@ public sealed partial class MemoryEstimate
             stack.Release(mark);
             Result(rows, inner, recipe.SavedSwiGluInput);
             Result(rows, inner, recipe.SavedSwiGluInput);
-            Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
+            bool fused = FusesSwiGlu(inner);
+            if (!fused) Result(rows, inner, recipe.RecomputeSwiGlu ? null : recipe.Plain);
             mark = stack.Position;
             Operand(Dispatch(recipe.Dispatch, rows), recipe.Activation, rows, width);
+            if (fused) stack.Take(recipe.Activation, rows, inner);
             Temporary(rows, width); // the experts' outputs
-            Operand(flow, recipe.Activation, rows, inner);
+            if (!fused) Operand(flow, recipe.Activation, rows, inner);
             stack.Release(mark);
             if (config.NSharedExperts > 0) Mlp(tokens, (long)config.NSharedExperts * inner);
         }
@@ -134,6 +144,22 @@ public sealed partial class MemoryEstimate
             stack.Take(to, rows, columns, groups);
             if (from != flow) stack.Take(rows * columns);
         }
+
+        /// <summary>
+        /// An operand of a weight gradient, quantised over tokens. Where the device takes it transposed it is made in one pass from values,
+        /// or from codes of rows; else as any other.
+        /// </summary>
+        private void OverTokens(OperandFormat from, long rows, long columns, long outputs, long inputs, int groups = 0)
+        {
+            OperandFormat to = recipe.WeightGradient;
+            bool readable = from.IsPlain || from.Layout == ScaleLayout.RowTile && from.Elements is DType.F8E4M3 or DType.E5M6Pair;
+            if (to.IsPlain || !readable || kept.Device.TokenLayout(to.Elements, to.Scales, outputs, inputs) == ScaleLayout.ColumnTile)
+                Operand(from, to, rows, columns, groups);
+            else stack.TakeTransposed(to, rows, columns, groups);
+        }
+
+        /// <summary>Whether SwiGLU writes and reads codes alone.</summary>
+        private bool FusesSwiGlu(long inner) => FusedSwiGlu.Fits(recipe, kept.Device, flow.Elements, inner);
 
         /// <summary>The operand of a forward product, where what is kept of it is something else.</summary>
         private void OperandBesideCopy(long rows, long columns)

@@ -1,6 +1,7 @@
 // The memory of a training step from shapes and recipe alone; nothing is allocated, so a model that fits no machine at hand is
 // estimated like any other. Written from the model's definition: the layers' own counters are what it is checked against.
 // The trap is memory that a result keeps as it flows although only a narrower copy of it is read later; it is counted where it occurs.
+using Fathom.Compute;
 using Fathom.Numerics;
 
 namespace Fathom.Model;
@@ -18,7 +19,7 @@ public sealed partial class MemoryEstimate
     /// <summary>Parameters in F32.</summary>
     public long Weights { get; private init; }
 
-    /// <summary>Copies of the matrices that products take in another format, scales included.</summary>
+    /// <summary>Copies of the matrices that products take in another format, scales included, and codes that a device keeps transposed.</summary>
     public long WeightCopies { get; private init; }
 
     /// <summary>Gradients in F32; routing biases have none.</summary>
@@ -48,9 +49,9 @@ public sealed partial class MemoryEstimate
     /// <param name="batch">B: sequences of a micro-batch.</param>
     /// <param name="tokens">T: tokens of a sequence.</param>
     /// <param name="moments">Type of the optimizer's moments, F32 or BF16.</param>
-    /// <param name="holdsBFloat16">Whether results that the recipe rounds to BF16 lie in it, as <see cref="Compute.Device.HoldsBFloat16"/> says.</param>
+    /// <param name="device">How the device lays things out; null for the processor.</param>
     /// <exception cref="FathomException">No sequence, one that is too short for the MTP modules, or a width that the recipe's formats cannot hold.</exception>
-    public static MemoryEstimate For(ModelConfig config, Recipe recipe, int batch, int tokens, DType moments, bool holdsBFloat16 = false)
+    public static MemoryEstimate For(ModelConfig config, Recipe recipe, int batch, int tokens, DType moments, DeviceTraits? device = null)
     {
         if (batch < 1) throw new FathomException($"memory: the batch is {batch}, expected at least one sequence");
         if (tokens <= config.NumNextnPredictLayers)
@@ -59,16 +60,22 @@ public sealed partial class MemoryEstimate
         if (recipe.SavedAttentionOutput.Elements == DType.E5M6Pair && values % 2 != 0)
             throw new FathomException($"memory: recipe: saved_attention_output is '{recipe.SavedAttentionOutput}', which holds pairs, and num_attention_heads x v_head_dim is odd, {values}; choose another format");
 
+        device ??= DeviceTraits.Processor;
+        var kept = new KeptFormats(recipe.On(device.HoldsBFloat16), device);
         long parameters = 0, trained = 0, copies = 0;
         foreach (LayoutTensor tensor in TensorLayout.Enumerate(config).Where(t => t.CopyOf is null))
         {
             long elements = tensor.Shape.Aggregate(1L, (product, size) => product * size);
             parameters += elements;
             if (tensor.Part != ModelPart.RoutingBias) trained += elements;
-            if (OperandFormatOf(tensor, recipe) is var format && format != OperandFormat.F32) copies += format.Bytes(tensor.Shape[0], tensor.Shape[1]);
+            OperandFormat format = OperandFormatOf(tensor, recipe);
+            if (format != OperandFormat.F32) copies += format.Bytes(tensor.Shape[0], tensor.Shape[1]);
+            int experts = tensor.Part == ModelPart.RoutedExperts ? config.NRoutedExperts : 0;
+            if (tensor.Precision == TensorPrecision.Linear &&
+                device.KeepsTransposed(kept.Recipe.ActivationGradient.Traits, format.Traits, tensor.Shape[0], tensor.Shape[1], experts))
+                copies += elements * format.Elements.SizeInBytes();
         }
 
-        var kept = new KeptFormats(recipe.On(holdsBFloat16), holdsBFloat16);
         return new MemoryEstimate(new SavedActivations(config, kept, batch, tokens).Bytes)
         {
             Weights = parameters * DType.F32.SizeInBytes(),
@@ -86,14 +93,17 @@ public sealed partial class MemoryEstimate
 
     /// <summary>In which format a recipe keeps the inputs of linear layers; null where the backward pass computes one again.</summary>
     /// <param name="recipe">The recipe, as the device runs it.</param>
-    /// <param name="holdsBFloat16">Whether results in BF16 lie in it.</param>
-    private sealed class KeptFormats(Recipe recipe, bool holdsBFloat16)
+    /// <param name="device">How the device lays things out.</param>
+    private sealed class KeptFormats(Recipe recipe, DeviceTraits device)
     {
         /// <summary>The recipe, as the device runs it.</summary>
         public Recipe Recipe => recipe;
 
+        /// <summary>How the device lays things out.</summary>
+        public DeviceTraits Device => device;
+
         /// <summary>What flows between layers.</summary>
-        public OperandFormat Flow { get; } = holdsBFloat16 ? recipe.Plain : OperandFormat.F32;
+        public OperandFormat Flow { get; } = device.HoldsBFloat16 ? recipe.Plain : OperandFormat.F32;
 
         /// <summary>Whether results as they flow are what the backward pass reads.</summary>
         public bool KeepsResults => Flow == recipe.Plain;

@@ -33,6 +33,9 @@ public readonly record struct OperandFormat(DType Elements, ScaleLayout Layout =
     /// <summary>Type of the scales.</summary>
     public DType Scales => PowerOfTwo ? DType.F8E8M0 : DType.F32;
 
+    /// <summary>The same as devices take it.</summary>
+    internal OperandTraits Traits => new(Elements, Layout, Scales);
+
     /// <summary>Reads "e4m3 1x128 pow2" and the like.</summary>
     /// <exception cref="FathomException">Another text; the message says what is possible.</exception>
     public static OperandFormat Parse(string text)

@@ -158,8 +158,8 @@ public sealed class CudaElementwiseTests(CudaFixture gpu, ITestOutputHelper outp
     public void Swiglu_with_quantisation_is_its_composition(int rows, int columns, bool scaled)
     {
         CudaDevice device = gpu.Device();
-        Assert.True(device.Activation.FusesQuantization(DType.BF16, columns));
-        Assert.False(device.Activation.FusesQuantization(DType.BF16, columns + 1));
+        Assert.True(device.Traits.FusesSwiGluQuantization(DType.BF16, columns));
+        Assert.False(device.Traits.FusesSwiGluQuantization(DType.BF16, columns + 1));
         Shape shape = new(rows, columns);
         Tensor gateHost = Normal(shape, 1);
         if (rows > 10)

@@ -20,7 +20,11 @@ internal sealed class HopperLinear
     public HopperLinear(CudaContext context, bool bounded = false) => launcher = new HopperLauncher(context, bounded);
 
     /// <summary>Whether a GPU has what the kernels need.</summary>
-    public static bool IsSupported(CudaContext context) => context.Capability == 90;
+    public static bool IsSupported(CudaContext context) => IsSupported(context.Capability);
+
+    /// <summary>Whether GPUs of a compute capability have it.</summary>
+    /// <param name="capability">Ten times the major and once the minor number.</param>
+    public static bool IsSupported(int capability) => capability == 90;
 
     /// <summary>The tile that products take, whatever the heuristic says; for measurements.</summary>
     public HopperTile? Forced { get => launcher.Forced; set => launcher.Forced = value; }

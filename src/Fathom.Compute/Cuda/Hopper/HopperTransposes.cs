@@ -12,6 +12,9 @@ internal sealed class HopperTransposes(CudaQuantization quantization, Func<Shape
 {
     private readonly ConditionalWeakTable<object, List<Copy>> copies = [];
 
+    /// <summary>Whether a weight [N, K] is worth transposing: rows of its transpose and of the product's result are what kernels can read and write.</summary>
+    public static bool Fit(long outputs, long inputs) => outputs % 16 == 0 && inputs % 8 == 0;
+
     /// <summary>The codes of a weight [N, K] as [K, N]; empty where they cannot be transposed.</summary>
     public Tensor Of(in ScaledTensor w) => Of(HopperMatrix.Of(w.Elements), w.Elements.Owner, new Shape(w.Elements.Columns, w.Elements.Rows));
 
