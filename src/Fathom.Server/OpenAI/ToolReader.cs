@@ -1,6 +1,5 @@
 using System.Text.Json.Nodes;
 using Fathom.Inference;
-using Fathom.Server.Answers;
 using Fathom.Server.Http;
 
 namespace Fathom.Server.OpenAI;
