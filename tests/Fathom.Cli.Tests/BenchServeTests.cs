@@ -26,7 +26,7 @@ public sealed class BenchServeTests : IDisposable
     public void Dispose() => folder.Dispose();
 
     [Fact]
-    public async Task ClosedLoopMeasuresWhatTheServerDid()
+    public async Task A_closed_loop_measures_what_the_server_did()
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync();
         JsonNode report = Run(server, "--streams", "4", "--requests", "24", "--prompt-tokens", "100", "--output-tokens", "10");
@@ -54,7 +54,7 @@ public sealed class BenchServeTests : IDisposable
     }
 
     [Fact]
-    public async Task OpenLoopArrivesAtRandomAndDoesNotWait()
+    public async Task An_open_loop_arrives_at_random_and_does_not_wait()
     {
         const int Requests = 200;
         const double Rate = 80;
@@ -74,7 +74,7 @@ public sealed class BenchServeTests : IDisposable
     }
 
     [Fact]
-    public async Task FailuresAreCountedByReasonAndAreInNoTime()
+    public async Task Failures_are_counted_by_reason_and_are_in_no_time()
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour
         {
@@ -93,7 +93,7 @@ public sealed class BenchServeTests : IDisposable
     }
 
     [Fact]
-    public async Task ManyStreamsAreComparedWithOne()
+    public async Task Many_streams_are_compared_with_one()
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync();
         JsonNode result = Run(server, "--compare", "streams", "--streams", "8", "--requests", "32", "--prompt-tokens", "20", "--output-tokens", "12")["streams"]!;
@@ -106,7 +106,7 @@ public sealed class BenchServeTests : IDisposable
     [Theory]
     [InlineData(600)]
     [InlineData(0)]
-    public async Task DelayByALongPromptIsSeen(int stallMilliseconds)
+    public async Task The_delay_by_a_long_prompt_is_seen(int stallMilliseconds)
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour
         {
@@ -123,7 +123,7 @@ public sealed class BenchServeTests : IDisposable
     }
 
     [Fact]
-    public async Task SharedPrefixIsSeen()
+    public async Task A_shared_prefix_is_seen()
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour { FirstToken = (_, seen) => TimeSpan.FromMilliseconds(seen ? 50 : 400) });
         JsonNode result = Run(server, "--compare", "prefix", "--prefix-tokens", "200", "--requests", "8", "--prompt-tokens", "20", "--output-tokens", "3")["prefix"]!;
@@ -134,7 +134,7 @@ public sealed class BenchServeTests : IDisposable
     }
 
     [Fact]
-    public async Task WhatCannotBeMeasuredIsSaid()
+    public async Task What_cannot_be_measured_is_said()
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour { Fault = _ => 401 });
         Refused("which load?", "bench", "serve", server.Address);
