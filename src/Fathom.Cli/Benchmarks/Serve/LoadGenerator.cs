@@ -18,8 +18,8 @@ internal sealed class LoadGenerator(ServeEndpoint endpoint, PromptSource prompts
     /// <exception cref="FathomException">The server does not answer.</exception>
     public async Task WarmUpAsync(CancellationToken cancellation)
     {
-        // No more characters than tokens are wanted: a token has at least one, so that it fits wherever the load itself does.
-        string prompt = prompts.Slice(Math.Clamp(shape.PromptTokens, 16, 1024));
+        // Enough to tell the length of a token to a percent, and else no more characters than tokens are wanted: so it fits where the load does.
+        string prompt = prompts.Slice(Math.Clamp(shape.PromptTokens, 300, 1024));
         RequestTiming timing = await endpoint.AskAsync(prompt, Math.Min(shape.OutputTokens, 8), shape.Seed, cancellation: cancellation).ConfigureAwait(false);
         if (timing.Error is { } error) throw new FathomException($"a first request to {endpoint.Address} for the model '{endpoint.Model}' failed: {error}");
         if (timing.PromptTokens > 0) prompts.CharactersPerToken = (double)prompt.Length / timing.PromptTokens;
