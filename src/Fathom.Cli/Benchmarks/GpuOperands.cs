@@ -57,7 +57,7 @@ internal sealed class GpuOperands(Device device, float deviation = 1)
     /// <summary>An operand of a weight gradient, in the layout that the device takes.</summary>
     public ScaledTensor OverTokens(Shape shape, long outputs, long inputs, Tensor rowOffsets = default)
     {
-        if (device.Linear.TokenLayout(DType.F8E4M3, DType.F32, outputs, inputs) == ScaleLayout.ColumnTile) return Quantized(shape, ScaleLayout.ColumnTile, rowOffsets);
+        if (device.Traits.TokenLayout(DType.F8E4M3, DType.F32, outputs, inputs) == ScaleLayout.ColumnTile) return Quantized(shape, ScaleLayout.ColumnTile, rowOffsets);
         long tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(shape.Rows) : ScaledTensor.GroupedTileRows(shape.Rows, (int)rowOffsets.Elements - 1);
         var quantized = new ScaledTensor(
             Empty(new Shape(shape.Columns, tiles * ScaledTensor.TileSize), DType.F8E4M3), Empty(new Shape(tiles, shape.Columns), DType.F32), ScaleLayout.TransposedColumnTile);
