@@ -71,6 +71,44 @@ public sealed class DialectTests(SharedServer shared, ITestOutputHelper output) 
         Assert.Equal((string)message["reasoning_content"]!, string.Concat(events.Select(e => (string?)e["choices"]![0]!["delta"]!["reasoning_content"] ?? "")));
     }
 
+    [Theory]
+    [InlineData("/v1/chat/completions", "\"response_format\":{\"type\":\"json_object\"}")]
+    [InlineData("/v1/chat/completions", "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"a\",\"strict\":true,\"schema\":SCHEMA}}")]
+    [InlineData("/v1/chat/completions", "\"thinking\":{\"type\":\"enabled\"},\"logit_bias\":{\"ENDTHINK\":8},\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"a\",\"strict\":true,\"schema\":SCHEMA}}")]
+    [InlineData("/v1/chat/completions", "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,\"parameters\":SCHEMA}}],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}")]
+    [InlineData("/v1/responses", "\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"a\",\"strict\":true,\"schema\":SCHEMA}}")]
+    public async Task Structured_output_is_what_was_asked_for(string path, string asked)
+    {
+        const string Schema = """{"type":"object","properties":{"ok":{"type":"boolean"},"kind":{"enum":["red","green"]}},"required":["ok","kind"],"additionalProperties":false}""";
+        asked = asked.Replace("SCHEMA", Schema, StringComparison.Ordinal).Replace("ENDTHINK", TestModel.Tokenizer.TryGetId("</think>").ToString(), StringComparison.Ordinal);
+        bool schema = asked.Contains("\"kind\"", StringComparison.Ordinal);
+        for (int seed = 0; seed < 5; seed++)
+        {
+            string ask = path.EndsWith("responses", StringComparison.Ordinal) ? "\"input\":\"a\",\"max_output_tokens\":400" : "\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"max_tokens\":400";
+            JsonNode reply = await Server.CallAsync(path, $"{{{ask},\"seed\":{seed},{asked}}}");
+            JsonNode? message = reply["choices"]?[0]!["message"];
+            string text = (string?)message?["tool_calls"]?[0]!["function"]!["arguments"] ?? (string?)message?["content"] ?? (string)reply["output"]![0]!["content"]![0]!["text"]!;
+            output.WriteLine(text);
+            if (schema || (string?)reply["choices"]?[0]!["finish_reason"] != "length")
+            {
+                JsonObject value = JsonNode.Parse(text)!.AsObject();
+                if (schema) Assert.True(value.Count == 2 && value["ok"]!.GetValueKind() is System.Text.Json.JsonValueKind.True or System.Text.Json.JsonValueKind.False && (string)value["kind"]! is "red" or "green");
+                if (schema && message is not null) Assert.Equal(message["tool_calls"] is null ? "stop" : "tool_calls", (string)reply["choices"]![0]!["finish_reason"]!);
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"strict\":true,\"schema\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}}}}}", "response_format")]
+    [InlineData("\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"type\":\"what\"}}}", "response_format")]
+    [InlineData("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true}}]", "tools[0].function.strict")]
+    public async Task Structured_output_that_cannot_be_had_is_refused(string asked, string param)
+    {
+        JsonNode reply = await Server.CallAsync("/v1/chat/completions", $"{{\"messages\":[{{\"role\":\"user\",\"content\":\"a\"}}],\"max_tokens\":4,{asked}}}", 422);
+        output.WriteLine(reply.ToJsonString());
+        Assert.Equal(param, (string)reply["error"]!["param"]!);
+    }
+
     [Fact]
     public async Task A_prefix_begins_the_answer()
     {

@@ -68,11 +68,15 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 ScaledTensor x8 = operands.Quantized(new Shape(m, k), ScaleLayout.RowTile), w8 = operands.Quantized(new Shape(n, k), ScaleLayout.Block);
                 yield return Product($"linear.forward {shape} fp8", flops, m * k + n * k + 2.0 * m * n, () => device.Linear.Forward(x8, w8, y), fp8: true, () => device.Library.TryForward(x8, w8, y));
                 if (m != Tokens) continue;
+                yield return Product($"linear.forward {shape} fp8 +=", flops, m * k + n * k + 4.0 * m * n, () => device.Linear.Forward(x8, w8, y, accumulate: true), fp8: true);
                 ScaledTensor dy8 = operands.Quantized(new Shape(m, n), ScaleLayout.RowTile);
                 yield return Product($"linear.input_gradient {shape} fp8", flops, m * n + n * k + 2.0 * m * k, () => device.Linear.InputGradient(dy8, w8, x), fp8: true, () => device.Library.TryInputGradient(dy8, w8, x));
+                yield return Product($"linear.input_gradient {shape} fp8 +=", flops, m * n + n * k + 4.0 * m * k, () => device.Linear.InputGradient(dy8, w8, x, accumulate: true), fp8: true);
                 ScaledTensor dyTokens = operands.OverTokens(new Shape(m, n), n, k), xTokens = operands.OverTokens(new Shape(m, k), n, k);
                 Tensor dw = operands.Empty(new Shape(n, k), DType.F32);
                 yield return Product($"linear.weight_gradient {shape} fp8", flops, m * n + m * k + 8.0 * n * k, () => device.Linear.WeightGradient(dyTokens, xTokens, dw), fp8: true, () => device.Library.TryWeightGradient(dyTokens, xTokens, dw));
+                if (device.Own.TryWeightGradient(dyTokens, xTokens, dw))
+                    yield return Product($"linear.weight_gradient {shape} fp8 own", flops, m * n + m * k + 8.0 * n * k, () => device.Own.TryWeightGradient(dyTokens, xTokens, dw), fp8: true, () => device.Library.TryWeightGradient(dyTokens, xTokens, dw));
                 Tensor dy = operands.Normal(new Shape(m, n));
                 yield return Product($"linear.weight_gradient {shape} bf16", flops, 2.0 * (m * n + m * k) + 8.0 * n * k, () => device.Linear.WeightGradient(dy, x, dw), library: () => device.Library.TryWeightGradient(dy, x, dw));
             }
@@ -101,7 +105,12 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 Tensor dx = operands.Empty(new Shape(Slots, k));
                 yield return Product($"linear.grouped_forward {shape} fp8", flops, Slots * (k + 2.0 * n) + weights, () => device.Linear.GroupedForward(x8, rowOffsets, experts, y), fp8: true,
                     Each((e, start, count) => device.Library.TryForward(x8.Slice(start, count), experts[e], y.Slice(start, count))));
-                yield return Product($"linear.grouped_input_gradient {shape} fp8", flops, Slots * (n + 2.0 * k) + weights, () => device.Linear.GroupedInputGradient(dy8, rowOffsets, experts, dx), fp8: true);
+                foreach (bool added in (bool[])[false, true])
+                {
+                    yield return Product(
+                        $"linear.grouped_input_gradient {shape} fp8{(added ? " +=" : "")}", flops, Slots * (n + (added ? 4.0 : 2.0) * k) + weights,
+                        () => device.Linear.GroupedInputGradient(dy8, rowOffsets, experts, dx, added), fp8: true);
+                }
             }
 
             {
@@ -120,6 +129,13 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 Tensor x = operands.Normal(new Shape(Slots, k));
                 yield return Product($"linear.grouped_forward {shape} bf16", flops, 2.0 * (Slots * ((double)k + n) + weights), () => device.Linear.GroupedForward(x, rowOffsets, experts, y),
                     library: Each((e, start, count) => device.Library.TryForward(x.Slice(start, count), experts[e], y.Slice(start, count))));
+                Tensor dy = operands.Normal(new Shape(Slots, n));
+                foreach (bool added in (bool[])[false, true])
+                {
+                    yield return Product(
+                        $"linear.grouped_input_gradient {shape} bf16{(added ? " +=" : "")}", flops, 2.0 * (Slots * (n + (added ? 2.0 : 1.0) * k) + weights),
+                        () => device.Linear.GroupedInputGradient(dy, rowOffsets, experts, x, added));
+                }
             }
         }
     }

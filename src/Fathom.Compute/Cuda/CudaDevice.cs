@@ -91,6 +91,9 @@ public sealed unsafe class CudaDevice : Device
     /// <summary>cuBLASLt by itself, to measure against.</summary>
     public CublasLinear Library => linear.Library;
 
+    /// <summary>The kernels for Hopper by themselves, to measure beside it.</summary>
+    public OwnLinear Own => linear.Own;
+
     /// <summary>Where the device's kernels run.</summary>
     internal CudaContext Context => context;
 

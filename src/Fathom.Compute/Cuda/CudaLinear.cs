@@ -48,6 +48,9 @@ internal sealed partial class CudaLinear : ILinearOperators
     /// <summary>cuBLASLt by itself.</summary>
     public CublasLinear Library => new(library);
 
+    /// <summary>The kernels for Hopper by themselves.</summary>
+    public OwnLinear Own => new(hopper);
+
     /// <summary>Codes of a weight were written: what was derived from them is out of date.</summary>
     public void Changed(Tensor codes) => transposes?.Changed(codes);
 

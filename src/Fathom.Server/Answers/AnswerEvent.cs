@@ -2,20 +2,20 @@ using Fathom.Inference;
 
 namespace Fathom.Server.Answers;
 
-/// <summary>What an event brings.</summary>
-internal enum AnswerPart
+/// <summary>What an event brings: a part of the text as <see cref="AnswerPart"/> has them, or what belongs to the engine.</summary>
+internal enum EventKind
 {
     /// <summary>Text of the reasoning.</summary>
-    Reasoning,
+    Reasoning = AnswerPart.Reasoning,
 
     /// <summary>Text of the answer.</summary>
-    Content,
+    Content = AnswerPart.Content,
 
     /// <summary>A call begins; the text is the function's name.</summary>
-    CallStart,
+    CallStart = AnswerPart.CallStart,
 
     /// <summary>Text of a call's arguments.</summary>
-    CallArguments,
+    CallArguments = AnswerPart.CallArguments,
 
     /// <summary>Tokens and their probabilities, without text: text may come later than its tokens.</summary>
     Tokens,
@@ -26,14 +26,14 @@ internal enum AnswerPart
 
 /// <summary>A step of an answer.</summary>
 /// <param name="Choice">Which of the answers, from 0.</param>
-/// <param name="Part">What comes.</param>
+/// <param name="Kind">What comes.</param>
 /// <param name="Text">New text, or a function's name.</param>
-internal readonly record struct AnswerEvent(int Choice, AnswerPart Part, string Text)
+internal readonly record struct AnswerEvent(int Choice, EventKind Kind, string Text)
 {
     /// <summary>Which of the answer's calls, from 0.</summary>
     public int Call { get; init; }
 
-    /// <summary>Tokens of <see cref="AnswerPart.Tokens"/>.</summary>
+    /// <summary>Tokens of <see cref="EventKind.Tokens"/>.</summary>
     public IReadOnlyList<GeneratedToken> Tokens { get; init; } = [];
 
     /// <summary>Whether those are of the reasoning.</summary>

@@ -138,7 +138,7 @@ internal sealed class AnswerRun : IAsyncDisposable
         var parser = new AnswerParser(job.Prompt.Start, job.Prompt.CallName, job.Tools, service.Prompts?.Dropped);
         int reasoning = 0;
         long last = 0;
-        void Give(AnswerPart part, string text, int call) => events.Writer.TryWrite(new AnswerEvent(index, part, text) { Call = call });
+        void Give(AnswerPart part, string text, int call) => events.Writer.TryWrite(new AnswerEvent(index, (EventKind)part, text) { Call = call });
         try
         {
             await foreach (GenerationPiece piece in generation.ConfigureAwait(false))
@@ -151,7 +151,7 @@ internal sealed class AnswerRun : IAsyncDisposable
                     last = now;
                     if (parser.InReasoning) reasoning += piece.Tokens.Count;
                     if (job.Sampling.LogProbs is not null)
-                        events.Writer.TryWrite(new AnswerEvent(index, AnswerPart.Tokens, "") { Tokens = piece.Tokens, Reasoning = parser.InReasoning });
+                        events.Writer.TryWrite(new AnswerEvent(index, EventKind.Tokens, "") { Tokens = piece.Tokens, Reasoning = parser.InReasoning });
                 }
 
                 if (piece.Text.Length > 0) parser.Push(piece.Text, Give);
@@ -177,7 +177,7 @@ internal sealed class AnswerRun : IAsyncDisposable
             FinishReason.Length => EndReason.Length,
             _ => EndReason.Cut,
         };
-        events.Writer.TryWrite(new AnswerEvent(index, AnswerPart.End, "") { End = new AnswerEnd(reason, result) });
+        events.Writer.TryWrite(new AnswerEvent(index, EventKind.End, "") { End = new AnswerEnd(reason, result) });
         return reasoning;
     }
 

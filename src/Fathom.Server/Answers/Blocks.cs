@@ -52,19 +52,19 @@ internal sealed class Blocks
     /// <summary>Takes an event.</summary>
     public BlockChange Take(AnswerEvent next)
     {
-        switch (next.Part)
+        switch (next.Kind)
         {
-            case AnswerPart.Reasoning:
+            case EventKind.Reasoning:
                 return Grow(BlockKind.Reasoning, next.Text);
-            case AnswerPart.Content:
+            case EventKind.Content:
                 return Grow(BlockKind.Text, next.Text);
-            case AnswerPart.CallStart:
+            case EventKind.CallStart:
                 Block? before = Open;
                 return new BlockChange(before, Begin(BlockKind.Call, next.Text), "");
-            case AnswerPart.CallArguments:
+            case EventKind.CallArguments:
                 Open!.Text.Append(next.Text);
                 return new BlockChange(null, null, next.Text);
-            case AnswerPart.End:
+            case EventKind.End:
                 End = next.End;
                 Block? last = Open;
                 Open = null;

@@ -38,21 +38,21 @@ internal sealed class Choice
     /// <param name="eosIds">Tokens that end a text: they are not part of it.</param>
     public void Take(AnswerEvent next, IReadOnlyList<int> eosIds)
     {
-        switch (next.Part)
+        switch (next.Kind)
         {
-            case AnswerPart.Content:
+            case EventKind.Content:
                 Content.Append(next.Text);
                 break;
-            case AnswerPart.Reasoning:
+            case EventKind.Reasoning:
                 Reasoning.Append(next.Text);
                 break;
-            case AnswerPart.CallStart:
+            case EventKind.CallStart:
                 Calls.Add(new FunctionCall($"call_{Guid.NewGuid():N}"[..29], next.Text, new StringBuilder()));
                 break;
-            case AnswerPart.CallArguments:
+            case EventKind.CallArguments:
                 Calls[next.Call].Arguments.Append(next.Text);
                 break;
-            case AnswerPart.Tokens:
+            case EventKind.Tokens:
                 (next.Reasoning ? ReasoningTokens : Tokens).AddRange(next.Tokens.Where(t => !eosIds.Contains(t.Id)));
                 break;
             default:

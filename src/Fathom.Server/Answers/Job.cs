@@ -5,7 +5,7 @@ namespace Fathom.Server.Answers;
 /// <summary>One text to be generated for a request.</summary>
 /// <param name="Prompt">Its tokens and where the answer begins.</param>
 /// <param name="Sampling">How tokens are chosen.</param>
-internal sealed record Job(Prompt Prompt, SamplingOptions Sampling)
+internal sealed record Job(ChatPrompt Prompt, SamplingOptions Sampling)
 {
     /// <summary>Which of the request's prompts it answers; those of the same prompt pay it once.</summary>
     public int PromptIndex { get; init; }

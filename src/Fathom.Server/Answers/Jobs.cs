@@ -1,5 +1,6 @@
 // From a conversation to the texts that the engine generates for it.
 using Fathom.Inference;
+using Fathom.Numerics;
 using Fathom.Server.Hosting;
 using Fathom.Server.Http;
 using Fathom.Server.OpenAI;
@@ -13,17 +14,29 @@ internal static class Jobs
     /// <exception cref="ApiException">The conversation cannot be rendered, or asks for what is not there.</exception>
     public static IReadOnlyList<Job> Of(Dialog dialog, ModelService service)
     {
-        Prompt prompt = service.RequirePrompts().Build(dialog);
-        Func<ITokenConstraint>? constraint = Constraint(dialog);
-        bool tools = dialog.Tools.Count > 0 && dialog.ToolMode != ToolMode.None;
-        return [.. Enumerable.Range(0, dialog.Choices).Select(i => new Job(prompt, SamplingReader.ForChoice(dialog.Sampling, i)) { Constraint = constraint, Tools = tools })];
+        ChatPrompt prompt = Prompt(dialog, service);
+        Func<ITokenConstraint>? constraint = service.RequireConstraints().For(dialog, prompt);
+        return [.. Enumerable.Range(0, dialog.Choices).Select(i => new Job(prompt, SamplingReader.ForChoice(dialog.Sampling, i)) { Constraint = constraint, Tools = dialog.Conversation.CallsTools })];
     }
 
-    private static Func<ITokenConstraint>? Constraint(Dialog dialog)
+    /// <summary>The tokens before the answer.</summary>
+    /// <exception cref="ApiException">The conversation cannot be rendered.</exception>
+    public static ChatPrompt Prompt(Dialog dialog, ModelService service)
     {
-        if (dialog.Format != AnswerFormat.Text) throw ApiException.Format($"'{dialog.FormatField}' asks for structured output, which this server does not offer", dialog.FormatField);
-        if (dialog.Tools.Any(t => t.Strict) && dialog.ToolMode != ToolMode.None)
-            throw ApiException.Format("'strict' asks for structured output, which this server does not offer", $"tools[{dialog.Tools.ToList().FindIndex(t => t.Strict)}].function.strict");
-        return null;
+        ChatPromptBuilder prompts = service.RequirePrompts();
+        return Render(dialog.MessagesField, () => prompts.Build(dialog.Conversation));
+    }
+
+    /// <summary>Makes a prompt; what the template refuses is the fault of a field.</summary>
+    public static T Render<T>(string field, Func<T> render)
+    {
+        try
+        {
+            return render();
+        }
+        catch (FathomException error)
+        {
+            throw ApiException.Format(error.Message, field);
+        }
     }
 }

@@ -25,7 +25,7 @@ internal sealed class MessagesEndpoint(ModelService service, RequestPipeline pip
     public async Task CountAsync(RequestScope scope)
     {
         (Dialog dialog, _, _) = await ReadAsync(scope, counting: true).ConfigureAwait(false);
-        int count = service.RequirePrompts().Build(dialog).Ids.Count;
+        int count = Jobs.Prompt(dialog, service).Ids.Count;
         await JsonReply.SendAsync(scope.Http, 200, json =>
         {
             json.WriteStartObject();

@@ -41,13 +41,16 @@ internal static class MessagesReader
         (ToolMode mode, string? name) = Choice(body.Get("tool_choice"), tools);
         var dialog = new Dialog
         {
-            Messages = messages,
-            Prefix = prefix,
-            ReasoningPrefix = reasoning,
-            Tools = tools,
-            ToolMode = mode,
-            ToolName = name,
-            Thinking = Thinking(body.Get("thinking")),
+            Conversation = new ChatConversation
+            {
+                Messages = messages,
+                Prefix = prefix,
+                ReasoningPrefix = reasoning,
+                Tools = tools,
+                ToolMode = mode,
+                ToolName = name,
+                Thinking = Thinking(body.Get("thinking")),
+            },
             Sampling = Sampling(body, service, counting),
             User = body.Get("metadata")?.Get("user_id")?.Text(),
         };

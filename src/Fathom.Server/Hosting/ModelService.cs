@@ -11,11 +11,12 @@ namespace Fathom.Server.Hosting;
 internal sealed class ModelService
 {
     private readonly RateLimits rates;
+    private readonly AnswerConstraints? constraints;
 
     public ModelService(InferenceEngine engine, FathomServerOptions options, ServerMetrics metrics, RateLimits rates, KeyStore? keys = null)
     {
         (Engine, Options, Metrics, this.rates, Keys) = (engine, options, metrics, rates, keys);
-        if (engine.Model.Tokenizer is not null) Prompts = new PromptBuilder(engine.Model);
+        if (engine.Model.Tokenizer is not null) (Prompts, constraints) = (new ChatPromptBuilder(engine.Model), new AnswerConstraints(engine.Model));
         Name = options.ModelName ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(engine.Model.Path));
         if (Name.Length == 0) Name = "fathom";
     }
@@ -29,7 +30,7 @@ internal sealed class ModelService
     public KeyStore? Keys { get; }
 
     /// <summary>Makes prompts; null for a model without tokenizer.</summary>
-    public PromptBuilder? Prompts { get; }
+    public ChatPromptBuilder? Prompts { get; }
 
     /// <summary>The model's name.</summary>
     public string Name { get; }
@@ -46,7 +47,15 @@ internal sealed class ModelService
 
     /// <summary>Makes prompts.</summary>
     /// <exception cref="ApiException">The model has no tokenizer.</exception>
-    public PromptBuilder RequirePrompts() => Prompts ?? throw ApiException.Format("this model has no tokenizer; only /v1/completions with token ids can be used");
+    public ChatPromptBuilder RequirePrompts() => Prompts ?? throw ApiException.Format("this model has no tokenizer; only /v1/completions with token ids can be used");
+
+    /// <summary>Makes constraints.</summary>
+    /// <exception cref="ApiException">The model has no tokenizer.</exception>
+    public AnswerConstraints RequireConstraints()
+    {
+        RequirePrompts();
+        return constraints!;
+    }
 
     /// <summary>The name to answer under.</summary>
     /// <param name="name">The name that was asked for, or null.</param>

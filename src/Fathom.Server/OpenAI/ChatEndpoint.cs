@@ -92,20 +92,20 @@ internal sealed class ChatEndpoint(ModelService service, RequestPipeline pipelin
         private async ValueTask SendEvent(EventStream stream, AnswerEvent next)
         {
             Choice choice = choices[next.Choice];
-            switch (next.Part)
+            switch (next.Kind)
             {
-                case AnswerPart.Tokens:
+                case EventKind.Tokens:
                     break; // they go with the next text
-                case AnswerPart.Content:
+                case EventKind.Content:
                     await SendDelta(stream, next.Choice, json => json.WriteString("content", next.Text), null).ConfigureAwait(false);
                     break;
-                case AnswerPart.Reasoning:
+                case EventKind.Reasoning:
                     await SendDelta(stream, next.Choice, json => json.WriteString("reasoning_content", next.Text), null).ConfigureAwait(false);
                     break;
-                case AnswerPart.CallStart:
+                case EventKind.CallStart:
                     await SendDelta(stream, next.Choice, json => WriteCallPart(json, next.Call, choice.Calls[next.Call].Id, next.Text, ""), null).ConfigureAwait(false);
                     break;
-                case AnswerPart.CallArguments:
+                case EventKind.CallArguments:
                     await SendDelta(stream, next.Choice, json => WriteCallPart(json, next.Call, null, null, next.Text), null).ConfigureAwait(false);
                     break;
                 default:

@@ -30,14 +30,17 @@ internal static class ChatReader
         (AnswerFormat format, JsonNode? schema, bool strict) = Format(body.Get("response_format"));
         var dialog = new Dialog
         {
-            Messages = messages,
-            Prefix = prefix?.Content,
-            ReasoningPrefix = prefix?.Reasoning,
-            Tools = tools,
-            ToolMode = mode,
-            ToolName = name,
-            Thinking = Thinking(body),
-            Variables = Variables(body.Get("chat_template_kwargs")),
+            Conversation = new ChatConversation
+            {
+                Messages = messages,
+                Prefix = prefix?.Content,
+                ReasoningPrefix = prefix?.Reasoning,
+                Tools = tools,
+                ToolMode = mode,
+                ToolName = name,
+                Thinking = Thinking(body),
+                Variables = Variables(body.Get("chat_template_kwargs")),
+            },
             Format = format,
             Schema = schema,
             StrictSchema = strict,

@@ -66,7 +66,7 @@ internal sealed class CompletionEndpoint(ModelService service, RequestPipeline p
                     async next =>
                     {
                         choices[next.Choice].Take(next, service.Engine.Model.EosIds);
-                        if (next.Part == AnswerPart.Tokens) return; // they go with the next text
+                        if (next.Kind == EventKind.Tokens) return; // they go with the next text
                         string text = begun[next.Choice] ? next.Text : request.Echoes[next.Choice] + next.Text;
                         begun[next.Choice] = true;
                         await stream.SendAsync(json =>

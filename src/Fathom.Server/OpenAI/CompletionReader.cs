@@ -48,7 +48,7 @@ internal static class CompletionReader
             string echoed = !echo ? "" : prompt ?? service.RequirePrompts().Tokenizer.Decode([.. ids.Where(i => i < service.Prompts!.Tokenizer.VocabularySize)]);
             for (int i = 0; i < n; i++)
             {
-                jobs.Add(new Job(new Prompt(ids, AnswerStart.Plain, null, prompt ?? ""), SamplingReader.ForChoice(sampling, jobs.Count)) { PromptIndex = p });
+                jobs.Add(new Job(new ChatPrompt(ids, AnswerStart.Plain, null, prompt ?? ""), SamplingReader.ForChoice(sampling, jobs.Count)) { PromptIndex = p });
                 echoes.Add(echoed);
             }
         }
@@ -69,9 +69,9 @@ internal static class CompletionReader
 
     private static (IReadOnlyList<int>, string?) Text(JsonField prompt, ModelService service, string? suffix)
     {
-        PromptBuilder prompts = service.RequirePrompts();
+        ChatPromptBuilder prompts = service.RequirePrompts();
         string text = prompt.Text();
-        List<int> ids = suffix is null ? prompts.Continue(text) : prompts.FillIn(text, suffix);
+        List<int> ids = suffix is null ? prompts.Continue(text) : Jobs.Render("suffix", () => prompts.FillIn(text, suffix));
         return ids.Count > 0 ? (ids, text) : throw prompt.Impossible("is empty: there is nothing to continue from");
     }
 

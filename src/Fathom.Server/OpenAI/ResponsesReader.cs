@@ -44,11 +44,14 @@ internal static class ResponsesReader
         if (body.Get("max_output_tokens") is { } most) sampling = sampling with { MaxNewTokens = (int)most.Integer(1, int.MaxValue) };
         var dialog = new Dialog
         {
-            Messages = messages,
-            Tools = tools,
-            ToolMode = mode,
-            ToolName = name,
-            Thinking = body.Get("reasoning")?.Get("effort") is { } effort ? ChatReader.Effort(effort) : null,
+            Conversation = new ChatConversation
+            {
+                Messages = messages,
+                Tools = tools,
+                ToolMode = mode,
+                ToolName = name,
+                Thinking = body.Get("reasoning")?.Get("effort") is { } effort ? ChatReader.Effort(effort) : null,
+            },
             Format = format,
             Schema = schema,
             StrictSchema = strict,

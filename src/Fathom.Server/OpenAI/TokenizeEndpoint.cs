@@ -18,12 +18,13 @@ internal sealed class TokenizeEndpoint(ModelService service)
         using JsonDocument document = await RequestBody.ReadAsync(scope.Http, service.Options.MaxBodyBytes, service.Options.BodyDeadline).ConfigureAwait(false);
         var body = new JsonField(document.RootElement, "");
         service.ResolveModel(body.Get("model")?.Text());
-        PromptBuilder prompts = service.RequirePrompts();
+        ChatPromptBuilder prompts = service.RequirePrompts();
         List<int> ids;
         if (body.Get("messages") is { } messages)
         {
-            var dialog = new Dialog { Messages = MessageReader.Read(messages).Messages, Sampling = new SamplingOptions() };
-            ids = prompts.Tokens(dialog, body.Get("add_generation_prompt")?.Boolean() ?? true);
+            var conversation = new ChatConversation { Messages = MessageReader.Read(messages).Messages };
+            bool beginAnswer = body.Get("add_generation_prompt")?.Boolean() ?? true;
+            ids = Jobs.Render("messages", () => prompts.Tokens(conversation, beginAnswer));
         }
         else
         {
@@ -58,7 +59,7 @@ internal sealed class TokenizeEndpoint(ModelService service)
         using JsonDocument document = await RequestBody.ReadAsync(scope.Http, service.Options.MaxBodyBytes, service.Options.BodyDeadline).ConfigureAwait(false);
         var body = new JsonField(document.RootElement, "");
         service.ResolveModel(body.Get("model")?.Text());
-        PromptBuilder prompts = service.RequirePrompts();
+        ChatPromptBuilder prompts = service.RequirePrompts();
         int[] ids = [.. body.Require("tokens").Items(MostTokens).Select(t => (int)t.Integer(0, prompts.Tokenizer.VocabularySize - 1))];
         string text = prompts.Tokenizer.Decode(ids);
         await JsonReply.SendAsync(scope.Http, 200, json =>

@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using Fathom.Server.Answers;
+using Fathom.Inference;
 using Fathom.Server.Http;
 
 namespace Fathom.Server.OpenAI;

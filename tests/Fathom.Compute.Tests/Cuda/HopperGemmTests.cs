@@ -117,12 +117,16 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
                 Check(device, y, GroupedRows(x, w, offsets, n, y.Values, false), exact ? 0 : Fp8Tolerance, $"fp8 grouped forward {string.Join(',', counts)} {n}x{k} {tile}");
 
                 // [E, N, K] with N as the sum: dy has the N of the weights as its columns.
-                Operand dy = Quantized(device, s, n, ScaleLayout.RowTile, exact, 3, 0), dx = Result(device, s, k, DType.F32, 0);
                 if (n % 16 != 0) continue;
+                Operand dy = Quantized(device, s, n, ScaleLayout.RowTile, exact, 3, 0);
                 var experts = new ExpertWeights(w.Scaled);
                 var transposes = new HopperTransposes((CudaQuantization)device.Quantization, shape => device.Allocate(shape, DType.F8E4M3, MemoryKind.Workspace));
-                Assert.True(linear.GroupedInputGradient(dy.Scaled, rowOffsets, experts, transposes.Of(experts), dx.Device, true));
-                Check(device, dx, GroupedRows(dy, w.Transposed(groups), offsets, k, dx.Values, true), exact ? 0 : Fp8Tolerance, $"fp8 grouped input gradient {string.Join(',', counts)} {n}x{k} {tile}");
+                foreach (DType type in (DType[])[DType.F32, DType.BF16])
+                {
+                    Operand dx = Result(device, s, k, type, 0);
+                    Assert.True(linear.GroupedInputGradient(dy.Scaled, rowOffsets, experts, transposes.Of(experts), dx.Device, true));
+                    Check(device, dx, GroupedRows(dy, w.Transposed(groups), offsets, k, dx.Values, true), exact ? 0 : Fp8Tolerance, $"fp8 grouped input gradient {string.Join(',', counts)} {n}x{k} {type} {tile}");
+                }
             }
 
             foreach (HopperTile tile in HopperTile.Fp8Weights)

@@ -259,12 +259,6 @@ template <bool AcrossB, int Count> inline void multiply_bf16(float (&d)[Count], 
     emulated::services->defer(emulated::Queue::Products, detail::multiply_registers<Count, AcrossB>, &product, sizeof(product));
 }
 
-inline void add_pair(float* to, float first, float second)
-{
-    to[0] += first;
-    to[1] += second;
-}
-
 inline void begin_products(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
 inline void commit_products() { emulated::services->commit(emulated::Queue::Products); }
 

@@ -64,6 +64,12 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
         product.DStride = d.RowStride;
         if (report is not null) product.Report = report.Clear();
         bool weights = kind is HopperKernel.Fp8Weights or HopperKernel.BFloat16Weights;
+        if (accumulate)
+        {
+            int results = weights ? product.Groups : 1;
+            product.Old = TensorMap.OfOperand(HopperMatrix.Of(d) with { Rows = d.Rows / results, Count = results, MatrixStride = product.DGroup }, tile.Rows, rank: 3);
+        }
+
         long across = LaunchShape.Cover(product.Columns, tile.Columns);
         long most = weights
             ? product.Groups * LaunchShape.Cover(product.Rows, tile.Rows) * across

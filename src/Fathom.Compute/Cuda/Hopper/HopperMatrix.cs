@@ -6,7 +6,7 @@ namespace Fathom.Compute.Cuda.Hopper;
 
 /// <summary>Equally spaced matrices [Rows, Columns] of one type.</summary>
 /// <param name="Address">First element of the first.</param>
-/// <param name="ElementBytes">1 for E4M3, 2 for BF16.</param>
+/// <param name="ElementBytes">1 for E4M3, 2 for BF16, 4 for F32.</param>
 /// <param name="Rows">Rows of each.</param>
 /// <param name="Columns">Columns of each.</param>
 /// <param name="RowStride">Elements from row to row.</param>

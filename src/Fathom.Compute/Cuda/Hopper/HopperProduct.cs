@@ -7,12 +7,13 @@ namespace Fathom.Compute.Cuda.Hopper;
 internal struct HopperProduct
 {
     /// <summary>Size of the structure on both sides.</summary>
-    public const int Bytes = 640;
+    public const int Bytes = 768;
 
     public TensorMap A;
     public TensorMap B;
     public TensorMap ScaleA;
     public TensorMap ScaleB;
+    public TensorMap Old;
     public nint RowScales;
     public long RowScaleStride;
     public nint BlockScales;

@@ -33,7 +33,7 @@ internal unsafe struct TensorMap
 
     /// <summary>A matrix that kernels read in boxes of 128 bytes a row, swizzled.</summary>
     public static TensorMap OfOperand(in HopperMatrix matrix, int boxRows, int rank) => Encode(
-        matrix.ElementBytes == 1 ? TensorMapType.UInt8 : TensorMapType.BFloat16, matrix.Address, (matrix.Columns, matrix.Rows, matrix.Count),
+        matrix.ElementBytes switch { 1 => TensorMapType.UInt8, 2 => TensorMapType.BFloat16, _ => TensorMapType.Float32 }, matrix.Address, (matrix.Columns, matrix.Rows, matrix.Count),
         (matrix.RowStride * matrix.ElementBytes, matrix.Count == 1 ? matrix.Rows * matrix.RowStride * matrix.ElementBytes : matrix.MatrixStride * matrix.ElementBytes),
         (MostBytesOfRow / matrix.ElementBytes, boxRows), TensorMapSwizzle.Bytes128, rank);
 

@@ -107,13 +107,6 @@ __device__ __forceinline__ void sync_some(int barrier, int threads)
     asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// Adds to two neighbouring floats of global memory where they lie; nothing comes back, so nothing waits (9.7.13.13 red). One thread adds
-// to an element once, so that the order of the sums is the order of the launches.
-__device__ __forceinline__ void add_pair(float* to, float first, float second)
-{
-    asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(first), "f"(second) : "memory");
-}
-
 // Registers that a thread of this warp may use from here on, a multiple of 8; all warps of a warpgroup call (9.7.19.5 setmaxnreg).
 template <int Registers> __device__ __forceinline__ void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers)); }
 template <int Registers> __device__ __forceinline__ void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers)); }

@@ -23,7 +23,7 @@ template <typename D, bool Add, bool AcrossA, bool AcrossB, bool ByDepth, int Bl
 __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_constant__ Product p)
 {
     constexpr int Teams = 2, Count = BlockN / 2;
-    using Memory = Ring<Teams, 1, BlockN, Stages, false>;
+    using Memory = Ring<D, Teams, 1, BlockN, Stages, false>;
     using Walk = Tiles<Memory::BlockM, BlockN, ByDepth, Add>;
     using Roles = Registers<Teams, 1>;
     DYNAMIC_SHARED(memory);
@@ -69,6 +69,8 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
                         hopper::load_tile(b, &p.b, filled, at, tile.column, group);
                     }
                 }
+
+                if constexpr (Add) load_old<D, Bounded>(p, ring, place, tile, ByDepth ? tile.group : 0);
             }
         }
     }
@@ -76,7 +78,8 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
     {
         hopper::take_registers<Roles::Team>();
         int lane = threadIdx.x % WarpSize, warp = threadIdx.x % TeamThreads / WarpSize;
-        float sum[Count] = {};
+        float sums[1][Count] = {};
+        float (&sum)[Count] = sums[0];
         for (int index = blockIdx.x; walk.find(index, tile); index += gridDim.x)
         {
             int steps = (tile.depth + StepDepth - 1) / StepDepth, previous = 0;
@@ -123,7 +126,7 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
 
             if (steps > 0 && lane == 0) hopper::barrier_arrive(ring.emptied + previous);
             D* d = static_cast<D*>(p.d) + (ByDepth ? tile.group * p.dGroup : 0);
-            store_sums<D, Add>(sum, d, p.dStride, tile.row + team * 64 + 16 * warp, tile.rowEnd, tile.column, p.columns);
+            finish_tile<Add, Bounded>(p, ring, place, tile, d, team * 64 + 16 * warp, sums);
         }
     }
 }

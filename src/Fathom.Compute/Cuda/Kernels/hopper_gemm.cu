@@ -20,7 +20,7 @@ __device__ __forceinline__ void multiply_stage(float (&part)[Count], hopper::Ope
 template <typename D, bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, bool Bounded>
 __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) fp8_rows(const __grid_constant__ Product p)
 {
-    using Memory = Ring<Teams, Waves, BlockN, Stages, false>;
+    using Memory = Ring<D, Teams, Waves, BlockN, Stages, false>;
     using Walk = Tiles<Memory::BlockM, BlockN, false, true>;
     using Roles = Registers<Teams, PerMultiprocessor>;
     // Columns that surely lie in one block of scales, since tiles begin at multiples of their width.
@@ -47,6 +47,8 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                     hopper::load_tile(ring.a(place.stage), &p.a, filled, step * StepDepth, tile.row);
                     hopper::load_tile(ring.b(place.stage), &p.b, filled, step * StepDepth, tile.column, tile.group);
                 }
+
+                if constexpr (Add) load_old<D, Bounded>(p, ring, place, tile, 0);
             }
         }
     }
@@ -137,9 +139,7 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                 }
             }
 
-#pragma unroll
-            for (int w = 0; w < Waves; w++)
-                store_sums<D, Add>(sum[w], static_cast<D*>(p.d), p.dStride, tile.row + firstRow + 64 * w + 16 * warp, tile.rowEnd, tile.column, p.columns);
+            finish_tile<Add, Bounded>(p, ring, place, tile, static_cast<D*>(p.d), firstRow + 16 * warp, sum);
         }
     }
 }
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
 template <bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, bool Bounded>
 __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) fp8_weights(const __grid_constant__ Product p)
 {
-    using Memory = Ring<Teams, Waves, BlockN, Stages, true>;
+    using Memory = Ring<float, Teams, Waves, BlockN, Stages, true>;
     using Walk = Tiles<Memory::BlockM, BlockN, true, Add>;
     using Roles = Registers<Teams, PerMultiprocessor>;
     constexpr int Count = BlockN / 2;
@@ -179,6 +179,8 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                     hopper::load_tile(ring.a_scales(place.stage), &p.scaleA, filled, tile.row, at);
                     hopper::load_tile(ring.b_scales(place.stage), &p.scaleB, filled, tile.column, at);
                 }
+
+                if constexpr (Add) load_old<float, Bounded>(p, ring, place, tile, tile.group);
             }
         }
     }
@@ -227,10 +229,7 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                 if (lane == 0) hopper::barrier_arrive(ring.emptied + place.stage);
             }
 
-            float* d = static_cast<float*>(p.d) + tile.group * p.dGroup;
-#pragma unroll
-            for (int w = 0; w < Waves; w++)
-                store_sums<float, Add>(sum[w], d, p.dStride, tile.row + firstRow + 64 * w + 16 * warp, tile.rowEnd, tile.column, p.columns);
+            finish_tile<Add, Bounded>(p, ring, place, tile, static_cast<float*>(p.d) + tile.group * p.dGroup, firstRow + 16 * warp, sum);
         }
     }
 }

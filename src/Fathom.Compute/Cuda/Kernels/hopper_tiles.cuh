@@ -17,6 +17,7 @@ struct __align__(64) Product
 {
     hopper::TensorMap a, b;           // A [rows, depth] and B [columns, depth], or their transposes
     hopper::TensorMap scaleA, scaleB; // weight gradients: [tiles of the sum, rows] and [tiles of the sum, columns]
+    hopper::TensorMap old;            // D, where it is added to
     const float* rowScales;           // A in 1x128 tiles: [rows, tiles of the sum]
     int64_t rowScaleStride;
     const float* blockScales;         // B in 128x128 blocks, by strides: block of columns, block of the sum, group
@@ -28,7 +29,7 @@ struct __align__(64) Product
     int32_t rows, columns, depth, groups;
 };
 
-static_assert(sizeof(Product) == 640, "as HopperProduct is declared");
+static_assert(sizeof(Product) == 768, "as HopperProduct is declared");
 
 // ---- Waiting ----
 
@@ -85,12 +86,15 @@ struct Place
 };
 
 // A block's shared memory: stages of operands and of their scales, barriers, and the tables of the groups.
-template <int Teams, int Waves, int BlockN, int Stages, bool Scaled>
+template <typename D, int Teams, int Waves, int BlockN, int Stages, bool Scaled>
 struct Ring
 {
     static constexpr int BlockM = 64 * Waves * Teams;
     static constexpr int ABytes = BlockM * RowBytes, BBytes = BlockN * RowBytes, StageBytes = ABytes + BBytes;
     static constexpr int ScaleBytes = Scaled ? (BlockM + BlockN) * 4 : 0;
+
+    // Old values of D: boxes of 128 bytes a row, as large as those of A, how many a stage holds, and the stages that they fill.
+    static constexpr int OldBoxes = (BlockN * static_cast<int>(sizeof(D)) + RowBytes - 1) / RowBytes, OldInStage = StageBytes / ABytes, OldSteps = (OldBoxes + OldInStage - 1) / OldInStage;
 
     unsigned char* stages;
     hopper::Barrier* filled;
@@ -226,6 +230,24 @@ struct Tiles
     }
 };
 
+// ---- Adding to a result ----
+
+// The old values of a tile come through the ring behind its operands, while those are multiplied; a loop that read them at the end would wait
+// for memory. Rows behind the end of a group are another tile's: read, but never stored. One thread calls.
+template <typename D, bool Bounded, typename Memory, int Stages>
+__device__ __forceinline__ void load_old(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, int group)
+{
+    for (int step = 0; step < Memory::OldSteps; step++, place.advance())
+    {
+        wait<Bounded>(ring.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, step);
+        hopper::Barrier* filled = ring.filled + place.stage;
+        int first = step * Memory::OldInStage, end = min(first + Memory::OldInStage, Memory::OldBoxes);
+        hopper::barrier_arrive_expecting(filled, (end - first) * Memory::ABytes);
+        for (int box = first; box < end; box++)
+            hopper::load_tile(ring.a(place.stage) + (box - first) * Memory::ABytes, &p.old, filled, tile.column + RowBytes / static_cast<int>(sizeof(D)) * box, tile.row, group);
+    }
+}
+
 // ---- Storing sums ----
 
 // Lane q of every four holds word p = q of four chunks of four words; afterwards it holds all four words of chunk q.
@@ -248,9 +270,10 @@ __device__ __forceinline__ void gather_chunk(uint32_t (&words)[4])
 
 struct __align__(16) Words { uint32_t values[4]; };
 
-// A warp's 16 rows of a team's sums, from row on, as wgmma leaves them. columns is a multiple of 8. All lanes call.
-template <typename D, bool Add, int Count>
-__device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int64_t stride, int row, int rowEnd, int column, int columns)
+// A warp's 16 rows of a team's sums, from row on, as wgmma leaves them; of their chunks of eight columns those from first to end - 1.
+// columns is a multiple of 8. All lanes call.
+template <typename D, int Count>
+__device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int64_t stride, int row, int rowEnd, int column, int columns, int first, int end)
 {
     int lane = threadIdx.x % WarpSize, quad = lane % 4;
 #pragma unroll
@@ -259,11 +282,11 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
         int r = row + lane / 4 + 8 * h;
         bool inside = r < rowEnd;
         D* to = d + r * stride + column;
-        if constexpr (sizeof(D) == 2 && !Add)
+        if constexpr (sizeof(D) == 2)
         {
             // 16 bytes a lane, 64 in a row.
 #pragma unroll
-            for (int j = 0; j < Count / 4; j += 4)
+            for (int j = first; j < end; j += 4)
             {
                 uint32_t words[4];
 #pragma unroll
@@ -273,22 +296,12 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
                 if (inside && column + c < columns) *reinterpret_cast<Words*>(to + c) = {{words[0], words[1], words[2], words[3]}};
             }
         }
-        else if constexpr (sizeof(D) == 4 && Add)
-        {
-            // Old values are not read here: a loop over them would wait for memory once a pair, registers being scarce.
-#pragma unroll
-            for (int j = 0; j < Count / 4; j++)
-            {
-                int c = 8 * j + 2 * quad;
-                if (inside && column + c < columns) hopper::add_pair(to + c, sum[4 * j + 2 * h], sum[4 * j + 2 * h + 1]);
-            }
-        }
-        else if constexpr (sizeof(D) == 4)
+        else
         {
             // Of two neighbouring chunks of eight columns, lanes in pairs exchange what makes 16 bytes of one: 64 bytes in a row.
             bool odd = quad & 1;
 #pragma unroll
-            for (int j = 0; j < Count / 4; j += 2)
+            for (int j = first; j < end; j += 2)
             {
                 float low0 = sum[4 * j + 2 * h], low1 = sum[4 * j + 2 * h + 1], high0 = sum[4 * j + 4 + 2 * h], high1 = sum[4 * j + 4 + 2 * h + 1];
                 float far0 = __shfl_xor_sync(AllLanes, odd ? low0 : high0, 1), far1 = __shfl_xor_sync(AllLanes, odd ? low1 : high1, 1);
@@ -297,33 +310,51 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
                 if (inside && column + c < columns) store<float, 4>(to + c, four);
             }
         }
-        else
-        {
-            // Pairs; those of four lanes fill half a sector. Old values are asked for well before they are needed.
-            constexpr int Ahead = 8;
-#pragma unroll
-            for (int j = 0; j < Count / 4; j += Ahead)
-            {
-                float pairs[Ahead][2];
-#pragma unroll
-                for (int i = 0; i < Ahead; i++)
-                {
-                    if (Count / 4 % Ahead != 0 && j + i >= Count / 4) continue;
-                    int c = 8 * (j + i) + 2 * quad;
-                    pairs[i][0] = pairs[i][1] = 0;
-                    if (Add && inside && column + c < columns) load<D, 2>(pairs[i], to + c);
-                }
+    }
+}
 
+// Stores a warp's sums, or adds them to D: 16 rows from row of the tile on, and the same in the next 64 rows for every further wave. All lanes call.
+template <bool Add, bool Bounded, typename D, typename Memory, int Stages, int Waves, int Count>
+__device__ __forceinline__ void finish_tile(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, D* d, int row, float (&sum)[Waves][Count])
+{
+    // Eight columns take Chunks pieces of 16 bytes, which the swizzle moved; of them this lane has Pair bytes.
+    constexpr int Pair = 2 * sizeof(D), Chunks = sizeof(D) / 2, InBox = 8 / Chunks, InStep = Add ? InBox * Memory::OldInStage : Count / 4;
+    int lane = threadIdx.x % WarpSize, ofQuad = lane % 4 * Pair, swizzle = lane / 4;
 #pragma unroll
-                for (int i = 0; i < Ahead; i++)
+    for (int first = 0; first < Count / 4; first += InStep)
+    {
+        int end = min(first + InStep, Count / 4);
+        if constexpr (Add)
+        {
+            wait<Bounded>(ring.filled + place.stage, place.parity, p.report, ForFilled, place.stage, first);
+            const unsigned char* boxes = ring.a(place.stage) + (row + lane / 4) * RowBytes + ofQuad % 16;
+#pragma unroll
+            for (int j = first; j < end; j++)
+            {
+                const unsigned char* chunk = boxes + (j - first) / InBox * Memory::ABytes + ((j % InBox * Chunks + ofQuad / 16) ^ swizzle) * 16;
+#pragma unroll
+                for (int w = 0; w < Waves; w++)
                 {
-                    if (Count / 4 % Ahead != 0 && j + i >= Count / 4) continue;
-                    int c = 8 * (j + i) + 2 * quad;
-                    pairs[i][0] += sum[4 * (j + i) + 2 * h];
-                    pairs[i][1] += sum[4 * (j + i) + 2 * h + 1];
-                    if (inside && column + c < columns) store<D, 2>(to + c, pairs[i]);
+#pragma unroll
+                    for (int h = 0; h < 2; h++)
+                    {
+                        float pair[2];
+                        load<D, 2>(pair, reinterpret_cast<const D*>(chunk + (64 * w + 8 * h) * RowBytes));
+                        sum[w][4 * j + 2 * h] += pair[0];
+                        sum[w][4 * j + 2 * h + 1] += pair[1];
+                    }
                 }
             }
+        }
+
+#pragma unroll
+        for (int w = 0; w < Waves; w++) store_sums(sum[w], d, p.dStride, tile.row + row + 64 * w, tile.rowEnd, tile.column, p.columns, first, end);
+        if constexpr (Add)
+        {
+            // All lanes have read the stage. Given back before the sums are stored, it would cost registers: ptxas would then add late.
+            __syncwarp();
+            if (lane == 0) hopper::barrier_arrive(ring.emptied + place.stage);
+            place.advance();
         }
     }
 }

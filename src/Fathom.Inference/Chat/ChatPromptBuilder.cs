@@ -1,27 +1,28 @@
 // From a conversation to the tokens before its answer: the model's own template, then what the request asks the answer to begin with.
 using System.Text.Json.Nodes;
-using Fathom.Inference;
-using Fathom.Server.Http;
+using Fathom.Numerics;
 using Fathom.Text;
 
-namespace Fathom.Server.Answers;
+namespace Fathom.Inference;
 
 /// <summary>Renders conversations for one model. Safe for many threads.</summary>
-internal sealed class PromptBuilder
+public sealed class ChatPromptBuilder
 {
     private readonly LoadedModel model;
     private readonly UntrustedText untrusted;
 
-    /// <summary>A builder for a model with a tokenizer.</summary>
-    public PromptBuilder(LoadedModel model)
+    /// <summary>A builder for a model.</summary>
+    /// <param name="model">With a tokenizer.</param>
+    /// <exception cref="FathomException">It has none.</exception>
+    public ChatPromptBuilder(LoadedModel model)
     {
         this.model = model;
         Tokenizer = model.RequireTokenizer();
         untrusted = new UntrustedText(Tokenizer);
         string[] special = [.. Tokenizer.AddedTokens.Where(t => t.Special).Select(t => t.Content)];
         // Marks that the tokenizer holds for special would be left out of the text, and with them reasoning and calls.
-        KeepSpecial = Marks.All.Any(special.Contains);
-        Dropped = KeepSpecial ? [.. special.Except(Marks.All)] : [];
+        KeepSpecial = AnswerMarks.All.Any(special.Contains);
+        Dropped = KeepSpecial ? [.. special.Except(AnswerMarks.All)] : [];
     }
 
     /// <summary>The tokenizer.</summary>
@@ -33,34 +34,36 @@ internal sealed class PromptBuilder
     /// <summary>Special tokens to be left out of text that holds them.</summary>
     public IReadOnlyList<string> Dropped { get; }
 
+    private ChatTemplate Template => model.ChatTemplate ?? throw new FathomException("this model has no chat template; it can only continue text");
+
     /// <summary>Renders a conversation up to where its answer begins.</summary>
-    /// <exception cref="ApiException">The model has no template, or it refuses the messages.</exception>
-    public Prompt Build(Dialog dialog)
+    /// <exception cref="FathomException">The model has no template, or it refuses the messages.</exception>
+    public ChatPrompt Build(ChatConversation conversation)
     {
-        ChatTemplate template = RequireTemplate(dialog.MessagesField);
+        ChatTemplate template = Template;
         bool shortForm = ToolPrompt.IsShortForm(template);
-        string text = Render(template, dialog, shortForm);
+        string text = Render(template, conversation, shortForm);
         AnswerStart start = AnswerStart.Content;
-        if (dialog.Thinking == true && !EndsWith(text, Marks.Think) && !EndsWith(text, Marks.EndThink)) text += Marks.Think + "\n";
-        bool reasons = EndsWith(text, Marks.Think);
-        if (dialog.ReasoningPrefix is { } reasoning)
+        if (conversation.Thinking == true && !EndsWith(text, AnswerMarks.Think) && !EndsWith(text, AnswerMarks.EndThink)) text += AnswerMarks.Think + "\n";
+        bool reasons = EndsWith(text, AnswerMarks.Think);
+        if (conversation.ReasoningPrefix is { } reasoning)
         {
-            if (!reasons) text += Marks.Think + "\n";
+            if (!reasons) text += AnswerMarks.Think + "\n";
             text += untrusted.Protect(reasoning);
             reasons = true;
         }
 
         string? call = null;
-        if (dialog.Prefix is { Length: > 0 } prefix)
+        if (conversation.Prefix is { Length: > 0 } prefix)
         {
-            if (reasons) text += $"\n{Marks.EndThink}\n\n";
+            if (reasons) text += $"\n{AnswerMarks.EndThink}\n\n";
             text += untrusted.Protect(prefix);
         }
-        else if (dialog.ToolMode is ToolMode.Required or ToolMode.Named)
+        else if (conversation.ToolMode is ToolMode.Required or ToolMode.Named)
         {
-            if (reasons) text += $"\n{Marks.EndThink}\n\n";
-            call = dialog.ToolMode == ToolMode.Named ? dialog.ToolName : dialog.Tools is [var only] ? only.Name : null;
-            text += Marks.Calls + ToolPrompt.Opening(call, shortForm);
+            if (reasons) text += $"\n{AnswerMarks.EndThink}\n\n";
+            call = conversation.ToolMode == ToolMode.Named ? conversation.ToolName : conversation.Tools is [var only] ? only.Name : null;
+            text += AnswerMarks.Calls + ToolPrompt.Opening(call, shortForm);
             start = call is not null ? AnswerStart.CallArguments : AnswerStart.CallName;
         }
         else if (reasons)
@@ -68,14 +71,14 @@ internal sealed class PromptBuilder
             start = AnswerStart.Reasoning;
         }
 
-        return new Prompt(untrusted.Encode(text), start, call, text);
+        return new ChatPrompt(untrusted.Encode(text), start, call, text);
     }
 
     /// <summary>Tokens of a conversation as /tokenize shows them.</summary>
-    public List<int> Tokens(Dialog dialog, bool addGenerationPrompt)
+    public List<int> Tokens(ChatConversation conversation, bool addGenerationPrompt)
     {
-        ChatTemplate template = RequireTemplate(dialog.MessagesField);
-        return untrusted.Encode(Render(template, dialog, ToolPrompt.IsShortForm(template), addGenerationPrompt));
+        ChatTemplate template = Template;
+        return untrusted.Encode(Render(template, conversation, ToolPrompt.IsShortForm(template), addGenerationPrompt));
     }
 
     /// <summary>Tokens of a text to be continued. It is the client's own in full, so control tokens in it count.</summary>
@@ -86,31 +89,28 @@ internal sealed class PromptBuilder
     }
 
     /// <summary>Tokens for filling in between two texts, in which nothing is a control token.</summary>
-    /// <exception cref="ApiException">The tokenizer has no tokens for it.</exception>
+    /// <exception cref="FathomException">The tokenizer has no tokens for it.</exception>
     public List<int> FillIn(string prefix, string suffix)
     {
         if (Tokenizer is not { FimBegin: { } begin, FimHole: { } hole, FimEnd: { } end })
-            throw ApiException.Value("'suffix' needs a tokenizer with the tokens of fill-in-the-middle, which this model's has not", "suffix");
+            throw new FathomException("filling in needs a tokenizer with the tokens of fill-in-the-middle, which this model's has not");
         List<int> ids = Tokenizer is { AddsBos: true, BosId: { } bos } ? [bos] : [];
         return [.. ids, begin, .. untrusted.EncodePlain(prefix), hole, .. untrusted.EncodePlain(suffix), end];
     }
 
-    private ChatTemplate RequireTemplate(string field) => model.ChatTemplate
-        ?? throw ApiException.Format("this model has no chat template; use /v1/completions to continue text", field);
-
-    private string Render(ChatTemplate template, Dialog dialog, bool shortForm, bool addGenerationPrompt = true)
+    private string Render(ChatTemplate template, ChatConversation conversation, bool shortForm, bool addGenerationPrompt = true)
     {
-        List<ChatMessage> messages = [.. dialog.Messages.Select(Protect)];
-        bool tools = dialog.Tools.Count > 0 && dialog.ToolMode != ToolMode.None, knowsTools = ToolPrompt.KnowsTools(template);
+        List<ChatMessage> messages = [.. conversation.Messages.Select(Protect)];
+        bool tools = conversation.CallsTools, knowsTools = ToolPrompt.KnowsTools(template);
         if (tools && !knowsTools)
         {
-            string description = ToolPrompt.Describe(dialog.Tools, dialog.ToolMode, shortForm, text => untrusted.Protect(text));
+            string description = ToolPrompt.Describe(conversation.Tools, conversation.ToolMode, shortForm, text => untrusted.Protect(text));
             if (messages is [{ Role: "system" } system, ..]) messages[0] = system with { Content = $"{system.Content}\n\n{description}" };
             else messages.Insert(0, new ChatMessage("system", description));
         }
 
-        JsonObject variables = (JsonObject?)dialog.Variables?.DeepClone() ?? [];
-        if (dialog.Thinking is { } thinking)
+        JsonObject variables = (JsonObject?)conversation.Variables?.DeepClone() ?? [];
+        if (conversation.Thinking is { } thinking)
         {
             variables["thinking"] ??= thinking;
             variables["enable_thinking"] ??= thinking;
@@ -121,14 +121,14 @@ internal sealed class PromptBuilder
             return template.Render(messages, new ChatTemplateOptions
             {
                 AddGenerationPrompt = addGenerationPrompt,
-                Tools = tools && knowsTools ? Definitions(dialog.Tools) : null,
+                Tools = tools && knowsTools ? Definitions(conversation.Tools) : null,
                 ToolArguments = ToolArgumentForm.Text,
                 Variables = variables,
             });
         }
         catch (ChatTemplateException error)
         {
-            throw ApiException.Format(error.Message.Replace($" '{template.Name}'", "", StringComparison.Ordinal), dialog.MessagesField);
+            throw new FathomException(error.Message.Replace($" '{template.Name}'", "", StringComparison.Ordinal), error);
         }
     }
 

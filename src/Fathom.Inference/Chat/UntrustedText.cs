@@ -5,7 +5,7 @@ using System.Buffers;
 using System.Text;
 using Fathom.Text;
 
-namespace Fathom.Server.Answers;
+namespace Fathom.Inference;
 
 /// <summary>Keeps the control tokens of a tokenizer out of text that comes from outside. Safe for many threads.</summary>
 internal sealed class UntrustedText
@@ -20,7 +20,7 @@ internal sealed class UntrustedText
         this.tokenizer = tokenizer;
         string[] tokens = [.. tokenizer.AddedTokens.Select(t => t.Content).Where(t => t.Length > 1)];
         all = SearchValues.Create(tokens, StringComparison.Ordinal);
-        allButThinking = SearchValues.Create([.. tokens.Where(t => t is not (Marks.Think or Marks.EndThink))], StringComparison.Ordinal);
+        allButThinking = SearchValues.Create([.. tokens.Where(t => t is not (AnswerMarks.Think or AnswerMarks.EndThink))], StringComparison.Ordinal);
     }
 
     /// <summary>Text in which no control token is left whole, to be given to a template.</summary>

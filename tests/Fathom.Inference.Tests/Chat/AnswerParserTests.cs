@@ -1,9 +1,8 @@
 // Every split of a text into pieces must give the same parts: marks come in halves as tokens do.
 using System.Text;
-using Fathom.Server.Answers;
 using Xunit;
 
-namespace Fathom.Server.Tests;
+namespace Fathom.Inference.Tests;
 
 public sealed class AnswerParserTests(ITestOutputHelper output)
 {

@@ -1,10 +1,10 @@
 // Splits a model's text, as it streams, into reasoning, answer and calls. What may turn out to be the beginning of a mark is held back.
 // Calls come in two forms: V3 and R1 write function<sep>NAME, a line feed and the arguments between ```json and ```; V3.1 writes
 // NAME<sep>ARGUMENTS. Both are read, whichever template is used.
-namespace Fathom.Server.Answers;
+namespace Fathom.Inference;
 
 /// <summary>Where an answer's text begins: after what the prompt has already opened for it.</summary>
-internal enum AnswerStart
+public enum AnswerStart
 {
     /// <summary>All of it is content; no marks are looked for.</summary>
     Plain,
@@ -27,11 +27,11 @@ internal enum AnswerStart
 /// <param name="callName">The function whose arguments come, of <see cref="AnswerStart.CallArguments"/>.</param>
 /// <param name="tools">Whether calls are looked for.</param>
 /// <param name="dropped">Control text to be left out.</param>
-internal sealed class AnswerParser(AnswerStart start, string? callName = null, bool tools = false, IReadOnlyList<string>? dropped = null)
+public sealed class AnswerParser(AnswerStart start, string? callName = null, bool tools = false, IReadOnlyList<string>? dropped = null)
 {
     private const string FenceEnd = "\n```";
-    private static readonly string[] ContentMarks = [Marks.Think, Marks.Calls, Marks.Call];
-    private static readonly string[] ReasoningMarks = [Marks.EndThink];
+    private static readonly string[] ContentMarks = [AnswerMarks.Think, AnswerMarks.Calls, AnswerMarks.Call];
+    private static readonly string[] ReasoningMarks = [AnswerMarks.EndThink];
     private readonly IReadOnlyList<string> dropped = dropped ?? [];
     private State state = start switch
     {
@@ -114,23 +114,23 @@ internal sealed class AnswerParser(AnswerStart start, string? callName = null, b
         int at = Find(marks, last, out string? mark, out int hold);
         string sure = mark is null ? held[..^hold] : held[..at];
         held = mark is null ? held[^hold..] : held[(at + mark.Length)..];
-        if (mark == Marks.EndThink) sure = sure.TrimEnd();
+        if (mark == AnswerMarks.EndThink) sure = sure.TrimEnd();
         GiveText(part, sure, give);
         switch (mark)
         {
             case null:
                 return false;
-            case Marks.Think:
+            case AnswerMarks.Think:
                 Enter(State.Reasoning);
                 break;
-            case Marks.EndThink:
+            case AnswerMarks.EndThink:
                 reasoned = true;
                 Enter(State.Content);
                 break;
-            case Marks.Calls:
+            case AnswerMarks.Calls:
                 Enter(State.BetweenCalls);
                 break;
-            case Marks.Call:
+            case AnswerMarks.Call:
                 Enter(State.Head);
                 break;
         }
@@ -149,19 +149,19 @@ internal sealed class AnswerParser(AnswerStart start, string? callName = null, b
 
     private bool Between()
     {
-        int call = held.IndexOf(Marks.Call, StringComparison.Ordinal);
+        int call = held.IndexOf(AnswerMarks.Call, StringComparison.Ordinal);
         if (call < 0) return false;
-        held = held[(call + Marks.Call.Length)..];
+        held = held[(call + AnswerMarks.Call.Length)..];
         Enter(State.Head);
         return true;
     }
 
     private bool Head(Action<AnswerPart, string, int> give)
     {
-        int separator = held.IndexOf(Marks.Separator, StringComparison.Ordinal);
+        int separator = held.IndexOf(AnswerMarks.Separator, StringComparison.Ordinal);
         if (separator < 0) return false;
         string head = held[..separator].Trim();
-        held = held[(separator + Marks.Separator.Length)..];
+        held = held[(separator + AnswerMarks.Separator.Length)..];
         if (head is "function" or "")
         {
             Enter(State.Name);
@@ -177,15 +177,15 @@ internal sealed class AnswerParser(AnswerStart start, string? callName = null, b
 
     private bool Name(Action<AnswerPart, string, int> give)
     {
-        int line = held.IndexOf('\n', StringComparison.Ordinal), end = held.IndexOf(Marks.EndCall, StringComparison.Ordinal);
+        int line = held.IndexOf('\n', StringComparison.Ordinal), end = held.IndexOf(AnswerMarks.EndCall, StringComparison.Ordinal);
         if (line < 0 && end < 0) return false;
         bool cut = line < 0 || end >= 0 && end < line; // the model left the arguments away
         string name = held[..(cut ? end : line)].Trim();
         if (!cut)
         {
             string rest = held[(line + 1)..];
-            if (rest.Length < Marks.Fence.Length && Marks.Fence.StartsWith(rest, StringComparison.Ordinal)) return false;
-            held = rest.StartsWith(Marks.Fence, StringComparison.Ordinal) ? rest[Marks.Fence.Length..] : rest;
+            if (rest.Length < AnswerMarks.Fence.Length && AnswerMarks.Fence.StartsWith(rest, StringComparison.Ordinal)) return false;
+            held = rest.StartsWith(AnswerMarks.Fence, StringComparison.Ordinal) ? rest[AnswerMarks.Fence.Length..] : rest;
         }
         else
         {
@@ -200,10 +200,10 @@ internal sealed class AnswerParser(AnswerStart start, string? callName = null, b
     private bool Arguments(Action<AnswerPart, string, int> give, bool last)
     {
         if (pendingName is not null) BeginCall(pendingName, give);
-        int end = held.IndexOf(Marks.EndCall, StringComparison.Ordinal);
+        int end = held.IndexOf(AnswerMarks.EndCall, StringComparison.Ordinal);
         if (end < 0)
         {
-            int hold = last ? 0 : Math.Max(Overlap(held, Marks.EndCall), Overlap(held, FenceEnd + Marks.EndCall));
+            int hold = last ? 0 : Math.Max(Overlap(held, AnswerMarks.EndCall), Overlap(held, FenceEnd + AnswerMarks.EndCall));
             string sure = last ? WithoutFence(held) : held[..^hold];
             held = held[^hold..];
             if (sure.Length > 0) give(AnswerPart.CallArguments, sure, Calls - 1);
@@ -211,7 +211,7 @@ internal sealed class AnswerParser(AnswerStart start, string? callName = null, b
         }
 
         string arguments = WithoutFence(held[..end]);
-        held = held[(end + Marks.EndCall.Length)..];
+        held = held[(end + AnswerMarks.EndCall.Length)..];
         if (arguments.Length > 0) give(AnswerPart.CallArguments, arguments, Calls - 1);
         Enter(State.BetweenCalls);
         return true;
@@ -241,7 +241,7 @@ internal sealed class AnswerParser(AnswerStart start, string? callName = null, b
             foreach (string candidate in Candidates(marks))
             {
                 // Reasoning comes first or not at all; later the mark is text about it.
-                if (candidate == Marks.Think && (partBegun || !held.AsSpan(0, at).IsWhiteSpace())) continue;
+                if (candidate == AnswerMarks.Think && (partBegun || !held.AsSpan(0, at).IsWhiteSpace())) continue;
                 if (rest.StartsWith(candidate, StringComparison.Ordinal))
                 {
                     mark = candidate;
@@ -263,7 +263,7 @@ internal sealed class AnswerParser(AnswerStart start, string? callName = null, b
     {
         foreach (string mark in marks)
         {
-            if (tools || mark is Marks.Think or Marks.EndThink) yield return mark;
+            if (tools || mark is AnswerMarks.Think or AnswerMarks.EndThink) yield return mark;
         }
 
         foreach (string token in dropped) yield return token;

@@ -6,7 +6,7 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 using Fathom.Text;
 
-namespace Fathom.Server.Answers;
+namespace Fathom.Inference;
 
 /// <summary>Writes the part of the system message that describes functions, and the beginning of a call that must be made.</summary>
 internal static partial class ToolPrompt
@@ -15,7 +15,7 @@ internal static partial class ToolPrompt
 
     /// <summary>Whether a template writes calls as V3.1 does.</summary>
     public static bool IsShortForm(ChatTemplate template) =>
-        template.Source.Contains(Marks.Separator, StringComparison.Ordinal) && !template.Source.Contains("```json", StringComparison.Ordinal);
+        template.Source.Contains(AnswerMarks.Separator, StringComparison.Ordinal) && !template.Source.Contains("```json", StringComparison.Ordinal);
 
     /// <summary>Whether a template describes functions itself.</summary>
     public static bool KnowsTools(ChatTemplate template) => ToolsVariable.IsMatch(template.Source);
@@ -36,8 +36,8 @@ internal static partial class ToolPrompt
         }
 
         text.Append(mode == ToolMode.Auto ? "\nWhere a function helps, call it" : "\nCall a function").Append(" by writing exactly this, with its name and arguments:\n");
-        return text.Append(Marks.Calls).Append(Opening("NAME", shortForm)).Append("{\"argument\": \"value\"}").Append(shortForm ? "" : "\n```")
-            .Append(Marks.EndCall).Append(Marks.EndCalls).ToString();
+        return text.Append(AnswerMarks.Calls).Append(Opening("NAME", shortForm)).Append("{\"argument\": \"value\"}").Append(shortForm ? "" : "\n```")
+            .Append(AnswerMarks.EndCall).Append(AnswerMarks.EndCalls).ToString();
     }
 
     /// <summary>The beginning of a call.</summary>
@@ -45,10 +45,10 @@ internal static partial class ToolPrompt
     /// <param name="shortForm">Whether calls are written as V3.1 does.</param>
     public static string Opening(string? name, bool shortForm) => (name, shortForm) switch
     {
-        (null, true) => Marks.Call,
-        (null, false) => $"{Marks.Call}function{Marks.Separator}",
-        (_, true) => $"{Marks.Call}{name}{Marks.Separator}",
-        (_, false) => $"{Marks.Call}function{Marks.Separator}{name}\n{Marks.Fence}",
+        (null, true) => AnswerMarks.Call,
+        (null, false) => $"{AnswerMarks.Call}function{AnswerMarks.Separator}",
+        (_, true) => $"{AnswerMarks.Call}{name}{AnswerMarks.Separator}",
+        (_, false) => $"{AnswerMarks.Call}function{AnswerMarks.Separator}{name}\n{AnswerMarks.Fence}",
     };
 
     [GeneratedRegex(@"\btools\b")]
