@@ -11,7 +11,7 @@ namespace Fathom.Extensions.AI;
 internal static class MessageReader
 {
     // As models write JSON themselves: no escapes where none are needed.
-    private static readonly JsonSerializerOptions Plain = new(AIJsonUtilities.DefaultOptions) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonSerializerOptions Plain = new(AIJsonUtilities.DefaultOptions) { WriteIndented = false, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>The messages as a template takes them; a message that holds several results becomes as many.</summary>
     /// <param name="messages">Oldest first.</param>

@@ -172,7 +172,14 @@ public sealed class ChatClientTests : IDisposable
         string rendered = new ChatPromptBuilder(engine.Model).Build(new ChatConversation { Messages = MessageTexts(messages), ToolMode = ToolMode.Auto }).Text;
         output.WriteLine(rendered);
         Assert.Contains("sunny", rendered, StringComparison.Ordinal);
-        response = await client.GetResponseAsync(messages, new ChatOptions { Seed = 3, MaxOutputTokens = 10, Tools = [sunny], ToolMode = ChatToolMode.None });
+        response = await client.GetResponseAsync(messages, new ChatOptions
+        {
+            Seed = 3,
+            MaxOutputTokens = 10,
+            Tools = [sunny],
+            ToolMode = ChatToolMode.None,
+            AdditionalProperties = new() { ["ignore_eos"] = true },
+        });
         Assert.Equal(TestModel.Tokenizer.Encode(rendered).Length, response.Usage!.InputTokenCount);
         Assert.Equal(10, response.Usage.OutputTokenCount);
 
