@@ -69,8 +69,10 @@ internal sealed partial class CudaAttention
     {
         if (decodes.TryGetValue(variant, out DecodeKernels? known)) return known;
         const string join = "decode_join";
-        KernelModule module = context.Module("attention_decode.cu", variant.Absorb, variant.Attend, join, variant.Project);
-        return decodes[variant] = new DecodeKernels(module.Kernel(variant.Absorb), module.Kernel(variant.Attend), module.Kernel(join), module.Kernel(variant.Project));
+        KernelModule attention = context.Module("attention_decode.cu", variant.Attend, join);
+        KernelModule projections = context.Module("attention_decode_projections.cu", variant.Absorb, variant.Project);
+        return decodes[variant] = new DecodeKernels(
+            projections.Kernel(variant.Absorb), attention.Kernel(variant.Attend), attention.Kernel(join), projections.Kernel(variant.Project));
     }
 
     private sealed record DecodeKernels(Kernel Absorb, Kernel Attend, Kernel Join, Kernel Project);

@@ -1,5 +1,5 @@
 // Decode in three launches on Hopper: into the latent space, attention over splits, and splits joined and taken out of the latent space
-// (attention_decode_projections.cu and attention_decode_hopper.cu). Between them lie BF16 queries [B, H, 576] and BF16 means of splits
+// (attention_decode_projections_mma.cu and attention_decode_hopper.cu). Between them lie BF16 queries [B, H, 576] and BF16 means of splits
 // with the logarithms of their denominators: 1 KB a head and split, where 384 tokens are 442 KB for 128 heads.
 // Floors at V3's sizes and 128 sequences of 4,096 tokens: 146 GFLOP in 0.21 ms at 700 TFLOP/s, 604 MB of cache in 0.14 ms.
 using System.Runtime.InteropServices;
@@ -41,7 +41,7 @@ internal sealed partial class CudaAttention
     private HopperDecodeKernels HopperDecode(in HopperDecodeVariant variant)
     {
         if (hopperDecodes.TryGetValue(variant, out HopperDecodeKernels? known)) return known;
-        KernelModule projections = context.Module("attention_decode_projections.cu", variant.Absorb, variant.Project);
+        KernelModule projections = context.Module("attention_decode_projections_mma.cu", variant.Absorb, variant.Project);
         Kernel attend = hopperDecodes.Values.FirstOrDefault()?.Attend
             ?? context.Module("attention_decode_hopper.cu", HopperDecodeVariant.Attend).Kernel(HopperDecodeVariant.Attend);
         return hopperDecodes[variant] = new HopperDecodeKernels(projections.Kernel(variant.Absorb), attend, projections.Kernel(variant.Project));
