@@ -8,9 +8,9 @@ using Microsoft.Extensions.AI;
 namespace Fathom.Extensions.AI;
 
 /// <summary>Reads one answer.</summary>
-internal sealed class AnswerReader(ChatPrompt prompt, ChatRequest request, IReadOnlyList<string> dropped, string? model)
+internal sealed class AnswerReader(ChatPrompt prompt, ChatRequest request, IReadOnlyList<string> dropped, AnswerJson json, string? model)
 {
-    private readonly AnswerParser parser = new(prompt.Start, prompt.CallName, request.Conversation.CallsTools, dropped);
+    private readonly AnswerParser parser = new(prompt.Start, prompt.CallName, request.Conversation.CallsTools, dropped, json);
     private readonly string id = $"chatcmpl-{Guid.NewGuid():N}";
     private readonly DateTimeOffset created = DateTimeOffset.UtcNow;
     private readonly List<AIContent> ready = [];
@@ -18,9 +18,6 @@ internal sealed class AnswerReader(ChatPrompt prompt, ChatRequest request, IRead
     private string? callName;
     private int calls;
     private int reasoningTokens;
-
-    /// <summary>Whether the answer holds all the calls that it may, so that generating can end.</summary>
-    public bool IsEnough => !request.ManyCalls && parser.Calls > 1;
 
     /// <summary>Takes a piece.</summary>
     /// <returns>What it completes.</returns>
@@ -75,7 +72,6 @@ internal sealed class AnswerReader(ChatPrompt prompt, ChatRequest request, IRead
         string json = arguments.ToString();
         callName = null;
         arguments.Clear();
-        if (!request.ManyCalls && calls > 0) return;
         calls++;
         // Arguments that are not a JSON object are the caller's to see: the content then holds the exception.
         ready.Add(FunctionCallContent.CreateFromParsedArguments(json, $"call_{Guid.NewGuid():N}", name, static text =>

@@ -1,6 +1,6 @@
 // Every field of ChatOptions, honoured or refused by name. Refused: ConversationId (the client keeps no conversations),
-// AllowBackgroundResponses and ContinuationToken (answers live in this process), tools other than functions, a summary of the reasoning,
-// and JSON together with functions or with reasoning. All levels of Reasoning.Effort but None mean the same: the model reasons or not.
+// AllowBackgroundResponses and ContinuationToken (answers live in this process), tools other than functions, and a summary of the reasoning.
+// All levels of Reasoning.Effort but None mean the same: the model reasons or not.
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Fathom.Inference;
@@ -27,6 +27,7 @@ internal sealed class ChatOptionsReader(string modelName)
             Tools = [.. (options.Tools ?? []).Select(Tool)],
             ToolMode = mode,
             ToolName = function,
+            ParallelCalls = options.AllowMultipleToolCalls ?? true,
             Thinking = options.Reasoning?.Effort is { } effort ? effort != ReasoningEffort.None : null,
         };
         if (conversation.Messages.Count == 0) throw new ArgumentException("there are no messages to answer", nameof(messages));
@@ -34,8 +35,7 @@ internal sealed class ChatOptionsReader(string modelName)
         if (function is not null && conversation.Tools.All(t => t.Name != function)) throw new ArgumentException($"ToolMode requires the function '{function}', which is not among Tools", nameof(options));
         return AdditionalOptions.Apply(options.AdditionalProperties, new ChatRequest(conversation, Sampling(options, client))
         {
-            Format = Format(options, conversation),
-            ManyCalls = options.AllowMultipleToolCalls ?? true,
+            Answer = options.ResponseFormat is ChatResponseFormatJson format ? new JsonAnswer(format.Schema) : null,
             ShowReasoning = options.Reasoning?.Output != ReasoningOutput.None,
         });
     }
@@ -70,14 +70,6 @@ internal sealed class ChatOptionsReader(string modelName)
             MaxNewTokens = options.MaxOutputTokens ?? basis.MaxNewTokens,
             StopSequences = options.StopSequences is { } stops ? [.. stops] : basis.StopSequences,
         };
-    }
-
-    private static ChatResponseFormatJson? Format(ChatOptions options, ChatConversation conversation)
-    {
-        if (options.ResponseFormat is not ChatResponseFormatJson format) return null;
-        if (conversation.CallsTools) throw new NotSupportedException("ResponseFormat asks for JSON and Tools for calls: the text can be held to one of them; set ToolMode to None, or leave the format away");
-        if (conversation.Thinking == true) throw new NotSupportedException("ResponseFormat asks for JSON and Reasoning for text before it; set Reasoning.Effort to None");
-        return format;
     }
 
     private static ToolDefinition Tool(AITool tool) => tool is AIFunctionDeclaration function

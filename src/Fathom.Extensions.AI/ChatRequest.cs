@@ -1,5 +1,4 @@
 using Fathom.Inference;
-using Microsoft.Extensions.AI;
 
 namespace Fathom.Extensions.AI;
 
@@ -9,16 +8,13 @@ namespace Fathom.Extensions.AI;
 internal sealed record ChatRequest(ChatConversation Conversation, SamplingOptions Sampling)
 {
     /// <summary>The JSON that the text must be, or null for anything.</summary>
-    public ChatResponseFormatJson? Format { get; init; }
+    public JsonAnswer? Answer { get; init; }
 
     /// <summary>Of the queue: higher first.</summary>
     public int Priority { get; init; }
 
     /// <summary>Whose request it is, or null.</summary>
     public string? User { get; init; }
-
-    /// <summary>Whether the answer may hold more than one call.</summary>
-    public bool ManyCalls { get; init; } = true;
 
     /// <summary>Whether reasoning is given to the caller.</summary>
     public bool ShowReasoning { get; init; } = true;

@@ -41,7 +41,7 @@ public sealed class FathomChatClient : IChatClient
         prompts = new ChatPromptBuilder(engine.Model);
         modelName ??= Path.GetFileName(Path.TrimEndingDirectorySeparator(engine.Model.Path));
         reader = new ChatOptionsReader(modelName);
-        grammars = new ChatGrammars(prompts.Tokenizer, engine.Model.EosIds);
+        grammars = new ChatGrammars(engine.Model);
         metadata = new ChatClientMetadata("fathom", defaultModelId: modelName);
     }
 
@@ -83,14 +83,14 @@ public sealed class FathomChatClient : IChatClient
         ArgumentNullException.ThrowIfNull(messages);
         ChatRequest request = reader.Read(messages, options, this);
         ChatPrompt prompt = prompts.Build(request.Conversation);
-        TokenGrammar? grammar = grammars.Of(request, prompt);
-        var answer = new AnswerReader(prompt, request, prompts.Dropped, metadata.DefaultModelId);
+        AnswerGrammar? grammar = grammars.Of(request.Conversation, prompt, request.Answer);
+        var answer = new AnswerReader(prompt, request, prompts.Dropped, grammar?.Json ?? AnswerJson.None, metadata.DefaultModelId);
         using Generation generation = engine.Submit(
             new GenerationRequest
             {
                 Prompt = prompt.Ids,
                 Sampling = request.Sampling,
-                Constraint = grammar?.Begin(),
+                Constraint = grammar?.Grammar.Begin(),
                 Priority = request.Priority,
                 UserId = request.User,
                 KeepSpecialTokens = prompts.KeepSpecial,
@@ -99,12 +99,11 @@ public sealed class FathomChatClient : IChatClient
         await foreach (GenerationPiece piece in generation.ConfigureAwait(false))
         {
             foreach (ChatResponseUpdate update in answer.Take(piece)) yield return update;
-            if (answer.IsEnough) generation.Cancel();
         }
 
         GenerationResult result = await generation.Completion.ConfigureAwait(false);
         cancellationToken.ThrowIfCancellationRequested();
-        if (result.Reason == FinishReason.Cancelled && !answer.IsEnough) throw new OperationCanceledException("the engine ended while it answered");
+        if (result.Reason == FinishReason.Cancelled) throw new OperationCanceledException("the engine ended while it answered");
         foreach (ChatResponseUpdate update in answer.End(result)) yield return update;
     }
 

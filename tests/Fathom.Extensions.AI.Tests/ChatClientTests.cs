@@ -201,6 +201,49 @@ public sealed class ChatClientTests : IDisposable
     }
 
     [Fact]
+    public async Task Strict_functions_are_called_by_their_schemas_though_the_model_chooses()
+    {
+        AIFunction sunny = AIFunctionFactory.Create((bool tomorrow, Unit unit) => tomorrow, new AIFunctionFactoryOptions
+        {
+            Name = "sunny",
+            AdditionalProperties = new Dictionary<string, object?> { ["strict"] = true },
+            JsonSchemaCreateOptions = new AIJsonSchemaCreateOptions { TransformOptions = new AIJsonSchemaTransformOptions { DisallowAdditionalProperties = true, RequireAllProperties = true } },
+        });
+        AIFunction now = AIFunctionFactory.Create(() => 1, "now");
+        var calls = new Dictionary<string, int>();
+        for (int seed = 0; seed < 20; seed++)
+        {
+            var options = new ChatOptions
+            {
+                Seed = seed,
+                MaxOutputTokens = 500,
+                Tools = [sunny, now],
+                ToolMode = seed % 2 == 0 ? ChatToolMode.RequireAny : ChatToolMode.Auto,
+                AllowMultipleToolCalls = seed % 4 < 2,
+                ResponseFormat = seed % 5 == 0 ? ChatResponseFormat.ForJsonSchema<Weather>() : null,
+                AdditionalProperties = new() { ["logit_bias"] = new Dictionary<int, float> { [TestModel.Tokenizer.TryGetId(AnswerMarks.Calls)!.Value] = 4 } },
+            };
+            ChatResponse response = await client.GetResponseAsync([new(ChatRole.User, Question)], options);
+            if (response.FinishReason == ChatFinishReason.Length) continue;
+            FunctionCallContent[] made = [.. response.Messages.SelectMany(m => m.Contents).OfType<FunctionCallContent>()];
+            Assert.True(made.Length > 0 || options.ToolMode is AutoChatToolMode);
+            Assert.True(made.Length <= 1 || options.AllowMultipleToolCalls == true);
+            if (made.Length == 0 && options.ResponseFormat is not null) Assert.True(JsonDocument.Parse(response.Text).RootElement.TryGetProperty("sunny", out JsonElement _));
+            foreach (FunctionCallContent call in made)
+            {
+                Assert.Null(call.Exception);
+                calls[call.Name] = calls.GetValueOrDefault(call.Name) + 1;
+                if (call.Name == "now") continue;
+                Assert.Equal(["tomorrow", "unit"], call.Arguments!.Keys);
+                Assert.NotNull(await sunny.InvokeAsync(new AIFunctionArguments(call.Arguments)));
+            }
+        }
+
+        output.WriteLine(string.Join(", ", calls.Select(c => $"{c.Key} {c.Value} times")));
+        Assert.True(calls["sunny"] > 3);
+    }
+
+    [Fact]
     public async Task The_cache_is_accounted_for()
     {
         string longQuestion = string.Join(' ', Enumerable.Repeat(Question, 20));
@@ -238,8 +281,6 @@ public sealed class ChatClientTests : IDisposable
         await Refused<NotSupportedException>("ConversationId", new() { ConversationId = "1" });
         await Refused<NotSupportedException>("Summary", new() { Reasoning = new() { Output = ReasoningOutput.Summary } });
         await Refused<NotSupportedException>("HostedWebSearchTool", new() { Tools = [new HostedWebSearchTool()] });
-        await Refused<NotSupportedException>("ResponseFormat", new() { ResponseFormat = ChatResponseFormat.Json, Tools = [function] });
-        await Refused<NotSupportedException>("ResponseFormat", new() { ResponseFormat = ChatResponseFormat.Json, Reasoning = new() { Effort = ReasoningEffort.Low } });
         await Refused<NotSupportedException>("RawRepresentationFactory", new() { RawRepresentationFactory = _ => "text" });
         await Refused<ArgumentException>("ModelId", new() { ModelId = "other" });
         await Refused<ArgumentException>("min_q", new() { AdditionalProperties = new() { ["min_q"] = 1 } });
@@ -268,6 +309,12 @@ public sealed class ChatClientTests : IDisposable
         Assert.Equal("tiny", client.GetService<ChatClientMetadata>()!.DefaultModelId);
         Assert.Null(client.GetService(typeof(InferenceEngine), "key"));
         Assert.Null(client.GetService<string>());
+    }
+
+    private enum Unit
+    {
+        Celsius,
+        Fahrenheit,
     }
 
     private sealed record Weather(bool Sunny);

@@ -22,12 +22,27 @@ public enum AnswerStart
     CallArguments,
 }
 
+/// <summary>Which parts of an answer a constraint holds to JSON. Marks within its strings are text.</summary>
+[Flags]
+public enum AnswerJson
+{
+    /// <summary>None.</summary>
+    None = 0,
+
+    /// <summary>The content, so that calls come before it or not at all.</summary>
+    Content = 1,
+
+    /// <summary>The arguments of calls.</summary>
+    Arguments = 2,
+}
+
 /// <summary>Parses one answer.</summary>
 /// <param name="start">What the prompt has opened.</param>
 /// <param name="callName">The function whose arguments come, of <see cref="AnswerStart.CallArguments"/>.</param>
 /// <param name="tools">Whether calls are looked for.</param>
 /// <param name="dropped">Control text to be left out.</param>
-public sealed class AnswerParser(AnswerStart start, string? callName = null, bool tools = false, IReadOnlyList<string>? dropped = null)
+/// <param name="json">What is known to be JSON.</param>
+public sealed class AnswerParser(AnswerStart start, string? callName = null, bool tools = false, IReadOnlyList<string>? dropped = null, AnswerJson json = AnswerJson.None)
 {
     private const string FenceEnd = "\n```";
     private static readonly string[] ContentMarks = [AnswerMarks.Think, AnswerMarks.Calls, AnswerMarks.Call];
@@ -46,6 +61,8 @@ public sealed class AnswerParser(AnswerStart start, string? callName = null, boo
     private string? pendingName = callName;
     private bool partBegun; // something but white space was given of the current part
     private bool reasoned;
+    private bool inString; // of the arguments, before what is held
+    private bool escaped;
 
     private enum State
     {
@@ -177,7 +194,9 @@ public sealed class AnswerParser(AnswerStart start, string? callName = null, boo
 
     private bool Name(Action<AnswerPart, string, int> give)
     {
+        int separator = held.IndexOf(AnswerMarks.Separator, StringComparison.Ordinal);
         int line = held.IndexOf('\n', StringComparison.Ordinal), end = held.IndexOf(AnswerMarks.EndCall, StringComparison.Ordinal);
+        if (separator >= 0 && (line < 0 || separator < line) && (end < 0 || separator < end)) return Head(give); // the prompt opened a call of V3.1
         if (line < 0 && end < 0) return false;
         bool cut = line < 0 || end >= 0 && end < line; // the model left the arguments away
         string name = held[..(cut ? end : line)].Trim();
@@ -200,12 +219,13 @@ public sealed class AnswerParser(AnswerStart start, string? callName = null, boo
     private bool Arguments(Action<AnswerPart, string, int> give, bool last)
     {
         if (pendingName is not null) BeginCall(pendingName, give);
-        int end = held.IndexOf(AnswerMarks.EndCall, StringComparison.Ordinal);
+        int end = EndOfCall();
         if (end < 0)
         {
             int hold = last ? 0 : Math.Max(Overlap(held, AnswerMarks.EndCall), Overlap(held, FenceEnd + AnswerMarks.EndCall));
             string sure = last ? WithoutFence(held) : held[..^hold];
             held = held[^hold..];
+            foreach (char c in sure) FollowString(c, ref inString, ref escaped);
             if (sure.Length > 0) give(AnswerPart.CallArguments, sure, Calls - 1);
             return false;
         }
@@ -215,6 +235,26 @@ public sealed class AnswerParser(AnswerStart start, string? callName = null, boo
         if (arguments.Length > 0) give(AnswerPart.CallArguments, arguments, Calls - 1);
         Enter(State.BetweenCalls);
         return true;
+    }
+
+    /// <summary>Where the call ends in what is held, or -1.</summary>
+    private int EndOfCall()
+    {
+        if (!json.HasFlag(AnswerJson.Arguments)) return held.IndexOf(AnswerMarks.EndCall, StringComparison.Ordinal);
+        (bool inside, bool escape) = (inString, escaped);
+        for (int at = 0; at < held.Length; at++)
+        {
+            if (!inside && held.AsSpan(at).StartsWith(AnswerMarks.EndCall, StringComparison.Ordinal)) return at;
+            FollowString(held[at], ref inside, ref escape);
+        }
+
+        return -1;
+    }
+
+    private static void FollowString(char c, ref bool inside, ref bool escape)
+    {
+        if (c == '"' && !escape) inside = !inside;
+        escape = inside && c == '\\' && !escape;
     }
 
     private void BeginCall(string name, Action<AnswerPart, string, int> give)
@@ -228,7 +268,7 @@ public sealed class AnswerParser(AnswerStart start, string? callName = null, boo
     private void Enter(State next)
     {
         state = next;
-        partBegun = false;
+        partBegun = inString = escaped = false;
     }
 
     /// <summary>The first mark in the text, and how much of its end may become one.</summary>
@@ -240,8 +280,9 @@ public sealed class AnswerParser(AnswerStart start, string? callName = null, boo
             ReadOnlySpan<char> rest = held.AsSpan(at);
             foreach (string candidate in Candidates(marks))
             {
-                // Reasoning comes first or not at all; later the mark is text about it.
-                if (candidate == AnswerMarks.Think && (partBegun || !held.AsSpan(0, at).IsWhiteSpace())) continue;
+                // Reasoning comes first or not at all; later the mark is text about it. So are all marks within a document.
+                bool first = candidate == AnswerMarks.Think || state == State.Content && json.HasFlag(AnswerJson.Content);
+                if (first && (partBegun || !held.AsSpan(0, at).IsWhiteSpace())) continue;
                 if (rest.StartsWith(candidate, StringComparison.Ordinal))
                 {
                     mark = candidate;

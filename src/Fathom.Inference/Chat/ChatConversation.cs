@@ -24,6 +24,9 @@ public sealed record ChatConversation
     /// <summary>The function of <see cref="ToolMode.Named"/>.</summary>
     public string? ToolName { get; init; }
 
+    /// <summary>Whether an answer may hold several calls.</summary>
+    public bool ParallelCalls { get; init; } = true;
+
     /// <summary>Whether the model is to reason first; null leaves it to the template.</summary>
     public bool? Thinking { get; init; }
 

@@ -2,6 +2,7 @@
 // make large is bounded here, in one place: edges are counted, and the text that asks for more is refused.
 using System.Text;
 using Fathom.Numerics;
+using Fathom.Text;
 
 namespace Fathom.Inference;
 
@@ -23,11 +24,31 @@ internal sealed class GrammarBuilder
     /// <summary>Any byte of a range.</summary>
     public void Bytes(int from, byte low, byte high, int to) => Add(from, new Edge(EdgeKind.Bytes, to, Low: low, High: high));
 
+    /// <summary>Every byte by itself.</summary>
+    /// <param name="from">The node.</param>
+    /// <param name="to">The node after a byte; null for a byte that may not come.</param>
+    public void EachByte(int from, Func<byte, int?> to)
+    {
+        for (int low = 0, next; low <= byte.MaxValue; low = next)
+        {
+            int? target = to((byte)low);
+            for (next = low + 1; next <= byte.MaxValue && to((byte)next) == target; next++) ;
+            if (target is { } node) Bytes(from, (byte)low, (byte)(next - 1), node);
+        }
+    }
+
     /// <summary>One ASCII character.</summary>
     public void Character(int from, char value, int to) => Bytes(from, (byte)value, (byte)value, to);
 
     /// <summary>A control token.</summary>
     public void Token(int from, int token, int to) => Add(from, new Edge(EdgeKind.Token, to, Bound: token));
+
+    /// <summary>A mark: its control token, or where the tokenizer has none its text.</summary>
+    public void Mark(int from, Tokenizer tokenizer, string mark, int to)
+    {
+        if (tokenizer.TryGetId(mark) is { } id) Token(from, id, to);
+        else Literal(from, mark, to);
+    }
 
     /// <summary>Nothing.</summary>
     public void Jump(int from, int to) => Add(from, new Edge(EdgeKind.Jump, to));

@@ -14,7 +14,7 @@ public static partial class JsonConstraints
     /// <summary>JSON mode: one JSON object of any content, and nothing else.</summary>
     /// <param name="tokenizer">Of the model.</param>
     /// <param name="endTokens">Ids that may end the text, and only where it is complete; the tokenizer's end token if not given.</param>
-    /// <param name="afterReasoning">Whether free text up to the token <c>&lt;/think&gt;</c> comes first.</param>
+    /// <param name="afterReasoning">Whether free text up to <c>&lt;/think&gt;</c> comes first.</param>
     public static TokenGrammar AnyJson(Tokenizer tokenizer, IReadOnlyCollection<int>? endTokens = null, bool afterReasoning = false)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
@@ -31,7 +31,7 @@ public static partial class JsonConstraints
     /// <see cref="TokenGrammar.Ignored"/>.
     /// </param>
     /// <param name="endTokens">Ids that may end the text, and only where it is complete; the tokenizer's end token if not given.</param>
-    /// <param name="afterReasoning">Whether free text up to the token <c>&lt;/think&gt;</c> comes first.</param>
+    /// <param name="afterReasoning">Whether free text up to <c>&lt;/think&gt;</c> comes first.</param>
     /// <exception cref="FathomException">The schema is broken, too large, admits no document, or (strict) is not supported; one line with the place.</exception>
     public static TokenGrammar FromSchema(
         Tokenizer tokenizer, JsonElement schema, bool strict, IReadOnlyCollection<int>? endTokens = null, bool afterReasoning = false)
@@ -66,14 +66,9 @@ public static partial class JsonConstraints
     /// <summary>Free text, the end of reasoning, and at most one empty line before what follows.</summary>
     private static int AfterReasoning(Tokenizer tokenizer, GrammarBuilder builder, int next)
     {
-        int text = builder.Node(), after = builder.Node();
-        builder.Bytes(text, 0, byte.MaxValue, text);
-        builder.Token(text, Required(tokenizer, "</think>"), after);
+        int after = builder.Node();
         builder.Jump(after, next);
         builder.Character(after, '\n', next); // white space before the value may add a second
-        return text;
+        return new MarkedText(builder, tokenizer, [(AnswerMarks.EndThink, after)], mayEnd: false).Start;
     }
-
-    private static int Required(Tokenizer tokenizer, string token) =>
-        tokenizer.TryGetId(token) ?? throw new FathomException($"the tokenizer has no token {token}: this constraint needs it; use a tokenizer with DeepSeek-V3's control tokens");
 }

@@ -108,7 +108,7 @@ internal sealed class AnswerRun : IAsyncDisposable
         {
             Prompt = job.Prompt.Ids,
             Sampling = job.Sampling,
-            Constraint = job.Constraint?.Invoke(),
+            Constraint = job.Grammar?.Grammar.Begin(),
             Priority = request.Account is null ? priority : Math.Min(priority, 0), // who shares a server may step back, not forward
             UserId = request.CacheScope(user),
             KeepSpecialTokens = job.Prompt.Start != AnswerStart.Plain && service.Prompts is { KeepSpecial: true },
@@ -135,7 +135,7 @@ internal sealed class AnswerRun : IAsyncDisposable
     {
         Job job = jobs[index];
         Generation generation = generations[index];
-        var parser = new AnswerParser(job.Prompt.Start, job.Prompt.CallName, job.Tools, service.Prompts?.Dropped);
+        var parser = new AnswerParser(job.Prompt.Start, job.Prompt.CallName, job.Tools, service.Prompts?.Dropped, job.Grammar?.Json ?? AnswerJson.None);
         int reasoning = 0;
         long last = 0;
         void Give(AnswerPart part, string text, int call) => events.Writer.TryWrite(new AnswerEvent(index, (EventKind)part, text) { Call = call });

@@ -10,8 +10,8 @@ internal sealed record Job(ChatPrompt Prompt, SamplingOptions Sampling)
     /// <summary>Which of the request's prompts it answers; those of the same prompt pay it once.</summary>
     public int PromptIndex { get; init; }
 
-    /// <summary>Makes what restricts the text, or null. Constraints have a state, so each text gets its own.</summary>
-    public Func<ITokenConstraint>? Constraint { get; init; }
+    /// <summary>What restricts the text, or null.</summary>
+    public AnswerGrammar? Grammar { get; init; }
 
     /// <summary>Whether calls are looked for.</summary>
     public bool Tools { get; init; }

@@ -15,8 +15,8 @@ internal static class Jobs
     public static IReadOnlyList<Job> Of(Dialog dialog, ModelService service)
     {
         ChatPrompt prompt = Prompt(dialog, service);
-        Func<ITokenConstraint>? constraint = service.RequireConstraints().For(dialog, prompt);
-        return [.. Enumerable.Range(0, dialog.Choices).Select(i => new Job(prompt, SamplingReader.ForChoice(dialog.Sampling, i)) { Constraint = constraint, Tools = dialog.Conversation.CallsTools })];
+        AnswerGrammar? grammar = service.RequireConstraints().For(dialog, prompt);
+        return [.. Enumerable.Range(0, dialog.Choices).Select(i => new Job(prompt, SamplingReader.ForChoice(dialog.Sampling, i)) { Grammar = grammar, Tools = dialog.Conversation.CallsTools })];
     }
 
     /// <summary>The tokens before the answer.</summary>

@@ -49,6 +49,7 @@ internal static class MessagesReader
                 Tools = tools,
                 ToolMode = mode,
                 ToolName = name,
+                ParallelCalls = body.Get("tool_choice")?.Get("disable_parallel_tool_use")?.Boolean() != true,
                 Thinking = Thinking(body.Get("thinking")),
             },
             Sampling = Sampling(body, service, counting),

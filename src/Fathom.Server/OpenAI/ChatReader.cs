@@ -38,6 +38,7 @@ internal static class ChatReader
                 Tools = tools,
                 ToolMode = mode,
                 ToolName = name,
+                ParallelCalls = body.Get("parallel_tool_calls")?.Boolean() ?? true,
                 Thinking = Thinking(body),
                 Variables = Variables(body.Get("chat_template_kwargs")),
             },

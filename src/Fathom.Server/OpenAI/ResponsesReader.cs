@@ -50,6 +50,7 @@ internal static class ResponsesReader
                 Tools = tools,
                 ToolMode = mode,
                 ToolName = name,
+                ParallelCalls = body.Get("parallel_tool_calls")?.Boolean() ?? true,
                 Thinking = body.Get("reasoning")?.Get("effort") is { } effort ? ChatReader.Effort(effort) : null,
             },
             Format = format,
