@@ -29,7 +29,7 @@ internal static class BenchVerb
 
     public static Command Create()
     {
-        var command = new Command("bench", "Measure speeds, each beside what the machine can do.") { Cpu(), Gpu(), Operators(), BenchServeVerb.Create() };
+        var command = new Command("bench", "Measure speeds, each beside what the machine can do.") { Cpu(), Gpu(), Operators(), BenchServeVerb.Create(), BenchSoakVerb.Create() };
         return command;
     }
 
