@@ -26,7 +26,7 @@ public sealed class FathomChatClient : IChatClient
 
     /// <summary>A client of an engine, which stays the caller's to dispose.</summary>
     /// <param name="engine">Of a model with a tokenizer and a chat template.</param>
-    /// <param name="modelName">What the model is called in responses; the name of its folder if not given.</param>
+    /// <param name="modelName">What the model is called in responses; the name of its folder or run if not given.</param>
     /// <exception cref="FathomException">The model has no tokenizer.</exception>
     public FathomChatClient(InferenceEngine engine, string? modelName = null)
         : this(engine, modelName, null)
@@ -39,7 +39,7 @@ public sealed class FathomChatClient : IChatClient
         this.engine = engine;
         this.ownDevice = ownDevice;
         prompts = new ChatPromptBuilder(engine.Model);
-        modelName ??= Path.GetFileName(Path.TrimEndingDirectorySeparator(engine.Model.Path));
+        modelName ??= engine.Model.Name;
         reader = new ChatOptionsReader(modelName);
         grammars = new ChatGrammars(engine.Model);
         metadata = new ChatClientMetadata("fathom", defaultModelId: modelName);

@@ -56,16 +56,16 @@ public sealed class AbuseTests(SharedServer shared, ITestOutputHelper output) : 
     public async Task A_flood_of_headers_is_refused(int count, int length, string status)
     {
         string headers = string.Concat(Enumerable.Range(0, count).Select(i => $"x-{i}: {new string('a', length)}\r\n"));
-        Assert.Contains($"HTTP/1.1 {status}", await RawAsync($"GET /health HTTP/1.1\r\nHost: a\r\n{headers}\r\n"), StringComparison.Ordinal);
+        Assert.Contains($"HTTP/1.1 {status}", await RawAsync($"GET /health HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"), StringComparison.Ordinal);
     }
 
     [Theory]
     [InlineData("GET /health\r\n\r\n")]
     [InlineData("\0\0\0\0\r\n\r\n")]
     [InlineData("GET /health HTTP/1.1\r\n\r\n")] // no host
-    [InlineData("POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n")]
-    [InlineData("POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")]
-    [InlineData("POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: gzip, chunked, gzip\r\n\r\n")]
+    [InlineData("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n")]
+    [InlineData("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")]
+    [InlineData("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: gzip, chunked, gzip\r\n\r\n")]
     public async Task What_is_no_HTTP_is_refused(string text) => Assert.Contains("HTTP/1.1 4", await RawAsync(text), StringComparison.Ordinal);
 
     [Fact]
@@ -75,7 +75,7 @@ public sealed class AbuseTests(SharedServer shared, ITestOutputHelper output) : 
         using var socket = new TcpClient();
         await socket.ConnectAsync(IPAddress.Loopback, server.Server.Address.Port);
         NetworkStream stream = socket.GetStream();
-        await stream.WriteAsync("POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{\"mess"u8.ToArray());
+        await stream.WriteAsync("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"mess"u8.ToArray());
         using var reader = new StreamReader(stream);
         Assert.Equal("HTTP/1.1 408 Request Timeout", await reader.ReadLineAsync().WaitAsync(Soon));
     }
@@ -87,7 +87,7 @@ public sealed class AbuseTests(SharedServer shared, ITestOutputHelper output) : 
         using var socket = new TcpClient { ReceiveBufferSize = 1024 };
         await socket.ConnectAsync(IPAddress.Loopback, server.Server.Address.Port);
         const string Body = """{"stream":true,"n":16,"max_tokens":1900,"ignore_eos":true,"logprobs":true,"top_logprobs":20,"messages":[{"role":"user","content":"a"}]}""";
-        await socket.GetStream().WriteAsync(Encoding.ASCII.GetBytes($"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {Body.Length}\r\n\r\n{Body}"));
+        await socket.GetStream().WriteAsync(Encoding.ASCII.GetBytes($"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {Body.Length}\r\n\r\n{Body}"));
         await TestServer.Eventually(() => server.Engine.Statistics.GeneratedTokens > 500, "it runs");
         var time = Stopwatch.StartNew();
         await server.CallAsync("/v1/chat/completions", """{"max_tokens":4,"messages":[{"role":"user","content":"a"}]}""");

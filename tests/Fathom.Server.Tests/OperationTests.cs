@@ -105,6 +105,7 @@ public sealed partial class OperationTests(ITestOutputHelper output)
                      "generation_tokens_total", "request_success_total", "time_to_first_token_seconds_bucket", "inter_token_latency_seconds_sum", "e2e_request_latency_seconds_count",
                      "request_queue_time_seconds_bucket", "request_inference_time_seconds_bucket", "request_prefill_time_seconds_bucket", "request_decode_time_seconds_bucket",
                      "request_prompt_tokens_bucket", "request_generation_tokens_bucket", "request_params_n_bucket", "request_params_max_tokens_bucket",
+                     "iteration_tokens_total_bucket", "cache_config_info",
                  ])
         {
             Assert.Contains($"\n{prefix}:{name}{{model_name=\"a \\\"b\\\"\"", text, StringComparison.Ordinal);
@@ -112,6 +113,8 @@ public sealed partial class OperationTests(ITestOutputHelper output)
 
         Assert.Equal(1, Value(text, $"{prefix}:request_success_total", "finished_reason=\"length\""));
         Assert.Equal(5, Value(text, $"{prefix}:request_generation_tokens_sum"));
+        Assert.Equal(Value(text, $"{prefix}:engine_steps_total"), Value(text, $"{prefix}:iteration_tokens_total_count"));
+        Assert.Equal(1, Value(text, $"{prefix}:cache_config_info", "block_size=\"64\",num_gpu_blocks=\"256\""));
         Assert.Equal((int)usage["prompt_tokens"]!, Value(text, $"{prefix}:request_prompt_tokens_sum"));
         Assert.Equal(1, Value(text, $"{prefix}:time_to_first_token_seconds_bucket", "le=\"+Inf\""));
         Assert.Equal(23, Regex.Count(text, $"{prefix}:time_to_first_token_seconds_bucket"));
@@ -135,17 +138,29 @@ public sealed partial class OperationTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public async Task Metrics_are_sent_with_OTLP()
+    public async Task Metrics_and_traces_are_sent_with_OTLP()
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.WebHost.UseUrls("http://127.0.0.1:0");
         builder.Logging.ClearProviders();
         await using WebApplication collector = builder.Build();
         var body = new MemoryStream();
+        var spans = new MemoryStream();
         collector.MapPost("/v1/metrics", async (HttpContext http) => await http.Request.Body.CopyToAsync(body));
+        collector.MapPost("/v1/traces", async (HttpContext http) => await http.Request.Body.CopyToAsync(spans));
         await collector.StartAsync();
         await using (TestServer server = await TestServer.StartAsync(o => o.OtlpEndpoint = new Uri(collector.Urls.First())))
-            await server.CallAsync("/v1/chat/completions", """{"max_tokens":3,"messages":[{"role":"user","content":"a"}]}""");
+        {
+            server.Client.DefaultRequestHeaders.Add("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+            await server.CallAsync("/v1/chat/completions", """{"max_tokens":3,"messages":[{"role":"user","content":"a secret"}]}""");
+            await server.CallAsync("/v1/chat/completions", """{"model":"gpt","messages":[{"role":"user","content":"a"}]}""", 404);
+        }
+
+        string traced = System.Text.Encoding.Latin1.GetString(spans.ToArray());
+        foreach (string name in (string[])["chat tiny", "gen_ai.operation.name", "gen_ai.request.model", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.response.finish_reasons", "model_not_found"])
+            Assert.Contains(name, traced, StringComparison.Ordinal);
+        Assert.Contains("\u000a\u00f7\u0065\u0019\u0016\u00cd\u0043\u00dd", traced, StringComparison.Ordinal); // the client's trace
+        Assert.DoesNotContain("secret", traced, StringComparison.Ordinal);
         string sent = System.Text.Encoding.Latin1.GetString(body.ToArray());
         output.WriteLine($"{body.Length} bytes");
         Assert.Contains("fathom.time_to_first_token_seconds", sent, StringComparison.Ordinal);

@@ -5,6 +5,7 @@ using System.Net;
 using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using Fathom.Server.Accounts;
 using Fathom.Testing;
 using Xunit;
@@ -68,6 +69,9 @@ public sealed class ServeProcessTests(ITestOutputHelper output)
         List<JsonNode> events = TestServer.Events(await running.Content.ReadAsStringAsync());
         Assert.Equal(16, events.Count(e => (string?)e["choices"]![0]!["finish_reason"] == "length"));
         Assert.Equal(0, server.WaitForExit());
+        output.WriteLine(server.Log);
+        Assert.Single(Regex.Matches(server.Log, "draining: "));
+        Assert.Single(Regex.Matches(server.Log, "drained; "));
     }
 
     [Fact]
@@ -117,10 +121,20 @@ public sealed class ServeProcessTests(ITestOutputHelper output)
     private sealed class ServerProcess : IDisposable
     {
         private readonly Process process;
+        private readonly StringBuilder log;
 
-        private ServerProcess(Process process, Uri address) => (this.process, Address) = (process, address);
+        private ServerProcess(Process process, Uri address, StringBuilder log) => (this.process, Address, this.log) = (process, address, log);
 
         public Uri Address { get; }
+
+        /// <summary>What it wrote to its error stream.</summary>
+        public string Log
+        {
+            get
+            {
+                lock (log) return log.ToString();
+            }
+        }
 
         public static Process Launch(params string[] arguments)
         {
@@ -132,7 +146,11 @@ public sealed class ServeProcessTests(ITestOutputHelper output)
         public static async Task<ServerProcess> StartAsync(string model, params string[] arguments)
         {
             Process process = Launch(["--model", model, "--port", "0", "--threads", "1", "--context", "2048", "--cache-tokens", "40000", .. arguments]);
-            process.ErrorDataReceived += (_, _) => { };
+            var log = new StringBuilder();
+            process.ErrorDataReceived += (_, line) =>
+            {
+                lock (log) log.AppendLine(line.Data);
+            };
             process.BeginErrorReadLine();
             var seen = new StringBuilder();
             while (await process.StandardOutput.ReadLineAsync().WaitAsync(TimeSpan.FromSeconds(60)) is { } line)
@@ -140,7 +158,7 @@ public sealed class ServeProcessTests(ITestOutputHelper output)
                 seen.AppendLine(line);
                 if (!Uri.TryCreate(line, UriKind.Absolute, out Uri? address) || address.Scheme != "http") continue;
                 _ = process.StandardOutput.ReadToEndAsync(); // so that the log never blocks it
-                return new ServerProcess(process, address);
+                return new ServerProcess(process, address, log);
             }
 
             throw new InvalidOperationException($"the server did not start: {seen}");
@@ -157,6 +175,7 @@ public sealed class ServeProcessTests(ITestOutputHelper output)
         public int WaitForExit()
         {
             Assert.True(process.WaitForExit(TimeSpan.FromSeconds(60)), "the server does not end");
+            process.WaitForExit(); // for the rest of the log
             return process.ExitCode;
         }
 

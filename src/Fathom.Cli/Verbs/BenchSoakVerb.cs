@@ -22,7 +22,7 @@ internal static class BenchSoakVerb
         var requests = new Option<int>("--requests") { Description = "How many requests.", HelpName = "N", DefaultValueFactory = _ => 10_000 };
         var streams = new Option<int>("--streams") { Description = "How many at a time.", HelpName = "N", DefaultValueFactory = _ => 32 };
         var context = new Option<int>("--context") { Description = "Context of the server that is started.", HelpName = "N", DefaultValueFactory = _ => 1024 };
-        var cache = new Option<long>("--cache-tokens") { Description = "Tokens of its cache; few make requests give up their memory.", HelpName = "N", DefaultValueFactory = _ => 8192 };
+        var cache = new Option<long>("--cache-tokens") { Description = "Tokens of its cache; few make requests give up their memory.", HelpName = "N", DefaultValueFactory = _ => 4096 };
         var threads = CommonOptions.Threads();
         var key = new Option<string?>("--key") { Description = "Key of a server that runs.", HelpName = "KEY" };
         var data = new Option<string?>("--data") { Description = "Text that prompts are cut from; the SDK's API documentation if not given.", HelpName = "FILE" };

@@ -47,20 +47,22 @@ internal static class ServeVerb
         private static readonly FathomServerOptions Usual = new();
         private readonly Option<string> host = new("--host") { Description = "Address to listen on; 0.0.0.0 for all. Others than this machine should need a key.", HelpName = "ADDRESS", DefaultValueFactory = _ => Usual.Host };
         private readonly Option<int> port = new("--port") { Description = "Port to listen on; 0 for a free one.", HelpName = "N", DefaultValueFactory = _ => Usual.Port };
-        private readonly Option<string?> name = new("--name") { Description = "Name of the model for clients; the folder's name if not given.", HelpName = "NAME" };
+        private readonly Option<string?> name = new("--name") { Description = "Name of the model for clients; the folder's or the run's name if not given.", HelpName = "NAME" };
         private readonly Option<string[]> alias = new("--alias") { Description = "Further name of the model, as deepseek-chat; may be given several times.", HelpName = "NAME", DefaultValueFactory = _ => [] };
+        private readonly Option<string[]> origins = new("--allow-origin") { Description = "Origin of web pages that may use the server from a browser, as https://app.example.com; * for all. Pages of this machine may.", HelpName = "ORIGIN", DefaultValueFactory = _ => [] };
+        private readonly Option<string[]> hosts = new("--allow-host") { Description = "Name to answer to besides localhost while no key is needed, as behind a proxy; * for all.", HelpName = "NAME", DefaultValueFactory = _ => [] };
         private readonly Option<string?> keys = new("--keys") { Description = "File with keys and usage (SQLite). Once it holds a key, requests need one: 'fathom serve keys add'.", HelpName = "FILE" };
         private readonly Option<string?> prices = new("--prices") { Description = "Prices of a million tokens: from the cache, other input, output. CNY,0.1,1,2 if not given.", HelpName = "CUR,HIT,MISS,OUT" };
         private readonly Option<int> maxTokens = new("--max-tokens") { Description = "Tokens of an answer where the request does not say.", HelpName = "N", DefaultValueFactory = _ => Usual.DefaultMaxTokens };
         private readonly Option<double> deadline = new("--deadline") { Description = "Seconds after which an answer is cut.", HelpName = "S", DefaultValueFactory = _ => Usual.AnswerDeadline.TotalSeconds };
         private readonly Option<double> drain = new("--drain") { Description = "Seconds that answers may still take after SIGTERM.", HelpName = "S", DefaultValueFactory = _ => Usual.DrainDeadline.TotalSeconds };
         private readonly Option<string> metrics = new("--metrics-compat") { Description = "Prefix of the names at /metrics: vllm for dashboards made for it.", HelpName = "fathom|vllm", DefaultValueFactory = _ => Usual.MetricsPrefix };
-        private readonly Option<string?> otlp = new("--otlp") { Description = "Send metrics there with OTLP over HTTP, as http://localhost:4318.", HelpName = "URL" };
+        private readonly Option<string?> otlp = new("--otlp") { Description = "Send metrics and traces there with OTLP over HTTP, as http://localhost:4318.", HelpName = "URL" };
         private readonly Option<bool> logPrompts = new("--log-prompts") { Description = "Write prompts and answers to the log." };
 
         public NetworkArguments(Command command)
         {
-            foreach (Option option in (Option[])[host, port, name, alias, keys, prices, maxTokens, deadline, drain, metrics, otlp, logPrompts]) command.Options.Add(option);
+            foreach (Option option in (Option[])[host, port, name, alias, origins, hosts, keys, prices, maxTokens, deadline, drain, metrics, otlp, logPrompts]) command.Options.Add(option);
         }
 
         public FathomServerOptions Read(ParseResult arguments)
@@ -78,6 +80,8 @@ internal static class ServeVerb
                 LogPrompts = arguments.GetValue(logPrompts),
             };
             foreach (string other in arguments.GetValue(alias) ?? []) options.Aliases.Add(other);
+            foreach (string origin in arguments.GetValue(origins) ?? []) options.AllowedOrigins.Add(origin);
+            foreach (string known in arguments.GetValue(hosts) ?? []) options.AllowedHosts.Add(known);
             if (arguments.GetValue(prices) is { } list) options.Prices = Prices(list);
             if (arguments.GetValue(otlp) is { } url)
                 options.OtlpEndpoint = Uri.TryCreate(url, UriKind.Absolute, out Uri? endpoint) ? endpoint : throw new FathomException($"--otlp is '{url}'; give a URL as http://localhost:4318");

@@ -59,6 +59,12 @@ public sealed class InferenceEngine : IDisposable
     /// <summary>Most tokens of one request, prompt and answer.</summary>
     public int ContextTokens { get; }
 
+    /// <summary>How the cache holds latents.</summary>
+    public DType CacheType => options.CacheType;
+
+    /// <summary>Is told after each step, by the engine's thread, how many tokens it computed. Handlers must be quick and not throw.</summary>
+    public event Action<int>? Stepped;
+
     /// <summary>The engine as of its last step.</summary>
     public EngineStatistics Statistics
     {
@@ -222,6 +228,7 @@ public sealed class InferenceEngine : IDisposable
         }
 
         if (plan.IsEmpty) return false;
+        int tokens = plan.All.Sum(part => part.Count + part.Drafts);
         long start = Stopwatch.GetTimestamp();
         foreach (StepWork part in plan.All) ((ActiveGeneration)part.Sequence).Start();
         try
@@ -240,6 +247,7 @@ public sealed class InferenceEngine : IDisposable
             counters.Observe(scheduler, cache.Pool, runner.Drafter);
         }
 
+        Stepped?.Invoke(tokens);
         return true;
     }
 

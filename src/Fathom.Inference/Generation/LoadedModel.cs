@@ -24,6 +24,20 @@ public sealed class LoadedModel
     /// <summary>The folder.</summary>
     public string Path { get; }
 
+    /// <summary>What the model is called: its folder's name, or that of the run whose model or checkpoint it is. Empty where there is no name.</summary>
+    public string Name
+    {
+        get
+        {
+            if (Path.Length == 0) return "";
+            // A run holds model/ and checkpoints/step-…/, beside its run.json.
+            string folder = System.IO.Path.GetFullPath(Path);
+            string? above = System.IO.Path.GetDirectoryName(System.IO.Path.TrimEndingDirectorySeparator(folder)), further = System.IO.Path.GetDirectoryName(above);
+            string run = new[] { above, further }.FirstOrDefault(f => f is not null && File.Exists(System.IO.Path.Combine(f, "run.json"))) ?? folder;
+            return System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(run));
+        }
+    }
+
     /// <summary>The model.</summary>
     public DeepSeekModel Model { get; }
 

@@ -6,6 +6,7 @@ using Fathom.Inference;
 using Fathom.Numerics;
 using Fathom.Server.Hosting;
 using Fathom.Server.Http;
+using Fathom.Server.Metrics;
 
 namespace Fathom.Server.Answers;
 
@@ -208,6 +209,7 @@ internal sealed class AnswerRun : IAsyncDisposable
         }
 
         var usage = new TokenUsage(hit, miss, results.Sum(r => r.NewTokens), reasoning.Sum());
+        RequestTracing.Answered(results, usage);
         await service.SettleAsync(request, usage).ConfigureAwait(false);
         return usage;
     }

@@ -7,18 +7,14 @@ using Fathom.Server.Http;
 namespace Fathom.Server.Anthropic;
 
 /// <summary>POST /v1/messages and /v1/messages/count_tokens.</summary>
-internal sealed class MessagesEndpoint(ModelService service, RequestPipeline pipeline)
+internal sealed class MessagesEndpoint(ModelService service, Answering answering)
 {
     /// <summary>Answers a request.</summary>
     public async Task HandleAsync(RequestScope scope)
     {
         (Dialog dialog, string model, bool stream) = await ReadAsync(scope, counting: false).ConfigureAwait(false);
-        IReadOnlyList<Job> jobs = Jobs.Of(dialog, service);
-        await using AnswerRun run = AnswerRun.Start(service, scope, jobs, dialog.User, dialog.Priority);
-        var reply = new Reply(model, "msg_" + scope.Id[4..], jobs[0].Prompt.Ids.Count);
-        if (stream) await reply.StreamAsync(scope, run).ConfigureAwait(false);
-        else await reply.SendAsync(scope, run).ConfigureAwait(false);
-        pipeline.LogText(scope, jobs[0].Prompt.Text, reply.Text);
+        AnswerRequest asked = AnswerRequest.Of(dialog, model, stream, service);
+        await answering.AnswerAsync(scope, asked, new Reply(model, "msg_" + scope.Id[4..], asked.Jobs[0].Prompt.Ids.Count)).ConfigureAwait(false);
     }
 
     /// <summary>Counts the tokens of a request.</summary>
@@ -34,61 +30,29 @@ internal sealed class MessagesEndpoint(ModelService service, RequestPipeline pip
         }).ConfigureAwait(false);
     }
 
-    private async Task<(Dialog Dialog, string Model, bool Stream)> ReadAsync(RequestScope scope, bool counting)
-    {
-        using JsonDocument body = await RequestBody.ReadAsync(scope.Http, service.Options.MaxBodyBytes, service.Options.BodyDeadline).ConfigureAwait(false);
-        return MessagesReader.Read(new JsonField(body.RootElement, ""), service, counting);
-    }
+    private Task<(Dialog Dialog, string Model, bool Stream)> ReadAsync(RequestScope scope, bool counting) =>
+        RequestBody.ReadAsync(scope.Http, service.Options, body => MessagesReader.Read(body, service, counting));
 
-    private sealed class Reply(string model, string id, int promptTokens)
+    private sealed class Reply(string model, string id, int promptTokens) : AnswerReply
     {
         private readonly Blocks blocks = new();
 
-        public string Text => string.Concat(blocks.All.Where(b => b.Kind == BlockKind.Text).Select(b => b.Text.ToString()));
+        public override string Text => string.Concat(blocks.All.Where(b => b.Kind == BlockKind.Text).Select(b => b.Text.ToString()));
 
-        public async Task SendAsync(RequestScope scope, AnswerRun run)
+        public override void Take(AnswerEvent next) => blocks.Take(next);
+
+        public override ValueTask BeginAsync(EventStream stream) => stream.SendAsync(WriteStart, "message_start");
+
+        public override async ValueTask SendAsync(EventStream stream, AnswerEvent next)
         {
-            await run.FollowAsync(
-                next =>
-                {
-                    blocks.Take(next);
-                    return ValueTask.CompletedTask;
-                },
-                async () => await JsonReply.KeepAliveAsync(scope.Http).ConfigureAwait(false)).ConfigureAwait(false);
-            TokenUsage usage = await run.SettleAsync().ConfigureAwait(false);
-            await JsonReply.SendAsync(scope.Http, 200, json => WriteMessage(json, usage)).ConfigureAwait(false);
+            BlockChange change = blocks.Take(next);
+            if (change.Closed is { } closed) await stream.SendAsync(json => WriteStop(json, closed), "content_block_stop").ConfigureAwait(false);
+            if (change.Opened is { } opened) await stream.SendAsync(json => WriteOpening(json, opened), "content_block_start").ConfigureAwait(false);
+            if (change.Delta is { Length: > 0 } delta) await stream.SendAsync(json => WriteDelta(json, blocks.Open!, delta), "content_block_delta").ConfigureAwait(false);
         }
 
-        public async Task StreamAsync(RequestScope scope, AnswerRun run)
+        public override async ValueTask EndAsync(EventStream stream, TokenUsage usage)
         {
-            using var stream = new EventStream(scope.Http);
-            bool begun = false;
-            try
-            {
-                await run.FollowAsync(
-                    async next =>
-                    {
-                        if (!begun)
-                        {
-                            begun = true;
-                            await stream.SendAsync(WriteStart, "message_start").ConfigureAwait(false);
-                        }
-
-                        BlockChange change = blocks.Take(next);
-                        if (change.Closed is { } closed) await stream.SendAsync(json => WriteStop(json, closed), "content_block_stop").ConfigureAwait(false);
-                        if (change.Opened is { } opened) await stream.SendAsync(json => WriteOpening(json, opened), "content_block_start").ConfigureAwait(false);
-                        if (change.Delta is { Length: > 0 } delta) await stream.SendAsync(json => WriteDelta(json, blocks.Open!, delta), "content_block_delta").ConfigureAwait(false);
-                    },
-                    stream.KeepAliveAsync).ConfigureAwait(false);
-            }
-            catch (Exception error) when (scope.Http.Response.HasStarted && error is AnswerFailedException or ApiException)
-            {
-                await stream.SendAsync(json => AnthropicError.Write(json, error as ApiException ?? ApiException.Fault(scope.Id)), "error").ConfigureAwait(false);
-                if (error is AnswerFailedException) throw;
-                return;
-            }
-
-            TokenUsage usage = await run.SettleAsync().ConfigureAwait(false);
             await stream.SendAsync(json => WriteEnd(json, usage), "message_delta").ConfigureAwait(false);
             await stream.SendAsync(
                 json =>
@@ -100,6 +64,8 @@ internal sealed class MessagesEndpoint(ModelService service, RequestPipeline pip
                 "message_stop").ConfigureAwait(false);
         }
 
+        public override ValueTask FailAsync(EventStream stream, ApiException error) => stream.SendAsync(json => AnthropicError.Write(json, error), "error");
+
         private static string Reason(AnswerEnd end) => end.Reason switch
         {
             EndReason.Length => "max_tokens",
@@ -108,7 +74,7 @@ internal sealed class MessagesEndpoint(ModelService service, RequestPipeline pip
             _ => end.Result.StopSequence is null ? "end_turn" : "stop_sequence",
         };
 
-        private void WriteMessage(Utf8JsonWriter json, TokenUsage usage)
+        public override void WriteWhole(Utf8JsonWriter json, TokenUsage usage)
         {
             WriteHead(json);
             json.WriteStartArray("content");

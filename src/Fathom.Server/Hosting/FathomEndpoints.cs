@@ -1,5 +1,6 @@
 // The routes, each with what it needs. Everything but /health needs a key once there is one.
 using Fathom.Server.Accounts;
+using Fathom.Server.Answers;
 using Fathom.Server.Anthropic;
 using Fathom.Server.Hosting;
 using Fathom.Server.Http;
@@ -26,13 +27,14 @@ public static class FathomEndpoints
         var map = new Mapper(endpoints, pipeline);
         MapState(map, service, services.GetRequiredService<ServingState>(), services.GetRequiredService<PrometheusText>());
         MapModel(map, service);
-        var chat = new ChatEndpoint(service, pipeline);
+        var answering = new Answering(service, pipeline);
+        var chat = new ChatEndpoint(service, answering);
         map.Post(chat.HandleAsync, "/v1/chat/completions", "/chat/completions", "/beta/chat/completions");
-        var completions = new CompletionEndpoint(service, pipeline);
+        var completions = new CompletionEndpoint(service, answering);
         map.Post(completions.HandleAsync, "/v1/completions", "/completions", "/beta/completions");
-        var responses = new ResponsesEndpoint(service, pipeline);
+        var responses = new ResponsesEndpoint(service, answering);
         map.Post(responses.HandleAsync, "/v1/responses", "/responses");
-        var messages = new MessagesEndpoint(service, pipeline);
+        var messages = new MessagesEndpoint(service, answering);
         map.Post(RouteNeeds.Work, messages.HandleAsync, AnthropicError.Shape, "/v1/messages", "/anthropic/v1/messages");
         map.Post(RouteNeeds.Key, messages.CountAsync, AnthropicError.Shape, "/v1/messages/count_tokens", "/anthropic/v1/messages/count_tokens");
         return endpoints;

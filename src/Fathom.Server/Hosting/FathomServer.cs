@@ -5,6 +5,7 @@ using Fathom.Inference;
 using Fathom.Numerics;
 using Fathom.Server.Accounts;
 using Fathom.Server.Hosting;
+using Fathom.Server.Http;
 using Fathom.Server.Pages;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -46,6 +47,7 @@ public sealed partial class FathomServer : IAsyncDisposable
         if (logging is not null) logging(builder.Logging);
         else LogToErrorStream(builder.Logging);
         WebApplication app = builder.Build();
+        app.Use(new BrowserGuard(options, app.Services.GetService<KeyStore>()).InvokeAsync);
         app.UseRouting();
         app.MapFathom();
         app.MapFathomPages();
@@ -67,13 +69,13 @@ public sealed partial class FathomServer : IAsyncDisposable
     /// <summary>Waits until the server was asked to stop and has drained.</summary>
     public Task WaitAsync(CancellationToken cancellation = default) => Microsoft.Extensions.Hosting.HostingAbstractionsHostExtensions.WaitForShutdownAsync(app, cancellation);
 
-    /// <summary>Drains and stops: nothing new is taken, what runs is finished or cut at the deadline.</summary>
-    public Task StopAsync() => app.StopAsync();
+    /// <summary>Drains and stops: nothing new is taken, what runs is finished or cut at the deadline. Where a signal has done so already it does nothing.</summary>
+    public Task StopAsync() => app.Lifetime.ApplicationStopped.IsCancellationRequested ? Task.CompletedTask : app.StopAsync();
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        await app.StopAsync().ConfigureAwait(false);
+        await StopAsync().ConfigureAwait(false);
         await app.DisposeAsync().ConfigureAwait(false);
     }
 

@@ -1,4 +1,5 @@
 using System.Net;
+using Fathom.Inference;
 using Fathom.Numerics;
 
 namespace Fathom.Server;
@@ -12,11 +13,23 @@ public sealed class FathomServerOptions
     /// <summary>Port that <see cref="FathomServer"/> listens on; 0 for any that is free.</summary>
     public int Port { get; set; } = 8000;
 
-    /// <summary>Name under which the model is served; null for the name of its folder.</summary>
+    /// <summary>Name under which the model is served; null for the name of its folder, or of its run.</summary>
     public string? ModelName { get; set; }
 
     /// <summary>Further names that requests may ask for, as "deepseek-chat".</summary>
     public IList<string> Aliases { get; } = [];
+
+    /// <summary>
+    /// Origins of web pages, as "https://app.example.com", that may use <see cref="FathomServer"/> from a browser besides pages of this
+    /// machine; "*" lets all.
+    /// </summary>
+    public IList<string> AllowedOrigins { get; } = [];
+
+    /// <summary>
+    /// Names besides localhost and addresses under which <see cref="FathomServer"/> answers while it needs no key and listens on the loopback
+    /// address, as behind a proxy that passes its own name on; "*" lets all.
+    /// </summary>
+    public IList<string> AllowedHosts { get; } = [];
 
     /// <summary>SQLite file with keys and usage; null for none. It is made where it is missing. Once it holds a key, every route but /health needs one.</summary>
     public string? KeysFile { get; set; }
@@ -66,6 +79,9 @@ public sealed class FathomServerOptions
     /// <summary>Whether <see cref="Host"/> can be reached from this machine alone.</summary>
     internal bool IsLoopback => Host == "localhost" || IPAddress.TryParse(Host, out IPAddress? address) && IPAddress.IsLoopback(address);
 
+    /// <summary>The name that a model is served under.</summary>
+    internal string NameOf(LoadedModel model) => ModelName ?? (model.Name.Length > 0 ? model.Name : "fathom");
+
     /// <summary>Checks the values.</summary>
     /// <exception cref="FathomException">Names the option.</exception>
     public void Validate()
@@ -74,6 +90,9 @@ public sealed class FathomServerOptions
         Check(Port is >= 0 and <= 65535, $"the port is 0 to 65535, not {Port}");
         Check(ModelName is null || ModelName.Length > 0, "the model's name must not be empty");
         Check(Aliases.All(a => a.Length > 0), "an alias must not be empty");
+        foreach (string origin in AllowedOrigins)
+            Check(origin == "*" || Uri.TryCreate(origin, UriKind.Absolute, out Uri? url) && url.GetLeftPart(UriPartial.Authority) == origin, $"an origin is * or as https://app.example.com, without a path, not '{origin}'");
+        Check(AllowedHosts.All(h => h == "*" || Uri.CheckHostName(h) != UriHostNameType.Unknown), "a host is * or a name, without a port");
         Check(MaxBodyBytes > 0, "the longest body must have at least one byte");
         Check(DefaultMaxTokens > 0, "the default length of an answer must be at least one token");
         Check(MaxChoices is > 0 and <= 1024, "1 to 1024 answers can be allowed for a request");

@@ -17,8 +17,7 @@ internal sealed class ModelService
     {
         (Engine, Options, Metrics, this.rates, Keys) = (engine, options, metrics, rates, keys);
         if (engine.Model.Tokenizer is not null) (Prompts, constraints) = (new ChatPromptBuilder(engine.Model), new AnswerConstraints(engine.Model));
-        Name = options.ModelName ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(engine.Model.Path));
-        if (Name.Length == 0) Name = "fathom";
+        Name = options.NameOf(engine.Model);
     }
 
     public InferenceEngine Engine { get; }

@@ -38,6 +38,9 @@ internal sealed class ApiException(int status, string type, string code, string 
     /// <summary>The key is missing or unknown: 401.</summary>
     public static ApiException Unauthorized(string message) => new(401, "authentication_error", "invalid_api_key", message);
 
+    /// <summary>A page in a browser, or a name, that the server does not answer to: 403.</summary>
+    public static ApiException Forbidden(string code, string message) => new(403, "permission_error", code, message);
+
     /// <summary>The key's balance is spent: 402.</summary>
     public static ApiException Balance() => new(402, "insufficient_balance_error", "insufficient_balance", "the balance of this key is spent; ask the server's operator to add to it");
 

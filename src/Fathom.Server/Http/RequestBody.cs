@@ -19,6 +19,17 @@ internal static class RequestBody
     /// </summary>
     private const int Patience = 4;
 
+    /// <summary>What a reader makes of the body.</summary>
+    /// <param name="context">The request.</param>
+    /// <param name="options">Its limits.</param>
+    /// <param name="read">Reads; what it keeps must not be of the document.</param>
+    /// <exception cref="ApiException">It is not JSON within the limits, or the reader refuses it.</exception>
+    public static async Task<T> ReadAsync<T>(HttpContext context, FathomServerOptions options, Func<JsonField, T> read)
+    {
+        using JsonDocument body = await ReadAsync(context, options.MaxBodyBytes, options.BodyDeadline).ConfigureAwait(false);
+        return read(new JsonField(body.RootElement, ""));
+    }
+
     /// <summary>The body as JSON, to be disposed by the caller.</summary>
     /// <param name="context">The request.</param>
     /// <param name="mostBytes">Longest body.</param>

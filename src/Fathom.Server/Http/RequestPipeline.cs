@@ -4,6 +4,7 @@ using System.Diagnostics;
 using Fathom.Server.Accounts;
 using Fathom.Server.Answers;
 using Fathom.Server.Hosting;
+using Fathom.Server.Metrics;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 
@@ -37,6 +38,7 @@ internal sealed partial class RequestPipeline(ModelService service, ServingState
         var scope = new RequestScope(http, id, null);
         bool entered = false;
         ApiException? refused = null;
+        using Activity? span = needs == RouteNeeds.Work ? RequestTracing.Begin(http, id) : null;
         try
         {
             if (needs == RouteNeeds.Work) entered = Enter();
@@ -72,6 +74,7 @@ internal sealed partial class RequestPipeline(ModelService service, ServingState
         }
 
         if (refused is not null) await RefuseAsync(http, refused, errors).ConfigureAwait(false);
+        RequestTracing.End(span, http.Response.StatusCode, refused?.Code);
         if (needs == RouteNeeds.Work)
         {
             TokenUsage usage = scope.Usage;

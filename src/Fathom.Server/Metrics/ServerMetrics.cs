@@ -2,6 +2,7 @@
 // (vllm/v1/metrics/loggers.py) after the prefix, so that dashboards made for it fit.
 using System.Diagnostics.Metrics;
 using Fathom.Inference;
+using Fathom.Model;
 
 namespace Fathom.Server.Metrics;
 
@@ -15,9 +16,13 @@ internal sealed class ServerMetrics : IDisposable
     private static readonly double[] NextTokenBuckets = [.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80];
     private static readonly double[] RequestBuckets = [.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680];
 
+    private static readonly double[] IterationBuckets = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384];
+
     private readonly Meter meter = new(MeterName, Hosting.ServerVersion.Text);
+    private readonly InferenceEngine engine;
     private readonly KeyValuePair<string, object?> label;
     private readonly Histogram<double> firstToken, nextToken, perToken, endToEnd, queue, inference, prefill, decode, promptTokens, newTokens, choices, maxTokens;
+    private readonly Histogram<double> iterationTokens;
     private readonly Counter<long> success;
 
     /// <summary>Instruments over an engine.</summary>
@@ -25,7 +30,7 @@ internal sealed class ServerMetrics : IDisposable
     /// <param name="options">The model's name, for the label.</param>
     public ServerMetrics(InferenceEngine engine, FathomServerOptions options)
     {
-        string name = options.ModelName ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(engine.Model.Path));
+        string name = options.NameOf(engine.Model);
         label = new("model_name", name);
         double[] lengths = Lengths(engine.ContextTokens);
         firstToken = Histogram("time_to_first_token_seconds", "Time to the first token.", FirstTokenBuckets);
@@ -40,6 +45,9 @@ internal sealed class ServerMetrics : IDisposable
         newTokens = Histogram("request_generation_tokens", "Tokens generated.", lengths);
         choices = Histogram("request_params_n", "Answers asked for.", [1, 2, 5, 10, 20]);
         maxTokens = Histogram("request_params_max_tokens", "Tokens asked for at most.", lengths);
+        iterationTokens = Histogram("iteration_tokens_total", "Tokens of a step, of prompts and generated.", IterationBuckets);
+        this.engine = engine;
+        engine.Stepped += Stepped;
         success = meter.CreateCounter<long>("fathom.request_success", description: "Requests ended, by reason.");
         Observe(engine, name);
     }
@@ -78,7 +86,11 @@ internal sealed class ServerMetrics : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => meter.Dispose();
+    public void Dispose()
+    {
+        engine.Stepped -= Stepped;
+        meter.Dispose();
+    }
 
     /// <summary>1, 2, 5, 10 … up to the context.</summary>
     internal static double[] Lengths(int most)
@@ -95,6 +107,8 @@ internal sealed class ServerMetrics : IDisposable
         return [.. buckets];
     }
 
+    private void Stepped(int tokens) => iterationTokens.Record(tokens, label);
+
     private Histogram<double> Histogram(string name, string description, double[] buckets) =>
         meter.CreateHistogram("fathom." + name, description: description, advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = buckets });
 
@@ -105,6 +119,10 @@ internal sealed class ServerMetrics : IDisposable
         Gauge("num_requests_waiting", "Requests that wait.", s => s.Waiting);
         Gauge("kv_cache_usage_perc", "Share of the cache in use.", s => s.CacheUsage);
         Gauge("tokens_per_second", "Tokens generated a second, lately.", s => s.TokensPerSecond);
+        meter.CreateObservableGauge(
+            "fathom.cache_config_info",
+            () => new Measurement<double>(1, [labels[0], new("block_size", BlockPool.BlockSize), new("num_gpu_blocks", engine.Statistics.Blocks), new("cache_dtype", engine.CacheType.ToString().ToLowerInvariant()), new("enable_prefix_caching", true)]),
+            description: "How the cache is laid out; always 1.");
         Count("prefix_cache_queries", "Tokens of prompts that were looked for in the cache.", s => s.PrefixQueriedTokens);
         Count("prefix_cache_hits", "Tokens of prompts that were found in the cache.", s => s.PrefixHitTokens);
         Count("num_preemptions", "Requests that gave up their memory.", s => s.Preemptions);

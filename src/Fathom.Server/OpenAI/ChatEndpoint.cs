@@ -7,20 +7,14 @@ using Fathom.Server.Http;
 namespace Fathom.Server.OpenAI;
 
 /// <summary>POST /v1/chat/completions.</summary>
-internal sealed class ChatEndpoint(ModelService service, RequestPipeline pipeline)
+internal sealed class ChatEndpoint(ModelService service, Answering answering)
 {
     /// <summary>Answers a request.</summary>
     public async Task HandleAsync(RequestScope scope)
     {
-        ChatRequest request;
-        using (JsonDocument body = await RequestBody.ReadAsync(scope.Http, service.Options.MaxBodyBytes, service.Options.BodyDeadline).ConfigureAwait(false))
-            request = ChatReader.Read(new JsonField(body.RootElement, ""), service);
-        IReadOnlyList<Job> jobs = Jobs.Of(request.Dialog, service);
-        await using AnswerRun run = AnswerRun.Start(service, scope, jobs, request.Dialog.User, request.Dialog.Priority);
-        var reply = new Reply(service, request, "chatcmpl-" + scope.Id[4..], jobs);
-        if (request.Stream) await reply.StreamAsync(scope, run).ConfigureAwait(false);
-        else await reply.SendAsync(scope, run).ConfigureAwait(false);
-        pipeline.LogText(scope, jobs[0].Prompt.Text, reply.Texts);
+        ChatRequest request = await RequestBody.ReadAsync(scope.Http, service.Options, body => ChatReader.Read(body, service)).ConfigureAwait(false);
+        AnswerRequest asked = AnswerRequest.Of(request.Dialog, request.Model, request.Stream, service);
+        await answering.AnswerAsync(scope, asked, new Reply(service, request, "chatcmpl-" + scope.Id[4..], asked.Jobs)).ConfigureAwait(false);
     }
 
     /// <summary>OpenAI's word for why an answer ended, with DeepSeek's for what the server cut.</summary>
@@ -32,65 +26,34 @@ internal sealed class ChatEndpoint(ModelService service, RequestPipeline pipelin
         _ => "insufficient_system_resource",
     };
 
-    private sealed class Reply(ModelService service, ChatRequest request, string id, IReadOnlyList<Job> jobs)
+    private sealed class Reply(ModelService service, ChatRequest request, string id, IReadOnlyList<Job> jobs) : AnswerReply
     {
         private readonly long created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
         private readonly Choice[] choices = [.. jobs.Select(_ => new Choice())];
 
-        /// <summary>The answers, for the log.</summary>
-        public string Texts => string.Join("\n", choices.Select(c => c.Content.ToString()));
+        public override string Text => string.Join("\n", choices.Select(c => c.Content.ToString()));
 
         private bool WantsLogProbs => request.Dialog.Sampling.LogProbs is not null;
 
-        public async Task SendAsync(RequestScope scope, AnswerRun run)
+        public override void Take(AnswerEvent next) => choices[next.Choice].Take(next, service.Engine.Model.EosIds);
+
+        /// <summary>The first delta says who speaks.</summary>
+        public override async ValueTask BeginAsync(EventStream stream)
         {
-            await run.FollowAsync(
-                next =>
-                {
-                    choices[next.Choice].Take(next, service.Engine.Model.EosIds);
-                    return ValueTask.CompletedTask;
-                },
-                async () => await JsonReply.KeepAliveAsync(scope.Http).ConfigureAwait(false)).ConfigureAwait(false);
-            TokenUsage usage = await run.SettleAsync().ConfigureAwait(false);
-            await JsonReply.SendAsync(scope.Http, 200, json => WriteWhole(json, usage)).ConfigureAwait(false);
+            for (int i = 0; i < choices.Length; i++) await SendDelta(stream, i, WriteFirst, null).ConfigureAwait(false);
         }
 
-        public async Task StreamAsync(RequestScope scope, AnswerRun run)
+        public override async ValueTask EndAsync(EventStream stream, TokenUsage usage)
         {
-            using var stream = new EventStream(scope.Http);
-            bool begun = false;
-            try
-            {
-                await run.FollowAsync(
-                    async next =>
-                    {
-                        if (!begun)
-                        {
-                            // The first delta says who speaks; before it nothing is sent, so that an error can still have its status.
-                            begun = true;
-                            for (int i = 0; i < choices.Length; i++) await SendDelta(stream, i, WriteFirst, null).ConfigureAwait(false);
-                        }
-
-                        choices[next.Choice].Take(next, service.Engine.Model.EosIds);
-                        await SendEvent(stream, next).ConfigureAwait(false);
-                    },
-                    stream.KeepAliveAsync).ConfigureAwait(false);
-            }
-            catch (Exception error) when (scope.Http.Response.HasStarted && error is AnswerFailedException or ApiException)
-            {
-                // Too late for a status: the error is an event of its own, and there is no [DONE].
-                await stream.SendAsync(json => ErrorBody.Write(json, error as ApiException ?? ApiException.Fault(scope.Id))).ConfigureAwait(false);
-                if (error is AnswerFailedException) throw;
-                return;
-            }
-
-            TokenUsage usage = await run.SettleAsync().ConfigureAwait(false);
             if (request.StreamUsage) await stream.SendAsync(json => WriteUsageChunk(json, usage)).ConfigureAwait(false);
             await stream.DoneAsync().ConfigureAwait(false);
         }
 
-        private async ValueTask SendEvent(EventStream stream, AnswerEvent next)
+        public override ValueTask FailAsync(EventStream stream, ApiException error) => stream.SendAsync(json => ErrorBody.Write(json, error));
+
+        public override async ValueTask SendAsync(EventStream stream, AnswerEvent next)
         {
+            Take(next);
             Choice choice = choices[next.Choice];
             switch (next.Kind)
             {
@@ -157,7 +120,7 @@ internal sealed class ChatEndpoint(ModelService service, RequestPipeline pipelin
             json.WriteEndObject();
         }
 
-        private void WriteWhole(Utf8JsonWriter json, TokenUsage usage)
+        public override void WriteWhole(Utf8JsonWriter json, TokenUsage usage)
         {
             WriteHead(json, "chat.completion");
             json.WriteStartArray("choices");

@@ -4,92 +4,66 @@ using Fathom.Inference;
 using Fathom.Server.Answers;
 using Fathom.Server.Hosting;
 using Fathom.Server.Http;
+using Fathom.Server.Metrics;
 using Fathom.Text;
 
 namespace Fathom.Server.OpenAI;
 
 /// <summary>POST /v1/completions.</summary>
-internal sealed class CompletionEndpoint(ModelService service, RequestPipeline pipeline)
+internal sealed class CompletionEndpoint(ModelService service, Answering answering)
 {
     /// <summary>Answers a request.</summary>
     public async Task HandleAsync(RequestScope scope)
     {
         scope.PromptField = "prompt";
-        CompletionRequest request;
-        using (JsonDocument body = await RequestBody.ReadAsync(scope.Http, service.Options.MaxBodyBytes, service.Options.BodyDeadline).ConfigureAwait(false))
-            request = CompletionReader.Read(new JsonField(body.RootElement, ""), service);
-        await using AnswerRun run = AnswerRun.Start(service, scope, request.Jobs, request.User, request.Priority);
-        var reply = new Reply(service, request, "cmpl-" + scope.Id[4..]);
-        if (request.Stream) await reply.StreamAsync(scope, run).ConfigureAwait(false);
-        else await reply.SendAsync(scope, run).ConfigureAwait(false);
-        pipeline.LogText(scope, request.Jobs[0].Prompt.Text, reply.Texts);
+        CompletionRequest request = await RequestBody.ReadAsync(scope.Http, service.Options, body => CompletionReader.Read(body, service)).ConfigureAwait(false);
+        var asked = new AnswerRequest(request.Jobs, request.Model, request.Stream) { User = request.User, Priority = request.Priority, Operation = RequestTracing.Completion };
+        await answering.AnswerAsync(scope, asked, new Reply(service, request, "cmpl-" + scope.Id[4..])).ConfigureAwait(false);
     }
 
-    private sealed class Reply(ModelService service, CompletionRequest request, string id)
+    private sealed class Reply(ModelService service, CompletionRequest request, string id) : AnswerReply
     {
         private readonly long created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
         private readonly Choice[] choices = [.. request.Jobs.Select(_ => new Choice())];
+        private readonly bool[] begun = new bool[request.Jobs.Count];
         private readonly int[] offsets = [.. request.Echoes.Select(e => e.Length)]; // of the next token in the text
 
-        public string Texts => string.Join("\n", choices.Select(c => c.Content.ToString()));
+        public override string Text => string.Join("\n", choices.Select(c => c.Content.ToString()));
 
         private bool WantsLogProbs => request.Jobs[0].Sampling.LogProbs is not null;
 
-        public async Task SendAsync(RequestScope scope, AnswerRun run)
+        public override void Take(AnswerEvent next) => choices[next.Choice].Take(next, service.Engine.Model.EosIds);
+
+        public override void WriteWhole(Utf8JsonWriter json, TokenUsage usage)
         {
-            await run.FollowAsync(
-                next =>
-                {
-                    choices[next.Choice].Take(next, service.Engine.Model.EosIds);
-                    return ValueTask.CompletedTask;
-                },
-                async () => await JsonReply.KeepAliveAsync(scope.Http).ConfigureAwait(false)).ConfigureAwait(false);
-            TokenUsage usage = await run.SettleAsync().ConfigureAwait(false);
-            await JsonReply.SendAsync(scope.Http, 200, json =>
+            WriteHead(json);
+            json.WriteStartArray("choices");
+            for (int i = 0; i < choices.Length; i++) WriteChoice(json, i, request.Echoes[i] + choices[i].Content, choices[i].End);
+            json.WriteEndArray();
+            UsageBody.Write(json, usage);
+            json.WriteEndObject();
+        }
+
+        public override async ValueTask SendAsync(EventStream stream, AnswerEvent next)
+        {
+            Take(next);
+            if (next.Kind == EventKind.Tokens) return; // they go with the next text
+            string text = begun[next.Choice] ? next.Text : request.Echoes[next.Choice] + next.Text;
+            begun[next.Choice] = true;
+            await stream.SendAsync(json =>
             {
                 WriteHead(json);
                 json.WriteStartArray("choices");
-                for (int i = 0; i < choices.Length; i++) WriteChoice(json, i, request.Echoes[i] + choices[i].Content, choices[i].End);
+                WriteChoice(json, next.Choice, text, next.End);
                 json.WriteEndArray();
-                UsageBody.Write(json, usage);
+                if (request.StreamUsage) json.WriteNull("usage");
                 json.WriteEndObject();
             }).ConfigureAwait(false);
+            choices[next.Choice].Tokens.Clear();
         }
 
-        public async Task StreamAsync(RequestScope scope, AnswerRun run)
+        public override async ValueTask EndAsync(EventStream stream, TokenUsage usage)
         {
-            using var stream = new EventStream(scope.Http);
-            bool[] begun = new bool[choices.Length];
-            try
-            {
-                await run.FollowAsync(
-                    async next =>
-                    {
-                        choices[next.Choice].Take(next, service.Engine.Model.EosIds);
-                        if (next.Kind == EventKind.Tokens) return; // they go with the next text
-                        string text = begun[next.Choice] ? next.Text : request.Echoes[next.Choice] + next.Text;
-                        begun[next.Choice] = true;
-                        await stream.SendAsync(json =>
-                        {
-                            WriteHead(json);
-                            json.WriteStartArray("choices");
-                            WriteChoice(json, next.Choice, text, next.End);
-                            json.WriteEndArray();
-                            if (request.StreamUsage) json.WriteNull("usage");
-                            json.WriteEndObject();
-                        }).ConfigureAwait(false);
-                        choices[next.Choice].Tokens.Clear();
-                    },
-                    stream.KeepAliveAsync).ConfigureAwait(false);
-            }
-            catch (Exception error) when (scope.Http.Response.HasStarted && error is AnswerFailedException or ApiException)
-            {
-                await stream.SendAsync(json => ErrorBody.Write(json, error as ApiException ?? ApiException.Fault(scope.Id))).ConfigureAwait(false);
-                if (error is AnswerFailedException) throw;
-                return;
-            }
-
-            TokenUsage usage = await run.SettleAsync().ConfigureAwait(false);
             if (request.StreamUsage)
             {
                 await stream.SendAsync(json =>
@@ -104,6 +78,8 @@ internal sealed class CompletionEndpoint(ModelService service, RequestPipeline p
 
             await stream.DoneAsync().ConfigureAwait(false);
         }
+
+        public override ValueTask FailAsync(EventStream stream, ApiException error) => stream.SendAsync(json => ErrorBody.Write(json, error));
 
         private void WriteHead(Utf8JsonWriter json)
         {

@@ -8,30 +8,24 @@ using Fathom.Server.Http;
 namespace Fathom.Server.OpenAI;
 
 /// <summary>POST /v1/responses.</summary>
-internal sealed class ResponsesEndpoint(ModelService service, RequestPipeline pipeline)
+internal sealed class ResponsesEndpoint(ModelService service, Answering answering)
 {
     /// <summary>Answers a request.</summary>
     public async Task HandleAsync(RequestScope scope)
     {
         scope.PromptField = "input";
-        ResponsesRequest request;
-        using (JsonDocument body = await RequestBody.ReadAsync(scope.Http, service.Options.MaxBodyBytes, service.Options.BodyDeadline).ConfigureAwait(false))
-            request = ResponsesReader.Read(new JsonField(body.RootElement, ""), service);
-        IReadOnlyList<Job> jobs = Jobs.Of(request.Dialog, service);
-        await using AnswerRun run = AnswerRun.Start(service, scope, jobs, request.Dialog.User, request.Dialog.Priority);
-        var reply = new Reply(request, "resp_" + scope.Id[4..]);
-        if (request.Stream) await reply.StreamAsync(scope, run).ConfigureAwait(false);
-        else await reply.SendAsync(scope, run).ConfigureAwait(false);
-        pipeline.LogText(scope, jobs[0].Prompt.Text, reply.Text);
+        ResponsesRequest request = await RequestBody.ReadAsync(scope.Http, service.Options, body => ResponsesReader.Read(body, service)).ConfigureAwait(false);
+        AnswerRequest asked = AnswerRequest.Of(request.Dialog, request.Model, request.Stream, service);
+        await answering.AnswerAsync(scope, asked, new Reply(request, "resp_" + scope.Id[4..])).ConfigureAwait(false);
     }
 
-    private sealed class Reply(ResponsesRequest request, string id)
+    private sealed class Reply(ResponsesRequest request, string id) : AnswerReply
     {
         private readonly long created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
         private readonly Blocks blocks = new();
         private int sequence;
 
-        public string Text => string.Concat(blocks.All.Where(b => b.Kind == BlockKind.Text).Select(b => b.Text.ToString()));
+        public override string Text => string.Concat(blocks.All.Where(b => b.Kind == BlockKind.Text).Select(b => b.Text.ToString()));
 
         private string Status => blocks.End?.Reason switch
         {
@@ -40,59 +34,30 @@ internal sealed class ResponsesEndpoint(ModelService service, RequestPipeline pi
             _ => "completed",
         };
 
-        public async Task SendAsync(RequestScope scope, AnswerRun run)
+        public override void Take(AnswerEvent next) => blocks.Take(next);
+
+        public override void WriteWhole(Utf8JsonWriter json, TokenUsage usage) => WriteResponse(json, usage);
+
+        public override async ValueTask BeginAsync(EventStream stream)
         {
-            await run.FollowAsync(
-                next =>
-                {
-                    blocks.Take(next);
-                    return ValueTask.CompletedTask;
-                },
-                async () => await JsonReply.KeepAliveAsync(scope.Http).ConfigureAwait(false)).ConfigureAwait(false);
-            TokenUsage usage = await run.SettleAsync().ConfigureAwait(false);
-            await JsonReply.SendAsync(scope.Http, 200, json => WriteResponse(json, usage)).ConfigureAwait(false);
+            await SendAsync(stream, "response.created", WriteSelf).ConfigureAwait(false);
+            await SendAsync(stream, "response.in_progress", WriteSelf).ConfigureAwait(false);
         }
 
-        public async Task StreamAsync(RequestScope scope, AnswerRun run)
+        public override ValueTask SendAsync(EventStream stream, AnswerEvent next) => SendChangeAsync(stream, blocks.Take(next));
+
+        public override ValueTask EndAsync(EventStream stream, TokenUsage usage) => SendAsync(stream, Status == "completed" ? "response.completed" : "response.incomplete", json =>
         {
-            using var stream = new EventStream(scope.Http);
-            bool begun = false;
-            try
-            {
-                await run.FollowAsync(
-                    async next =>
-                    {
-                        if (!begun)
-                        {
-                            begun = true;
-                            await SendAsync(stream, "response.created", WriteSelf).ConfigureAwait(false);
-                            await SendAsync(stream, "response.in_progress", WriteSelf).ConfigureAwait(false);
-                        }
+            json.WritePropertyName("response");
+            WriteResponse(json, usage);
+        });
 
-                        await SendChangeAsync(stream, blocks.Take(next)).ConfigureAwait(false);
-                    },
-                    stream.KeepAliveAsync).ConfigureAwait(false);
-            }
-            catch (Exception error) when (scope.Http.Response.HasStarted && error is AnswerFailedException or ApiException)
-            {
-                ApiException shown = error as ApiException ?? ApiException.Fault(scope.Id);
-                await SendAsync(stream, "error", json =>
-                {
-                    json.WriteString("code", shown.Code);
-                    json.WriteString("message", shown.Message);
-                    json.WriteString("param", shown.Param);
-                }).ConfigureAwait(false);
-                if (error is AnswerFailedException) throw;
-                return;
-            }
-
-            TokenUsage usage = await run.SettleAsync().ConfigureAwait(false);
-            await SendAsync(stream, Status == "completed" ? "response.completed" : "response.incomplete", json =>
-            {
-                json.WritePropertyName("response");
-                WriteResponse(json, usage);
-            }).ConfigureAwait(false);
-        }
+        public override ValueTask FailAsync(EventStream stream, ApiException error) => SendAsync(stream, "error", json =>
+        {
+            json.WriteString("code", error.Code);
+            json.WriteString("message", error.Message);
+            json.WriteString("param", error.Param);
+        });
 
         private ValueTask SendAsync(EventStream stream, string type, Action<Utf8JsonWriter> write) => stream.SendAsync(
             json =>
