@@ -11,6 +11,7 @@ namespace Fathom.Cli.Tests;
 public sealed class BenchServeTests : IDisposable
 {
     // A client that is woken late for the first token sees the others closer together: on a busy machine by some milliseconds.
+    private const int WarmUps = 8;
     private const double EarlyMilliseconds = 6, LateMilliseconds = 60;
     private readonly TemporaryFolder folder = new();
     private readonly ITestOutputHelper output;
@@ -31,7 +32,7 @@ public sealed class BenchServeTests : IDisposable
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync();
         JsonNode report = Run(server, "--streams", "4", "--requests", "24", "--prompt-tokens", "100", "--output-tokens", "10");
-        FakeAnswer[] answers = server.Answers[1..];
+        FakeAnswer[] answers = server.Answers[WarmUps..];
         JsonNode load = report["load"]!;
         Assert.Equal("fake", (string?)report["model"]);
         Assert.Equal(24, (int)load["answered"]!);
@@ -61,7 +62,7 @@ public sealed class BenchServeTests : IDisposable
         const double Rate = 80;
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour { FirstToken = (_, _) => TimeSpan.FromMilliseconds(400) });
         JsonNode report = Run(server, "--rate", "80", "--requests", "200", "--prompt-tokens", "40", "--output-tokens", "3", "--natural-end", "--completions");
-        FakeAnswer[] answers = server.Answers[1..];
+        FakeAnswer[] answers = server.Answers[WarmUps..];
         double[] gaps = [.. answers.Zip(answers.Skip(1), (a, b) => b.Asked - a.Asked)];
         double mean = gaps.Average(), spread = Math.Sqrt(gaps.Average(g => (g - mean) * (g - mean))) / mean;
         output.WriteLine($"{Requests} arrivals: mean gap {mean * 1e3:F2} ms (expected {1e3 / Rate:F2}), deviation/mean {spread:F2} (Poisson 1, regular 0); {server.MostInFlight} in flight at most");
@@ -79,7 +80,7 @@ public sealed class BenchServeTests : IDisposable
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour
         {
-            Fault = number => number == 0 ? 0 : (number % 4) switch { 1 => 503, 2 => -1, 3 => -2, _ => 0 },
+            Fault = number => number < WarmUps ? 0 : (number % 4) switch { 1 => 503, 2 => -1, 3 => -2, _ => 0 },
         });
         JsonNode load = Run(server, "--streams", "1", "--requests", "20", "--prompt-tokens", "20", "--output-tokens", "4")["load"]!;
         Assert.Equal(5, (int)load["answered"]!);

@@ -58,7 +58,7 @@ internal sealed class FakeEndpoint : IAsyncDisposable
     /// <summary>Its address without /v1.</summary>
     public string Address => application.Urls.First();
 
-    /// <summary>All answers that ended well, in order of their requests' arrival; the first is that of the warm-up.</summary>
+    /// <summary>All answers that ended well, in order of their requests' arrival; the first are those of the warm-up.</summary>
     public FakeAnswer[] Answers => [.. Finished.OrderBy(a => a.Asked)];
 
     /// <summary>The most requests that were under way at a time.</summary>

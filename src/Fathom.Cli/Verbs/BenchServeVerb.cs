@@ -29,7 +29,7 @@ internal static class BenchServeVerb
             await endpoint.FindModelAsync(cancellation);
             var generator = new LoadGenerator(endpoint, prompts, values.Shape);
             await generator.WarmUpAsync(cancellation);
-            Console.WriteLine(Invariant($"{endpoint.Model} at {endpoint.Address}; prompts of about {values.Shape.PromptTokens} tokens from {prompts.Name}, answers of at most {values.Shape.OutputTokens}"));
+            Console.WriteLine(Invariant($"{endpoint.Model} at {endpoint.Address}; prompts of about {values.Shape.PromptTokens} tokens from {prompts.Name}, answers of at most {values.Shape.OutputTokens}; seed {values.Shape.Seed}"));
             var json = new JsonObject { ["url"] = endpoint.Address.ToString(), ["model"] = endpoint.Model, ["prompt_tokens"] = values.Shape.PromptTokens, ["output_tokens"] = values.Shape.OutputTokens, ["seed"] = values.Shape.Seed };
             bool failed = values.Compare is { } comparison
                 ? await CompareAsync(comparison, values, new ServeComparison(endpoint, prompts, values.Shape), json, cancellation)
@@ -97,7 +97,7 @@ internal static class BenchServeVerb
         private readonly Option<bool> completions = new("--completions") { Description = "Have text continued (/completions) instead of chats answered: for models without a chat template." };
         private readonly Option<bool> natural = new("--natural-end") { Description = "Let answers end where the model ends them, and send standard fields only; otherwise all have the same length (ignore_eos)." };
         private readonly Option<double> timeout = new("--timeout") { Description = "Seconds after which a request has failed.", HelpName = "S", DefaultValueFactory = _ => 600 };
-        private readonly Option<int> seed = new("--seed") { Description = "Of arrivals, prompts and answers.", HelpName = "N", DefaultValueFactory = _ => 1 };
+        private readonly Option<int?> seed = new("--seed") { Description = "Of arrivals, prompts and answers; another each time if not given, so that a server's cache knows no prompt from the run before.", HelpName = "N" };
         private readonly Option<string?> json = new("--json") { Description = "Write the numbers to a file as well.", HelpName = "FILE" };
 
         public LoadArguments(Command command)
@@ -123,7 +123,7 @@ internal static class BenchServeVerb
                 perSecond,
                 atOnce is null ? null : AtLeastOne(streams, atOnce.Value),
                 comparison,
-                new LoadShape(AtLeastOne(requests, arguments.GetValue(requests)), AtLeastOne(promptTokens, arguments.GetValue(promptTokens)), AtLeastOne(outputTokens, arguments.GetValue(outputTokens)), arguments.GetValue(seed)),
+                new LoadShape(AtLeastOne(requests, arguments.GetValue(requests)), AtLeastOne(promptTokens, arguments.GetValue(promptTokens)), AtLeastOne(outputTokens, arguments.GetValue(outputTokens)), arguments.GetValue(seed) ?? Random.Shared.Next()),
                 new RequestForm(!arguments.GetValue(completions), !arguments.GetValue(natural), TimeSpan.FromSeconds(limit)))
             {
                 LongTokens = AtLeastOne(longTokens, arguments.GetValue(longTokens)),

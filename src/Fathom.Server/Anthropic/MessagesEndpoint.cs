@@ -154,6 +154,9 @@ internal sealed class MessagesEndpoint(ModelService service, Answering answering
                     json.WriteString("name", block.Name);
                     json.WritePropertyName("input");
                     WriteInput(json, text);
+                    json.WriteStartObject("caller"); // the model itself, not a tool of the server
+                    json.WriteString("type", "direct");
+                    json.WriteEndObject();
                     break;
             }
 

@@ -14,15 +14,24 @@ internal sealed record LoadShape(int Requests, int PromptTokens, int OutputToken
 /// <summary>Puts load on a server.</summary>
 internal sealed class LoadGenerator(ServeEndpoint endpoint, PromptSource prompts, LoadShape shape)
 {
-    /// <summary>Asks once, so that the server is warm, and learns how long the tokens of this text are.</summary>
+    private const int WarmUps = 8;
+
+    /// <summary>Asks a few times, so that the server is warm, and learns how long the tokens of this text are.</summary>
     /// <exception cref="FathomException">The server does not answer.</exception>
     public async Task WarmUpAsync(CancellationToken cancellation)
     {
-        // Enough to tell the length of a token to a percent, and else no more characters than tokens are wanted: so it fits where the load does.
-        string prompt = prompts.Slice(Math.Clamp(shape.PromptTokens, 300, 1024));
-        RequestTiming timing = await endpoint.AskAsync(prompt, Math.Min(shape.OutputTokens, 8), shape.Seed, cancellation: cancellation).ConfigureAwait(false);
-        if (timing.Error is { } error) throw new FathomException($"a first request to {endpoint.Address} for the model '{endpoint.Model}' failed: {error}");
-        if (timing.PromptTokens > 0) prompts.CharactersPerToken = (double)prompt.Length / timing.PromptTokens;
+        int characters = 0, tokens = 0;
+        for (int i = 0; i < WarmUps; i++)
+        {
+            // No more characters than tokens are wanted, where those are many: so it fits where the load does.
+            string prompt = prompts.Slice(Math.Clamp(shape.PromptTokens, 300, 1024));
+            RequestTiming timing = await endpoint.AskAsync(prompt, i == 0 ? Math.Min(shape.OutputTokens, 8) : 1, shape.Seed, cancellation: cancellation).ConfigureAwait(false);
+            if (i == 0 && timing.Error is { } error) throw new FathomException($"a first request to {endpoint.Address} for the model '{endpoint.Model}' failed: {error}");
+            if (timing.PromptTokens == 0) break; // the server does not say
+            (characters, tokens) = (characters + prompt.Length, tokens + timing.PromptTokens);
+        }
+
+        if (tokens > 0) prompts.CharactersPerToken = (double)characters / tokens;
     }
 
     /// <summary>Open loop with Poisson arrivals.</summary>

@@ -9,7 +9,8 @@ namespace Fathom.Cli.Benchmarks.Serve;
 /// <summary>Cuts prompts from a text.</summary>
 internal sealed class PromptSource
 {
-    private const int MostCharacters = 8 << 20;
+    private const string Separator = "\n\n";
+    private const int MostCharacters = 8 << 20, PieceCharacters = 500, MostPieces = 16;
     private readonly string text;
     private readonly Random random;
 
@@ -41,9 +42,16 @@ internal sealed class PromptSource
         return text.Length >= 1000 ? new PromptSource(text.ToString(), name, seed) : throw new FathomException($"{name} has {text.Length} characters, which is too little to make prompts of; give a longer text with --data");
     }
 
-    /// <summary>A slice of about so many tokens, from where a word begins.</summary>
+    /// <summary>
+    /// Text of about so many tokens: a slice from where a word begins, and for a long one several, since a page of tables has twice the
+    /// tokens of a page of prose.
+    /// </summary>
     /// <exception cref="FathomException">The text is shorter than that.</exception>
-    public string Next(int tokens) => Slice((int)Math.Max(1, tokens * CharactersPerToken));
+    public string Next(int tokens)
+    {
+        int characters = (int)Math.Max(1, tokens * CharactersPerToken), pieces = Math.Clamp(characters / PieceCharacters, 1, MostPieces);
+        return pieces == 1 ? Slice(characters) : string.Join(Separator, Enumerable.Range(0, pieces).Select(_ => Slice((characters / pieces) - Separator.Length)));
+    }
 
     /// <summary>A slice of so many characters.</summary>
     public string Slice(int characters)

@@ -25,8 +25,8 @@ internal sealed class SoakReport
     /// <summary>Requests from which on memory is judged: before, a server still fills its caches and compiles its code.</summary>
     public const int EnoughForMemory = 2000;
 
-    /// <summary>Most files that may be open beyond those before the load: a log of the database, a connection that is just closing.</summary>
-    public const int MostFiles = 4;
+    /// <summary>Most files that may be open beyond those before the load: libraries that are loaded when first needed, connections of the database.</summary>
+    public const int MostFiles = 8;
 
     private const double MostGrowth = 0.05, MostGrowthBytes = 16e6;
     private const int MostShown = 10;
