@@ -21,7 +21,7 @@ internal sealed class ServeComparison(ServeEndpoint endpoint, PromptSource promp
     {
         // Whole rounds: otherwise the last ones would run beside fewer others than are measured.
         int rounds = Math.Max(1, shape.Requests / streams);
-        LoadReport one = Succeeded(await Load(Math.Max(2, rounds)).KeepBusyAsync(1, cancellation).ConfigureAwait(false), "one stream");
+        LoadReport one = Succeeded(await Load(Math.Max(4, rounds)).KeepBusyAsync(1, cancellation).ConfigureAwait(false), "one stream");
         LoadReport many = Succeeded(await Load(rounds * streams).KeepBusyAsync(streams, cancellation).ConfigureAwait(false), $"{streams} streams");
         double ratio = many.OutputRate / one.OutputRate;
         string text = Invariant($"""
