@@ -145,6 +145,8 @@ inline float exp2_approximately(float x)
     return y < 0x1p-126f ? 0 : y;
 }
 
+inline float reciprocal_approximately(float x) { return x > 0x1p126f ? 0 : 1 / x; }
+
 // ---- Asynchronous copies to shared memory (9.7.9.25 cp.async) ----
 
 // The lower half of the address: good for alignments and differences.

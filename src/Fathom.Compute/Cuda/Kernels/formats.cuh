@@ -238,12 +238,23 @@ __device__ __forceinline__ e8m0 e8m0_up(float x)
     return {static_cast<uint8_t>(bits <= 0x00400000u ? 0u : min((bits + 0x7fffffu) >> 23, 255u))};
 }
 
+// x over the format's target, correctly rounded: as in Divisor, and a target is a small number times a power of two, whose multiples come
+// close to no middle between two singles. Remainders of tiny numbers would be subnormal.
+template <typename Q>
+__device__ __forceinline__ float over_target(float x)
+{
+    constexpr float Target = Format<Q>::Target, Reciprocal = 1 / Target, Tiny = 1.0f / (1ull << 50) / (1ull << 50);
+    if (x < Tiny) return __fdiv_rn(x, Target);
+    float q = __fmul_rn(x, Reciprocal);
+    return __fmaf_rn(-Reciprocal, __fmaf_rn(Target, q, -x), q);
+}
+
 // Scale of a tile from the bits of its largest magnitude; not a number where that is not finite.
 template <typename Q>
 __device__ __forceinline__ float tile_scale(uint32_t largest, float leastAmax, bool powerOfTwo)
 {
     if (largest >= SingleInfinity) return __uint_as_float(0x7fc00000u);
-    float scale = __fdiv_rn(fmaxf(__uint_as_float(largest), leastAmax), Format<Q>::Target);
+    float scale = over_target<Q>(fmaxf(__uint_as_float(largest), leastAmax));
     return powerOfTwo ? to_float(e8m0_up(scale)) : scale;
 }
 

@@ -9,7 +9,6 @@ template <int N> struct Held<float, N>
 {
     float values[N];
 
-    __device__ __forceinline__ void set(int i, float x) { values[i] = x; }
     __device__ __forceinline__ float get(int i) const { return values[i]; }
 
     // Each magnitude here, or the other's where that is larger; NaN where either is. All here are magnitudes already.

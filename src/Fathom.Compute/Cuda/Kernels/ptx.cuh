@@ -112,7 +112,7 @@ __device__ __forceinline__ float exp2_approximately(float x)
     return y;
 }
 
-// Of a normal number, within one last bit; 0 above 2^126 (9.7.3.13 rcp).
+// 1 / x within one last bit for 2^-126 <= x <= 2^126, 0 above (9.7.3.13 rcp).
 __device__ __forceinline__ float reciprocal_approximately(float x)
 {
     float y;
