@@ -185,6 +185,9 @@ public sealed partial record TrainingConfig
     /// <summary>Most held-out sequences of one validation.</summary>
     public int ValidationSequences { get; init; } = 64;
 
+    /// <summary>Write the loads of all experts to the metrics every so many steps; zero for never, null for every ten, or more rarely where the model has many experts.</summary>
+    public long? ExpertLoadEvery { get; init; }
+
     /// <summary>Save every so many steps; zero for only at the end.</summary>
     public long SaveEvery { get; init; } = 200;
 
@@ -260,6 +263,7 @@ public sealed partial record TrainingConfig
         Check(Data.Type != DataType.Batches || Data is { File: not null, Tensor: not null }, "data", "of type batches needs file and tensor");
         Check(Tokenizer.VocabSize >= 300, "tokenizer.vocab_size", "must be at least 300: 256 bytes and the special tokens");
         Check(ValidateEvery >= 0, "validate_every", "must not be negative");
+        Check(ExpertLoadEvery is null or >= 0, "expert_load_every", "must not be negative");
         Check(SaveEvery >= 0, "save_every", "must not be negative");
         BatchSize.Validate("batch_size");
         LearningRate.Validate("learning_rate");
