@@ -97,10 +97,6 @@ public readonly record struct ValidationReport(double Loss, double BitsPerByte, 
 /// <summary>A model in training.</summary>
 public sealed class Trainer : IDisposable
 {
-    // Loads are worth writing every few steps; of a large model they are so many numbers that they are written more rarely, to take no
-    // more room than the steps' own lines.
-    private const long UsualLoadEvery = 10, LoadsAStep = 64;
-
     private readonly TrainingConfig config;
     private readonly ITokenBatches data;
     private readonly MicroBatch micro;
@@ -130,7 +126,7 @@ public sealed class Trainer : IDisposable
         int layers = Model.ExpertLayers.Count, experts = layers > 0 ? model.NRoutedExperts : 0;
         report = new StepReport(Model.MtpModules.Count, layers, experts);
         bias = new Staging(device);
-        ExpertLoadEvery = layers == 0 ? 0 : config.ExpertLoadEvery ?? Math.Max(UsualLoadEvery, ((long)layers * experts + LoadsAStep - 1) / LoadsAStep);
+        ExpertLoadEvery = config.ExpertLoadInterval(layers, experts);
     }
 
     /// <summary>The model.</summary>

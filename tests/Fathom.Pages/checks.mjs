@@ -1,7 +1,7 @@
 // What everyone needs who uses the page otherwise than with a mouse on a large screen, as checks that run inside it. Each gives a list of
 // what is wrong; an empty list is right.
 
-const interactive = ['button', 'link', 'textbox', 'combobox', 'spinbutton', 'checkbox', 'DisclosureTriangle', 'searchbox', 'listbox', 'slider', 'application', 'progressbar', 'region', 'group'];
+const interactive = ['button', 'link', 'textbox', 'combobox', 'spinbutton', 'checkbox', 'DisclosureTriangle', 'searchbox', 'listbox', 'slider', 'application', 'progressbar', 'region'];
 
 /** Whatever can be used has a name in the accessibility tree. */
 export async function unnamed(page) {

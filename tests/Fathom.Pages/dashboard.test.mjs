@@ -56,7 +56,11 @@ async function show(page, ...names) {
     }
     return rows.every((row) => (row.querySelector('.run').getAttribute('aria-pressed') === 'true') === wanted.includes(row.querySelector('.run-name').textContent));
   }, `${names} are shown`, names);
-  await page.until((count) => document.querySelectorAll('#overview tbody tr').length === count && (document.querySelector('[data-chart=loss] .plot').getAttribute('aria-label') ?? '').split('; ').length === count, 'their charts are drawn', names.length);
+  await page.until((wanted) => {
+    const label = document.querySelector('[data-chart=loss] .plot').getAttribute('aria-label') ?? '';
+    const drawn = document.querySelector('[data-chart=loss] canvas');
+    return document.querySelectorAll('#overview tbody tr').length === wanted.length && wanted.every((name) => label.includes(`${name}: `)) && label.split('; ').length === wanted.length && drawn.clientWidth > 0 && drawn.width === Math.round(drawn.clientWidth * devicePixelRatio);
+  }, 'their charts are drawn', names);
 }
 
 async function shot(page, name) {
@@ -82,19 +86,20 @@ test('with no runs it says what to start; a run that is started is shown live, t
   try {
     await page.until(() => document.getElementById('welcome').checkVisibility() && document.getElementById('welcome').innerText.includes('fathom quickstart'), 'it says what to run');
     await shot(page, 'dashboard-empty');
-    const training = train(path.join(root, 'live'), 400, { validate_every: 50, save_every: 1000 });
+    const training = train(path.join(root, 'live'), { seconds: 3, validate_every: 50, save_every: 0 });
     await page.until(() => [...document.querySelectorAll('.run-about')].some((e) => e.textContent.startsWith('Running · step')), 'the run is listed as running');
     await page.until(() => document.querySelector('[data-chart=loss] .plot')?.checkVisibility(), 'its loss is drawn');
-    const [early, first] = [(await page.evaluate(cells)).Step, await page.evaluate(canvas, 'loss')];
-    await page.until((before) => document.querySelector('#overview [data-title=Step]').innerText !== before, 'the step goes on by itself', early);
+    const [early, first] = [await page.evaluate(cells), await page.evaluate(canvas, 'loss')];
+    assert.equal(await page.evaluate(() => document.getElementById('live').textContent), 'Live');
+    await page.until((before) => document.querySelector('#overview [data-title=Step]').innerText !== before, 'the step goes on by itself', early.Step);
     assert.notEqual(await page.evaluate(canvas, 'loss'), first, 'the line goes on');
-    assert.match(await page.evaluate(() => document.getElementById('live').textContent), /Live: one run trains|^$/);
     await training.ended;
-    await page.until(() => document.querySelector('.state.finished') && document.querySelector('#overview [data-title=Step]').innerText.startsWith('400'), 'it is finished at step 400');
+    await page.until(() => document.querySelector('.state.finished'), 'it is finished');
     const end = await page.evaluate(cells);
-    t.diagnostic(`step ${early.replace('\n', ' ')} when first seen; at the end ${JSON.stringify(end)}`);
-    assert.ok(Number(end.Loss) < 6.2 && Number(end.Validation) > 0 && Number(end['Bits/byte']) > 0);
-    await page.until(() => document.querySelector('.plot.heat')?.getAttribute('aria-label')?.startsWith('Load of 8 experts in 1 layer at step 400.'), 'the loads of the last step are drawn');
+    t.diagnostic(`step ${early.Step}, loss ${early.Loss} when first seen; at the end ${JSON.stringify(end)}`);
+    const number = (text) => Number(text.replaceAll(',', ''));
+    assert.ok(number(end.Step) > number(early.Step) && Number(end.Loss) < 6.2 && Number(end.Validation) > 0 && Number(end['Bits/byte']) > 0);
+    await page.until((step) => document.querySelector('.plot.heat')?.getAttribute('aria-label')?.startsWith(`Load of 8 experts in 1 layer at step ${step}.`), 'the loads of the last step are drawn', end.Step);
     await leave(page);
   } finally {
     await own.stop();

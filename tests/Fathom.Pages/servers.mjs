@@ -55,13 +55,13 @@ export const serve = (...args) => start('serve', '--model', model(), '--name', '
 /** Starts "fathom dashboard" on a free port. */
 export const dashboard = (...args) => start('dashboard', ...args);
 
-/** Begins a training run of so many steps, beside what else goes on; ended says when it is over. */
-export function train(folder, steps, change = {}) {
+/** Begins a training run beside what else goes on; ended is kept when it is over. */
+export function train(folder, { seconds, ...change }) {
   const config = temporary(`${path.basename(folder)}.json`);
-  writeFileSync(config, JSON.stringify({ ...tiny, steps, ...change }));
+  writeFileSync(config, JSON.stringify({ ...tiny, steps: null, seconds, ...change }));
   const child = spawn('dotnet', [fathom, 'train', '--config', config, '--out', folder, '--threads', '1'], { stdio: 'ignore' });
   const ended = new Promise((resolve) => child.once('exit', resolve));
-  return { ended, kill: () => child.kill('SIGKILL') };
+  return { ended };
 }
 
 async function start(...args) {

@@ -20,7 +20,7 @@ internal static class RunBodies
             json.WriteNumber("tokens", state.Tokens);
             json.WriteNumber("seconds", Math.Round(state.Seconds, 3));
             WriteNumber(json, "progress", settings?.Progress(state));
-            json.WriteNumber("read", state.Bytes == 0 ? 1 : Math.Round((double)state.ReadBytes / state.Bytes, 4));
+            json.WriteNumber("read", Math.Round(state.Read, 4));
             if (state.Written is { } written) json.WriteNumber("written", written.ToUnixTimeSeconds());
             json.WriteNumber("damaged_lines", state.DamagedLines);
             json.WriteNumber("expert_steps", state.ExpertSteps);

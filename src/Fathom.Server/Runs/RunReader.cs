@@ -17,7 +17,7 @@ internal sealed class RunReader(string path)
     private const int MarkBytes = 128;
 
     // Two readings never have the same number, not even those of two processes: a page that outlives the server must not go on with a number of the old one.
-    private static readonly string Process = Guid.CreateVersion7().ToString("N")[..12];
+    private static readonly string Process = Guid.NewGuid().ToString("N")[..12];
     private static int readings;
 
     private readonly Lock gate = new();
@@ -30,6 +30,7 @@ internal sealed class RunReader(string path)
     private long offset, length, damaged;
     private double seconds;
     private DateTime written;
+    private bool isBehind; // there is more than the budget allowed
 
     /// <summary>Reads what is new.</summary>
     /// <param name="budget">Most bytes to read, or a line more; what is read is taken off.</param>
@@ -43,7 +44,7 @@ internal sealed class RunReader(string path)
             if (!info.Exists)
             {
                 if (offset > 0) Restart();
-                (length, written) = (0, default);
+                (length, written, isBehind) = (0, default, false);
             }
             else if (info.Length != length || info.LastWriteTimeUtc != written || offset < length)
             {
@@ -52,6 +53,7 @@ internal sealed class RunReader(string path)
                 if (!IsSameFile(file)) Restart();
                 long before = offset;
                 if (budget > 0 && offset < length) offset = JsonLines.Read(file, offset, budget, Take);
+                isBehind = offset < length && offset - before >= budget;
                 budget -= offset - before;
                 if (offset > before) ReadMark(file);
             }
@@ -166,7 +168,7 @@ internal sealed class RunReader(string path)
             Seconds = seconds,
             Last = last,
             Written = written == default ? null : new DateTimeOffset(written),
-            ReadBytes = offset,
+            Read = isBehind ? (double)offset / length : 1,
             Bytes = length,
             DamagedLines = damaged,
             ExpertSteps = experts.Count,
@@ -225,8 +227,8 @@ internal sealed record RunState
     /// <summary>When the file was written last; null where there is none.</summary>
     public DateTimeOffset? Written { get; init; }
 
-    /// <summary>Bytes of the file that have been read.</summary>
-    public long ReadBytes { get; init; }
+    /// <summary>Share of the file that has been read; 1 where nothing but half a line is left.</summary>
+    public double Read { get; init; }
 
     /// <summary>Bytes of the file.</summary>
     public long Bytes { get; init; }

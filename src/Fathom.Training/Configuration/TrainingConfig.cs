@@ -236,6 +236,18 @@ public sealed partial record TrainingConfig
     /// <summary>The configuration as JSON, every field written out.</summary>
     public string ToJson() => JsonSerializer.Serialize(this, Json) + "\n";
 
+    /// <summary>
+    /// After how many steps the loads of all experts are written; zero for never. By default every ten, and of large models so rarely that they
+    /// add at most 64 numbers a step: less than the steps' own lines.
+    /// </summary>
+    /// <param name="layers">Expert layers of the model, those of MTP modules included.</param>
+    /// <param name="experts">Routed experts of a layer.</param>
+    public long ExpertLoadInterval(int layers, int experts)
+    {
+        const long Usual = 10, NumbersAStep = 64;
+        return layers == 0 ? 0 : ExpertLoadEvery ?? Math.Max(Usual, ((long)layers * experts + NumbersAStep - 1) / NumbersAStep);
+    }
+
     /// <summary>Checks what can be checked without opening files.</summary>
     /// <exception cref="FathomException">Names the field.</exception>
     public void Validate()

@@ -28,7 +28,7 @@ public sealed class RunReaderTests(ITestOutputHelper output)
         string line = RunFiles.Step(4, 2.125);
         int half = line.IndexOf("2.125", StringComparison.Ordinal) + 2;
         File.AppendAllText(path, line[..half]);
-        Assert.Equal(3, Advance(reader).Step);
+        Assert.Equal((3L, 1.0), (Advance(reader).Step, Advance(reader).Read));
         File.AppendAllText(path, line[half..^1]);
         Assert.Equal(3, Advance(reader).Step);
         File.AppendAllText(path, "\n" + RunFiles.Validation(4, 2.5));
@@ -149,7 +149,7 @@ public sealed class RunReaderTests(ITestOutputHelper output)
             looks++;
             Assert.True(budget > -JsonLines.LongestLine);
         }
-        while (state.ReadBytes < state.Bytes);
+        while (state.Read < 1);
         double seconds = Stopwatch.GetElapsedTime(begun).TotalSeconds;
         long held = GC.GetTotalMemory(forceFullCollection: true) - before;
         (string cursor, long[] steps, _) = Range(reader);

@@ -31,6 +31,7 @@ export class LineChart {
   #width = 0;
   #left = narrowest;
   #shownTable = false;
+  #isHere = false; // the crosshair is this chart's own, which then writes the values
 
   /** about: {name, title, note, write}. */
   constructor(about, actions) {
@@ -80,7 +81,8 @@ export class LineChart {
   /** Moves the crosshair. */
   cursor(x, isHere = false) {
     this.#view = { ...this.#view, cursor: x };
-    this.#drawOver(isHere);
+    this.#isHere = isHere;
+    this.#drawOver();
   }
 
   draw() {
@@ -102,7 +104,7 @@ export class LineChart {
     context.clip();
     for (const line of this.#lines) this.#drawLine(context, line);
     context.restore();
-    this.#drawOver(false);
+    this.#drawOver();
   }
 
   #domain() {
@@ -127,8 +129,8 @@ export class LineChart {
     if (log) return top > bottom * 1.02 ? [bottom / 1.05, top * 1.05] : [bottom / 1.5, top * 1.5];
     // What barely moves should not look as if it did, and what starts near zero should start at zero.
     const spread = Math.max(top - bottom, Math.abs(top) * 0.02, 1e-12);
-    const padded = bottom - spread * 0.06;
-    return [bottom >= 0 && padded < spread * 0.15 ? Math.min(0, bottom) : padded, top + Math.max(spread * 0.06, (spread - (top - bottom)) / 2)];
+    const room = Math.max(spread * 0.06, (spread - (top - bottom)) / 2);
+    return [bottom >= 0 && bottom - room < spread * 0.15 ? 0 : bottom - room, top + room];
   }
 
   #drawAxes(context, width, values) {
@@ -220,7 +222,7 @@ export class LineChart {
     }
   }
 
-  #drawOver(isHere) {
+  #drawOver() {
     if (this.plot.hidden || !this.#place) return;
     const context = prepare(this.over, this.#width, height);
     const { x, y, low, high, log } = this.#place;
@@ -253,11 +255,11 @@ export class LineChart {
       context.fill();
       context.stroke();
     }
-    this.#drawTip(found, place, isHere);
+    this.#drawTip(found, place);
   }
 
-  #drawTip(found, place, isHere) {
-    this.tip.hidden = !isHere || found.length === 0;
+  #drawTip(found, place) {
+    this.tip.hidden = !this.#isHere || found.length === 0;
     if (this.tip.hidden) return;
     const axis = axes[this.#view.axis];
     this.tip.replaceChildren(

@@ -7,6 +7,7 @@ export class RunData {
   seconds = [];
   bucket = 1;
   cursor = '';
+  from = 0; // of a part, its first step
 
   /** Name → {mean, least, largest}; the latter two are null where no bucket has several values. */
   series = new Map();

@@ -30,7 +30,7 @@ export function bytes(value) {
   return `${Number(size.toPrecision(3))} ${units[at]}`;
 }
 
-export const percent = (value) => `${Number((value * 100).toPrecision(3))} %`;
+export const percent = (value) => `${Number((value * 100).toPrecision(4))} %`;
 
 /** 42 s, 3:20 min, 2:05 h, 3.1 days. */
 export function duration(seconds) {

@@ -2,7 +2,7 @@
 import { h } from '../dom.js';
 import { color, prepare, rgb } from './palette.js';
 
-const margin = { left: 46, right: 10, top: 6, bottom: 30 };
+const margin = { left: 46, right: 10, top: 22, bottom: 24 };
 const stops = ['--heat-1', '--heat-2', '--heat-3', '--heat-4', '--heat-5'];
 
 /** A heat map. actions: {focus(row, column), pick(row), say(text)}. */
@@ -99,22 +99,20 @@ export class HeatMap {
     context.fillStyle = color('--muted');
     context.textAlign = 'right';
     context.textBaseline = 'middle';
-    for (let r = 0; r < values.length; r += Math.ceil(14 / cellHeight)) context.fillText(rowNames[r], margin.left - 7, margin.top + (r + 0.5) * cellHeight);
+    const strideDown = [1, 2, 5, 10, 20, 50, 100].find((one) => one * cellHeight >= 14) ?? values.length;
+    for (let r = 0; r < values.length; r += strideDown) context.fillText(rowNames[r], margin.left - 7, margin.top + (r + 0.5) * cellHeight);
     context.textBaseline = 'top';
     context.textAlign = 'center';
     const widest = Math.max(context.measureText(columnNames[0]).width, context.measureText(columnNames.at(-1)).width) + 10;
-    let free = -Infinity;
-    const end = width - margin.right - context.measureText(columnTitle).width;
-    for (let c = 0; c < columnNames.length; c++) {
+    const stride = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find((one) => one * cellWidth >= widest) ?? columnNames.length;
+    for (let c = 0; c < columnNames.length; c += stride) {
       const middle = margin.left + (c + 0.5) * cellWidth;
-      if (middle - widest / 2 < free || middle + widest / 2 > end) continue;
-      context.fillText(columnNames[c], middle, height - margin.bottom + 7);
-      free = middle + widest / 2;
+      if (middle + widest / 2 <= width + 10) context.fillText(columnNames[c], middle, height - margin.bottom + 7);
     }
     context.textAlign = 'right';
-    context.fillText(columnTitle, width - margin.right, height - margin.bottom + 7);
+    context.fillText(`${columnTitle} →`, width - margin.right, 3);
     context.textAlign = 'left';
-    context.fillText(rowTitle, 0, height - margin.bottom + 7);
+    context.fillText(`${rowTitle} ↓`, 0, 3);
     this.#drawLegend();
     this.#drawOver();
   }

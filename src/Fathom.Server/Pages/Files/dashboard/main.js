@@ -14,7 +14,7 @@ import { most } from './palette.js';
 import { drawList, drawOverview, stateOf } from './runs.js';
 
 const oftenMs = 2000;
-const seldomMs = 10_000;
+const seldomMs = 6000;
 const spokenMs = 20_000;
 
 // Series that are known by name; others follow under their own.
@@ -50,7 +50,8 @@ let groups = '';
 let timer = 0;
 let spoken = { text: '', at: 0 };
 let asking = null; // for fine data
-const view = { axis: kept.get('dashboard.axis') ?? 'steps', domain: null, range: 'all', smoothing: kept.get('dashboard.smoothing') ?? 0 };
+let failed = false; // the notice tells of the server
+const view = { axis: kept.get('dashboard.axis') ?? 'steps', domain: null, cursor: null, range: 'all', smoothing: kept.get('dashboard.smoothing') ?? 0 };
 if (!axes[view.axis]) view.axis = 'steps';
 
 const drawer = initDrawer();
@@ -71,18 +72,19 @@ async function refresh() {
   let wait = seldomMs;
   try {
     const reply = await list();
-    hideNotice();
+    if (failed) hideNotice();
     runs = reply.runs;
     at('to-chat').hidden = !reply.chat;
     choose();
     const changed = (await Promise.all(shown().map(load))).some(Boolean);
     draw(changed);
-    if (runs.some((run) => run.read < 0.999 && run.state !== 'preparing')) wait = 250;
-    else if (runs.some((run) => run.state === 'running' || run.state === 'preparing')) wait = oftenMs;
+    if (changed && view.range !== 'all') refine();
+    if (runs.some((run) => run.read < 1)) wait = 250;
+    else if (runs.length === 0 || runs.some((run) => run.state === 'running' || run.state === 'preparing')) wait = oftenMs;
     drawLive();
   } catch (error) {
-    fail(error);
     at('live').textContent = '';
+    fail(error);
   }
   clearTimeout(timer);
   if (!document.hidden) timer = setTimeout(refresh, wait);
@@ -189,20 +191,20 @@ function build() {
 
 function drawCharts() {
   view.domain = domain();
-  for (const { about, chart } of charts) chart.show(lines(about.name), { ...view, cursor: null }, about.none ?? 'No values.');
+  for (const { about, chart } of charts) chart.show(lines(about.name), view, about.none ?? 'No values.');
 }
 
 function lines(name) {
   return shown().filter((run) => data.has(run.id)).map((run) => {
     const one = data.get(run.id);
-    const finer = fine.get(run.id);
-    const source = finer && finer.key === fineKey(run.id) ? finer.data : one;
+    const source = covering(run.id) ?? one;
     const series = source.series.get(name);
     return { id: run.id, name: run.name, slot: slots.get(run.id), x: source.along(view.axis), mean: series?.mean ?? [], least: series?.least ?? null, largest: series?.largest ?? null };
   });
 }
 
 function moveCursor(x) {
+  view.cursor = x;
   for (const { chart } of charts) chart.cursor(x);
 }
 
@@ -247,6 +249,15 @@ const fineKey = (id) => {
   return range ? `${data.get(id)?.stepsBetween(view.axis, ...range).join(' ')}` : '';
 };
 
+/** What was read again, where it covers what is shown: all but the newest of a run that goes on. */
+function covering(id) {
+  const range = domain();
+  const finer = fine.get(id)?.data;
+  if (!range || !finer) return null;
+  const [from, to] = data.get(id).stepsBetween(view.axis, ...range);
+  return finer.from <= from && finer.steps.at(-1) >= to - (to - from) * 0.1 ? finer : null;
+}
+
 /** A narrow part of a long run is read again, in finer buckets. */
 async function refine() {
   asking?.abort();
@@ -269,6 +280,7 @@ async function refine() {
       if (reply.bucket >= one.bucket) continue;
       const finer = new RunData();
       finer.take(reply);
+      finer.from = from;
       fine.set(run.id, { key, data: finer });
       drawCharts();
     } catch (error) {
@@ -295,6 +307,8 @@ function initTools() {
     changeView();
   });
   at('reset').addEventListener('click', () => zoom(null));
+  // A line below the tools while something is under them.
+  new IntersectionObserver(([entry]) => document.querySelector('.tools').classList.toggle('stuck', !entry.isIntersecting), { root: at('main') }).observe(document.querySelector('.overview'));
 }
 
 function setAxis(axis) {
@@ -325,7 +339,7 @@ function speak(now) {
 
 function drawLive() {
   const training = runs.filter((run) => run.state === 'running').length;
-  at('live').textContent = training === 0 ? '' : training === 1 ? 'Live: one run trains' : `Live: ${training} runs train`;
+  at('live').textContent = training === 0 ? '' : training === 1 ? 'Live' : `Live, ${training} runs`;
 }
 
 function fail(error) {
@@ -333,6 +347,7 @@ function fail(error) {
     notice(`Something went wrong in the page: ${error.message}`);
     throw error;
   }
+  failed = true;
   if (error.kind !== 'key') {
     notice(error.message, h('button', { type: 'button', class: 'button', onclick: refresh }, 'Try again'));
     return;
@@ -355,6 +370,7 @@ function notice(text, ...actions) {
 }
 
 function hideNotice() {
+  failed = false;
   at('notice').replaceChildren();
   at('notice').hidden = true;
 }

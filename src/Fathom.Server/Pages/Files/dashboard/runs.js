@@ -83,7 +83,7 @@ export function drawOverview(runs, slots) {
 
 function about(run) {
   const parts = [run.settings?.model, run.settings?.recipe, run.settings?.seed && `seed ${run.settings.seed}`].filter(Boolean);
-  const reading = run.read < 1 && run.read < 0.999 ? [`reading, ${format.percent(run.read)}`] : [];
+  const reading = run.read < 1 ? [`reading, ${format.percent(run.read)}`] : [];
   const damaged = run.damaged_lines > 0 ? [`${format.count(run.damaged_lines)} damaged ${run.damaged_lines === 1 ? 'line' : 'lines'} left out`] : [];
   return h('span', { class: 'overview-about' }, h('span', { class: `state ${run.state}` }, stateOf(run)), ` ${[...parts, ...reading, ...damaged].join(' · ')}`);
 }
