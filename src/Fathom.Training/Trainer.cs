@@ -80,11 +80,11 @@ public sealed class StepReport
 
     /// <summary>
     /// Lowest and highest routing bias of each expert layer, as the step chose with them: of the newest step that is a multiple of
-    /// <see cref="Trainer.ExpertLoadEvery"/>. Zero where the choice has no bias.
+    /// <see cref="Trainer.ExpertLoadEvery"/>.
     /// </summary>
     public (float Lowest, float Highest)[] RoutingBias { get; }
 
-    /// <summary>Whether <see cref="RoutingBias"/> is of this step.</summary>
+    /// <summary>Whether <see cref="RoutingBias"/> is of this step. Never where the choice has no bias.</summary>
     public bool HasRoutingBias { get; internal set; }
 }
 
@@ -300,7 +300,7 @@ public sealed class Trainer : IDisposable
             loads.CopyTo(report.ExpertLoad[l]);
         }
 
-        report.HasRoutingBias = ExpertLoadEvery > 0 && report.Step % ExpertLoadEvery == 0;
+        report.HasRoutingBias = ExpertLoadEvery > 0 && report.Step % ExpertLoadEvery == 0 && Model.Config.HasRoutingBias;
         if (report.HasRoutingBias) ReadRoutingBias();
     }
 
@@ -309,8 +309,7 @@ public sealed class Trainer : IDisposable
     {
         for (int l = 0; l < report.RoutingBias.Length; l++)
         {
-            if (Model.ExpertLayers[l].Experts!.Bias is not { } parameter) continue;
-            ReadOnlySpan<float> values = bias.Download(parameter.Value).AsSpan<float>();
+            ReadOnlySpan<float> values = bias.Download(Model.ExpertLayers[l].Experts!.Bias!.Value).AsSpan<float>();
             float lowest = float.PositiveInfinity, highest = float.NegativeInfinity;
             foreach (float value in values) (lowest, highest) = (Math.Min(lowest, value), Math.Max(highest, value));
             report.RoutingBias[l] = (lowest, highest);

@@ -17,6 +17,8 @@ internal sealed class ExpertLoads
     /// <summary>Most places that are kept; beyond that every second one is forgotten.</summary>
     private const int Most = 4096;
 
+    private const double LargestBias = 1e30;
+
     private readonly List<(long Step, long Offset)> places = [];
     private long every = 1, passed;
 
@@ -57,12 +59,14 @@ internal sealed class ExpertLoads
     /// <param name="most">Most steps.</param>
     public IReadOnlyList<(long Step, long[] Load)> ReadLayer(FileStream file, int layer, int most)
     {
-        List<(long, long[])> found = [];
+        List<(long Step, long[] Load)> found = [];
         foreach ((long step, long offset) in Chosen(most))
         {
             if (Read(file, offset, layer) is not { } snapshot) continue;
             int row = Array.IndexOf(snapshot.Layers, layer);
-            if (row >= 0 && row < snapshot.Load.Length) found.Add((step, snapshot.Load[row]));
+            if (row < 0 || row >= snapshot.Load.Length || snapshot.Load[row].Length == 0) continue;
+            if (found.Count > 0 && found[0].Load.Length != snapshot.Load[row].Length) continue;
+            found.Add((step, snapshot.Load[row]));
         }
 
         return found;
@@ -105,7 +109,7 @@ internal sealed class ExpertLoads
                 }
                 else if (reader.ValueTextEquals("expert_layers"u8)) layers = [.. Row(ref reader, static (ref r) => r.GetInt32())];
                 else if (reader.ValueTextEquals("expert_load"u8)) load = Rows(ref reader, layer is { } one && layers is not null ? Array.IndexOf(layers, one) : null, static (ref r) => r.GetInt64());
-                else if (reader.ValueTextEquals("routing_bias"u8)) bias = Rows(ref reader, null, static (ref r) => r.GetDouble());
+                else if (reader.ValueTextEquals("routing_bias"u8)) bias = Rows(ref reader, null, static (ref r) => Math.Clamp(r.GetDouble(), -LargestBias, LargestBias));
                 else reader.Skip();
             }
         }
@@ -114,9 +118,10 @@ internal sealed class ExpertLoads
             return null;
         }
 
-        if (step < 0 || load is null) return null;
+        // Of one layer the other rows are empty; else all layers have the same experts.
+        if (step < 0 || load is not [{ } first, ..] || layer is null && (first.Length == 0 || load.Any(row => row.Length != first.Length))) return null;
         layers ??= [.. Enumerable.Range(0, load.Length)];
-        return layers.Length == load.Length ? new ExpertSnapshot(step, layers, load, bias?.Length == load.Length ? bias : null) : null;
+        return layers.Length == load.Length ? new ExpertSnapshot(step, layers, load, bias?.Length == load.Length && bias.All(row => row.Length == 2) ? bias : null) : null;
     }
 
     private delegate T Getter<T>(ref Utf8JsonReader reader);

@@ -43,6 +43,7 @@ internal sealed class SeriesNames
 internal sealed class MetricsLine
 {
     private const int MostElements = 4; // of an array, as series of their own
+    private const double LongestStep = 1e9;
     private int count;
     private readonly int[] series = new int[SeriesNames.Most * 2];
     private readonly double[] values = new double[SeriesNames.Most * 2];
@@ -79,7 +80,7 @@ internal sealed class MetricsLine
             {
                 if (reader.ValueTextEquals("step"u8)) Step = Integer(ref reader);
                 else if (reader.ValueTextEquals("tokens"u8)) Tokens = Integer(ref reader);
-                else if (reader.ValueTextEquals("seconds"u8)) Seconds = Number(ref reader) is var s && s > 0 ? s : 0;
+                else if (reader.ValueTextEquals("seconds"u8)) Seconds = Number(ref reader) is > 0 and < LongestStep and var s ? s : 0;
                 else if (reader.ValueTextEquals("val_tokens"u8)) reader.Skip();
                 else if (reader.ValueTextEquals("expert_load"u8) || reader.ValueTextEquals("expert_layers"u8))
                 {
@@ -136,7 +137,7 @@ internal sealed class MetricsLine
 
     private void Add(ref Utf8JsonReader name, SeriesNames names, int element, double value, ref int likely)
     {
-        if (!double.IsFinite(value) || count == series.Length) return;
+        if (!float.IsFinite((float)value) || count == series.Length) return;
         int index = names.Find(ref name, element, likely);
         if (index < 0) return;
         (series[count], values[count]) = (index, value);

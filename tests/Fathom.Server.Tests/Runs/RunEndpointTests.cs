@@ -29,7 +29,15 @@ public sealed class RunEndpointTests(ITestOutputHelper output)
         RunFiles.Make(done, "checkpoints/inner", RunFiles.Steps(1, 2));
         Directory.CreateDirectory(Path.Combine(root, "empty"));
         RunFiles.Make(root, "begun", "");
-        RunFiles.Make(root, "broken", RunFiles.Steps(1, 2), "not json");
+        RunFiles.Make(root, "broken", RunFiles.Steps(1, 2) + """
+            {"step":3,"loss":1e300,"grad_norm":-1e39,"seconds":1e300,"tokens":9223372036854775807,"mtp_loss":[1e308],"lr":3e38}
+            {"step":3,"expert_layers":[1,2],"expert_load":[[1,2],[3,4]],"routing_bias":[[1e300,2],[-1e300,5]]}
+            {"step":4,"expert_load":[[1,2],[3]]}
+            {"step":5,"expert_load":[[],[]]}
+            {"step":6,"expert_load":[]}
+            {"step":7,"expert_layers":[1],"expert_load":[[1,2],["x"]]}
+
+            """, "not json");
         await using FathomServer server = await StartAsync(root);
         using var client = new HttpClient { BaseAddress = server.Address };
         JsonNode reply = await GetAsync(client, "/runs");
@@ -46,6 +54,12 @@ public sealed class RunEndpointTests(ITestOutputHelper output)
         Assert.Equal((1.0, 100, 10000, 50.0, 0.5), ((double)runs["done"]["progress"]!, (int)runs["done"]["step"]!, (int)runs["done"]["tokens"]!, (double)runs["done"]["seconds"]!, (double)runs["done"]["last"]!["val_loss"]!));
         Assert.Equal(("tiny", "bf16", "7"), ((string?)runs["done"]["settings"]!["model"], (string?)runs["done"]["settings"]!["recipe"], (string?)runs["done"]["settings"]!["seed"]));
         Assert.DoesNotContain(root, reply.ToJsonString(), StringComparison.Ordinal);
+
+        string broken = (string)runs["broken"]["id"]!;
+        Assert.Equal(3, (await GetAsync(client, $"/runs/{broken}/metrics"))["steps"]!.AsArray().Count);
+        foreach (string query in (string[])["", "?step=3", "?step=5", "?step=7", "?layer=1", "?layer=0"]) await GetAsync(client, $"/runs/{broken}/experts{query}");
+        Assert.Equal("[[1,2],[3,4]]", (await GetAsync(client, $"/runs/{broken}/experts?step=3"))["load"]!.ToJsonString());
+        Assert.Empty((await GetAsync(client, $"/runs/{broken}/experts?step=5"))["load"]!.AsArray());
 
         string id = (string)runs["done"]["id"]!;
         JsonNode metrics = await GetAsync(client, $"/runs/{id}/metrics");
