@@ -29,11 +29,14 @@ public readonly record struct TrainerState
 /// <summary>What one step reports. The arrays belong to the trainer and are overwritten by the next step.</summary>
 public sealed class StepReport
 {
-    internal StepReport(int mtpModules, int expertLayers)
+    internal StepReport(int mtpModules, int expertLayers, int experts)
     {
         MtpLoss = new double[mtpModules];
         MtpAccuracy = new double[mtpModules];
         LoadImbalance = new double[expertLayers];
+        ExpertLoad = new long[expertLayers][];
+        for (int l = 0; l < expertLayers; l++) ExpertLoad[l] = new long[experts];
+        RoutingBias = new (float, float)[expertLayers];
     }
 
     /// <summary>Number of the step, from 1.</summary>
@@ -71,6 +74,18 @@ public sealed class StepReport
 
     /// <summary>Largest over mean load of each expert layer.</summary>
     public double[] LoadImbalance { get; }
+
+    /// <summary>Tokens of the step that chose each expert, [expert layers][E]: the counts that moved the routing bias.</summary>
+    public long[][] ExpertLoad { get; }
+
+    /// <summary>
+    /// Lowest and highest routing bias of each expert layer, as the step chose with them: of the newest step that is a multiple of
+    /// <see cref="Trainer.ExpertLoadEvery"/>.
+    /// </summary>
+    public (float Lowest, float Highest)[] RoutingBias { get; }
+
+    /// <summary>Whether <see cref="RoutingBias"/> is of this step. Never where the choice has no bias.</summary>
+    public bool HasRoutingBias { get; internal set; }
 }
 
 /// <summary>The loss on held-out text.</summary>
@@ -88,6 +103,7 @@ public sealed class Trainer : IDisposable
     private readonly TrainingPasses passes;
     private readonly int[] tokens;
     private readonly StepReport report;
+    private readonly Staging bias;
     private MicroBatch? validation;
     private int[] validationTokens = [];
 
@@ -109,7 +125,10 @@ public sealed class Trainer : IDisposable
         micro = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: true, config.Recipe);
         passes = new TrainingPasses(Model, micro, Parameters.All, () => Ema?.Wait());
         tokens = new int[config.MicroBatch * (data.SequenceLength + 1)];
-        report = new StepReport(Model.MtpModules.Count, Model.ExpertLayers.Count);
+        int layers = Model.ExpertLayers.Count, experts = layers > 0 ? model.NRoutedExperts : 0;
+        report = new StepReport(Model.MtpModules.Count, layers, experts);
+        bias = new Staging(device);
+        ExpertLoadEvery = config.ExpertLoadInterval(layers, experts);
     }
 
     /// <summary>The model.</summary>
@@ -123,6 +142,9 @@ public sealed class Trainer : IDisposable
 
     /// <summary>The moving average of the weights, or null where the configuration has none.</summary>
     public ExponentialMovingAverage? Ema { get; }
+
+    /// <summary>After how many steps the loads of all experts belong into the metrics; zero for never.</summary>
+    public long ExpertLoadEvery { get; }
 
     /// <summary>Where the run stands.</summary>
     public TrainerState State { get; set; }
@@ -275,6 +297,22 @@ public sealed class Trainer : IDisposable
             long largest = 0, total = 0;
             foreach (long load in loads) (largest, total) = (Math.Max(largest, load), total + load);
             report.LoadImbalance[l] = (double)largest * loads.Length / total;
+            loads.CopyTo(report.ExpertLoad[l]);
+        }
+
+        report.HasRoutingBias = ExpertLoadEvery > 0 && report.Step % ExpertLoadEvery == 0 && Model.Config.HasRoutingBias;
+        if (report.HasRoutingBias) ReadRoutingBias();
+    }
+
+    /// <summary>Called where the device has just been waited for and has nothing to do: reading the biases adds no wait.</summary>
+    private void ReadRoutingBias()
+    {
+        for (int l = 0; l < report.RoutingBias.Length; l++)
+        {
+            ReadOnlySpan<float> values = bias.Download(Model.ExpertLayers[l].Experts!.Bias!.Value).AsSpan<float>();
+            float lowest = float.PositiveInfinity, highest = float.NegativeInfinity;
+            foreach (float value in values) (lowest, highest) = (Math.Min(lowest, value), Math.Max(highest, value));
+            report.RoutingBias[l] = (lowest, highest);
         }
     }
 

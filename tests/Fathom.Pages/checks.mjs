@@ -1,7 +1,7 @@
 // What everyone needs who uses the page otherwise than with a mouse on a large screen, as checks that run inside it. Each gives a list of
 // what is wrong; an empty list is right.
 
-const interactive = ['button', 'link', 'textbox', 'combobox', 'spinbutton', 'checkbox', 'DisclosureTriangle', 'searchbox', 'listbox'];
+const interactive = ['button', 'link', 'textbox', 'combobox', 'spinbutton', 'checkbox', 'DisclosureTriangle', 'searchbox', 'listbox', 'slider', 'application', 'progressbar', 'region'];
 
 /** Whatever can be used has a name in the accessibility tree. */
 export async function unnamed(page) {
@@ -61,7 +61,7 @@ export function sticksOut(page, width) {
     // A phone makes its window wider when something does not fit, so the window's own width proves nothing.
     const wrong = document.documentElement.scrollWidth > width ? [`the document is ${document.documentElement.scrollWidth} wide`] : [];
     const scroller = document.querySelector('.scroller');
-    if (scroller.scrollWidth > scroller.clientWidth + 1) wrong.push(`the messages are ${scroller.scrollWidth} wide in ${scroller.clientWidth}`);
+    if (scroller.scrollWidth > scroller.clientWidth + 1) wrong.push(`what scrolls is ${scroller.scrollWidth} wide in ${scroller.clientWidth}`);
     for (const element of document.querySelectorAll('body *')) {
       const box = element.getBoundingClientRect();
       if (box.width > 0 && box.right > width + 1 && element.checkVisibility({ visibilityProperty: true }) && !element.closest('.hidden') && !scrolls(element)) wrong.push(`${element.tagName}.${element.className} ends at ${box.right}`);

@@ -73,7 +73,7 @@ export class Chromium {
   }
 }
 
-const keys = { Enter: [13, '\r'], Tab: [9, ''], Escape: [27, ''], Backspace: [8, ''], ' ': [32, ' '], ArrowDown: [40, ''] };
+const keys = { Enter: [13, '\r'], Tab: [9, ''], Escape: [27, ''], Backspace: [8, ''], ' ': [32, ' '], ArrowDown: [40, ''], ArrowUp: [38, ''], ArrowLeft: [37, ''], ArrowRight: [39, ''], Home: [36, ''], End: [35, ''], '+': [187, '+'], 0: [48, '0'] };
 
 /** One page, used as a person would: by pointer and keys at what can be seen. */
 export class Page {
@@ -102,7 +102,7 @@ export class Page {
 
   async open(url) {
     await this.send('Page.navigate', { url });
-    await this.until(() => document.readyState === 'complete' && document.getElementById('model')?.textContent !== undefined, 'the page is loaded');
+    await this.until(() => document.readyState === 'complete' && document.getElementById('status')?.textContent !== undefined, 'the page is loaded');
   }
 
   async reload() {
@@ -150,6 +150,28 @@ export class Page {
     }, `${selector} can be clicked`, selector);
     for (const type of ['mouseMoved', 'mousePressed', 'mouseReleased'])
       await this.send('Input.dispatchMouseEvent', { type, ...place, button: type === 'mouseMoved' ? 'none' : 'left', clickCount: 1 });
+  }
+
+  /** Drags from one place of an element to another; places are shares of its width and height. */
+  async drag(selector, from, to) {
+    const box = await this.until((name) => {
+      const element = document.querySelector(name);
+      element?.scrollIntoView({ block: 'center' });
+      const { x, y, width, height } = element?.getBoundingClientRect() ?? {};
+      return width > 0 ? { x, y, width, height } : null;
+    }, `${selector} can be dragged on`, selector);
+    const at = ([x, y]) => ({ x: box.x + box.width * x, y: box.y + box.height * y });
+    const send = (type, place, buttons) => this.send('Input.dispatchMouseEvent', { type, ...at(place), button: 'left', buttons, clickCount: 1 });
+    await send('mouseMoved', from, 0);
+    if (!to) return;
+    await send('mousePressed', from, 1);
+    await send('mouseMoved', to, 1);
+    await send('mouseReleased', to, 0);
+  }
+
+  /** Moves the pointer to a place of an element. */
+  hover(selector, place) {
+    return this.drag(selector, place, null);
   }
 
   /** Types into what has the focus. */

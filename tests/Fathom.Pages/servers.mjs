@@ -50,8 +50,22 @@ export function model() {
 }
 
 /** Starts "fathom serve" on a free port. */
-export async function serve(...args) {
-  const child = spawn('dotnet', [fathom, 'serve', '--model', model(), '--port', '0', '--name', 'quickstart', '--context', '2048', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+export const serve = (...args) => start('serve', '--model', model(), '--name', 'quickstart', '--context', '2048', ...args);
+
+/** Starts "fathom dashboard" on a free port. */
+export const dashboard = (...args) => start('dashboard', ...args);
+
+/** Begins a training run beside what else goes on; ended is kept when it is over. */
+export function train(folder, { seconds, ...change }) {
+  const config = temporary(`${path.basename(folder)}.json`);
+  writeFileSync(config, JSON.stringify({ ...tiny, steps: null, seconds, ...change }));
+  const child = spawn('dotnet', [fathom, 'train', '--config', config, '--out', folder, '--threads', '1'], { stdio: 'ignore' });
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  return { ended };
+}
+
+async function start(...args) {
+  const child = spawn('dotnet', [fathom, ...args, '--port', '0'], { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   child.stderr.on('data', (text) => { log += text; });
   const address = await new Promise((resolve, reject) => {
@@ -77,10 +91,12 @@ export async function door(address) {
   const scripts = [];
   const asked = [];
   let gone = false;
+  let away = false;
   const server = createServer(async (request, response) => {
     const parts = [];
     for await (const part of request) parts.push(part);
     const body = Buffer.concat(parts);
+    if (away) return response.destroy();
     if (request.url === '/v1/chat/completions') {
       asked.push(JSON.parse(body));
       if (gone) return response.destroy();
@@ -109,6 +125,8 @@ export async function door(address) {
     script: (handler) => scripts.push(handler),
     // A browser tries a request again by itself when a connection breaks that it had used before, so one broken answer is not enough.
     shut: (isGone) => { gone = isGone; },
+    // The same for every route.
+    away: (isAway) => { away = isAway; },
     close: () => {
       server.closeAllConnections();
       server.close();
@@ -119,8 +137,9 @@ export async function door(address) {
 /** With FATHOM_PAGES_DISK=1 pages come from the working tree, so that one need not build to see a change. */
 function diskFile(url) {
   if (process.env.FATHOM_PAGES_DISK !== '1') return null;
-  if (url !== '/' && !url.startsWith('/pages/')) return null;
-  return path.join(root, 'src/Fathom.Server/Pages/Files', url === '/' ? 'index.html' : url.slice('/pages/'.length));
+  const named = { '/': 'index.html', '/dashboard': 'dashboard.html' }[url];
+  if (!named && !url.startsWith('/pages/')) return null;
+  return path.join(root, 'src/Fathom.Server/Pages/Files', named ?? url.slice('/pages/'.length));
 }
 
 /** What a script answers with. */

@@ -196,8 +196,10 @@ public sealed partial class OperationTests(ITestOutputHelper output)
         builder.WebHost.UseUrls("http://127.0.0.1:0");
         builder.Logging.ClearProviders();
         builder.Services.AddFathom(engine);
+        builder.Services.AddFathomRuns([]);
         await using WebApplication app = builder.Build();
         app.MapFathom();
+        app.MapFathomRuns();
         await app.StartAsync();
         IEnumerable<string> mapped = ((IEndpointRouteBuilder)app).DataSources.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>()
             .Select(e => $"{e.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods[0].ToLowerInvariant()} {e.RoutePattern.RawText!.Replace("**", "", StringComparison.Ordinal)}");

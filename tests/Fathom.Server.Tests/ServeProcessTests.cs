@@ -93,6 +93,7 @@ public sealed class ServeProcessTests(ITestOutputHelper output)
         Assert.Contains("there is no key nobody in use", Run(2, "keys", "revoke", "--keys", keys, "nobody"), StringComparison.Ordinal);
         Assert.Contains("there is no key file", Run(2, "keys", "list", "--keys", folder.File("none.db")), StringComparison.Ordinal);
         Assert.Contains("--prices is 'CNY'", Run(2, "--model", "m", "--prices", "CNY"), StringComparison.Ordinal);
+        Assert.Contains("there is no directory nowhere to show runs of", Run(2, "--model", "m", "--runs", "nowhere"), StringComparison.Ordinal);
         Assert.Contains("the port is 0 to 65535", Run(2, "--model", "m", "--port", "99999"), StringComparison.Ordinal);
     }
 

@@ -36,6 +36,7 @@ public sealed class LossCurveTests
         File.WriteAllText(file, """
             {"step":1,"loss":5.5}
             {"step":2,"loss":5}
+            {"step":2,"expert_layers":[1],"expert_load":[[3,5]]}
             {"step":2,"val_loss":5.25}
             {"step":3,"lo
             """);

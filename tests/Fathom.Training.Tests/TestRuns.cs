@@ -50,7 +50,7 @@ internal static class TestRuns
     [
         .. Metrics(run).Select(line => JsonNode.Parse(line)!.AsObject()).Select(line => string.Join(' ', new[]
         {
-            "step", "tokens", "loss", "total_loss", "mtp_loss", "mtp_accuracy", "balance_loss", "grad_norm", "lr", "load_imbalance", "val_loss", "val_bpb",
+            "step", "tokens", "loss", "total_loss", "mtp_loss", "mtp_accuracy", "balance_loss", "grad_norm", "lr", "load_imbalance", "val_loss", "val_bpb", "expert_layers", "expert_load", "routing_bias",
         }.Select(name => line[name]?.ToJsonString() ?? "-"))),
     ];
 }

@@ -56,13 +56,14 @@ internal static class ServeVerb
         private readonly Option<int> maxTokens = new("--max-tokens") { Description = "Tokens of an answer where the request does not say.", HelpName = "N", DefaultValueFactory = _ => Usual.DefaultMaxTokens };
         private readonly Option<double> deadline = new("--deadline") { Description = "Seconds after which an answer is cut.", HelpName = "S", DefaultValueFactory = _ => Usual.AnswerDeadline.TotalSeconds };
         private readonly Option<double> drain = new("--drain") { Description = "Seconds that answers may still take after SIGTERM.", HelpName = "S", DefaultValueFactory = _ => Usual.DrainDeadline.TotalSeconds };
+        private readonly Option<string[]> runs = DashboardVerb.Runs();
         private readonly Option<string> metrics = new("--metrics-compat") { Description = "Prefix of the names at /metrics: vllm for dashboards made for it.", HelpName = "fathom|vllm", DefaultValueFactory = _ => Usual.MetricsPrefix };
         private readonly Option<string?> otlp = new("--otlp") { Description = "Send metrics and traces there with OTLP over HTTP, as http://localhost:4318.", HelpName = "URL" };
         private readonly Option<bool> logPrompts = new("--log-prompts") { Description = "Write prompts and answers to the log." };
 
         public NetworkArguments(Command command)
         {
-            foreach (Option option in (Option[])[host, port, name, alias, origins, hosts, keys, prices, maxTokens, deadline, drain, metrics, otlp, logPrompts]) command.Options.Add(option);
+            foreach (Option option in (Option[])[host, port, name, alias, origins, hosts, keys, prices, maxTokens, deadline, drain, runs, metrics, otlp, logPrompts]) command.Options.Add(option);
         }
 
         public FathomServerOptions Read(ParseResult arguments)
@@ -85,6 +86,7 @@ internal static class ServeVerb
             if (arguments.GetValue(prices) is { } list) options.Prices = Prices(list);
             if (arguments.GetValue(otlp) is { } url)
                 options.OtlpEndpoint = Uri.TryCreate(url, UriKind.Absolute, out Uri? endpoint) ? endpoint : throw new FathomException($"--otlp is '{url}'; give a URL as http://localhost:4318");
+            DashboardVerb.AddRuns(options, arguments.GetValue(runs));
             options.Validate();
             return options;
         }

@@ -25,7 +25,7 @@ public static class FathomEndpoints
         var service = services.GetRequiredService<ModelService>();
         var pipeline = services.GetRequiredService<RequestPipeline>();
         var map = new Mapper(endpoints, pipeline);
-        MapState(map, service, services.GetRequiredService<ServingState>(), services.GetRequiredService<PrometheusText>());
+        MapState(endpoints, map, service, services.GetRequiredService<ServingState>(), services.GetRequiredService<PrometheusText>());
         MapModel(map, service);
         var answering = new Answering(service, pipeline);
         var chat = new ChatEndpoint(service, answering);
@@ -40,14 +40,18 @@ public static class FathomEndpoints
         return endpoints;
     }
 
-    private static void MapState(Mapper map, ModelService service, ServingState state, PrometheusText metrics)
-    {
-        map.Get(RouteNeeds.Nothing, "/health", scope => JsonReply.SendAsync(scope.Http, 200, json =>
+    /// <summary>Maps /health, which needs neither a model nor a key.</summary>
+    internal static void MapHealth(this IEndpointRouteBuilder endpoints) => new Mapper(endpoints, endpoints.ServiceProvider.GetRequiredService<RequestPipeline>())
+        .Get(RouteNeeds.Nothing, "/health", scope => JsonReply.SendAsync(scope.Http, 200, json =>
         {
             json.WriteStartObject();
             json.WriteString("status", "ok");
             json.WriteEndObject();
         }));
+
+    private static void MapState(IEndpointRouteBuilder endpoints, Mapper map, ModelService service, ServingState state, PrometheusText metrics)
+    {
+        endpoints.MapHealth();
         map.Get(RouteNeeds.Key, "/ready", scope => JsonReply.SendAsync(scope.Http, state.Phase == ServingPhase.Ready ? 200 : 503, json =>
         {
             json.WriteStartObject();

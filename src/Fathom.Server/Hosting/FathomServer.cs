@@ -18,7 +18,7 @@ using Microsoft.Extensions.Logging.Console;
 
 namespace Fathom.Server;
 
-/// <summary>Serves a model over HTTP.</summary>
+/// <summary>Serves a model, training runs, or both over HTTP.</summary>
 public sealed partial class FathomServer : IAsyncDisposable
 {
     private readonly WebApplication app;
@@ -34,22 +34,43 @@ public sealed partial class FathomServer : IAsyncDisposable
     /// <param name="logging">Changes the log; null for one line an event on the error stream.</param>
     /// <param name="cancellation">Ends the start.</param>
     /// <exception cref="FathomException">An option is not possible, or the address is in use.</exception>
-    public static async Task<FathomServer> StartAsync(
+    public static Task<FathomServer> StartAsync(
         InferenceEngine engine, FathomServerOptions options, Action<ILoggingBuilder>? logging = null, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(engine);
+        return StartAsync(options, engine, logging, cancellation);
+    }
+
+    /// <summary>Starts a server that has no model and shows training runs alone: those of <see cref="FathomServerOptions.RunDirectories"/>.</summary>
+    /// <param name="options">How it is served.</param>
+    /// <param name="logging">Changes the log; null for one line an event on the error stream.</param>
+    /// <param name="cancellation">Ends the start.</param>
+    /// <exception cref="FathomException">An option is not possible, or the address is in use.</exception>
+    public static Task<FathomServer> StartAsync(FathomServerOptions options, Action<ILoggingBuilder>? logging = null, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return options.RunDirectories.Count > 0
+            ? StartAsync(options, null, logging, cancellation)
+            : throw new FathomException("a server without a model shows training runs; give at least one directory of runs");
+    }
+
+    private static async Task<FathomServer> StartAsync(FathomServerOptions options, InferenceEngine? engine, Action<ILoggingBuilder>? logging, CancellationToken cancellation)
+    {
         ArgumentNullException.ThrowIfNull(options);
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => Limit(kestrel, options));
         builder.Services.AddRoutingCore();
-        builder.Services.AddFathom(engine, options);
+        if (engine is not null) builder.Services.AddFathom(engine, options);
+        if (options.RunDirectories.Count > 0) builder.Services.AddFathomRuns(options.RunDirectories, options);
         builder.Logging.SetMinimumLevel(LogLevel.Information).AddFilter("Microsoft", LogLevel.Warning);
         if (logging is not null) logging(builder.Logging);
         else LogToErrorStream(builder.Logging);
         WebApplication app = builder.Build();
         app.Use(new BrowserGuard(options, app.Services.GetService<KeyStore>()).InvokeAsync);
         app.UseRouting();
-        app.MapFathom();
+        if (engine is not null) app.MapFathom();
+        else app.MapHealth();
+        if (options.RunDirectories.Count > 0) app.MapFathomRuns();
         app.MapFathomPages();
         try
         {
@@ -102,13 +123,19 @@ public sealed partial class FathomServer : IAsyncDisposable
     {
         var log = app.Services.GetRequiredService<ILogger<FathomServer>>();
         bool keys = app.Services.GetService<KeyStore>() is { HasKeys: true };
-        LogListening(log, app.Services.GetRequiredService<ModelService>().Name, Address, keys ? "a key is needed" : "no key is needed");
+        string needs = keys ? "a key is needed" : "no key is needed", what = options.RunDirectories.Count > 0 ? "training runs" : "";
+        if (app.Services.GetService<ModelService>() is { } model)
+        {
+            LogListening(log, model.Name, Address, needs);
+            if (what.Length > 0) LogListening(log, what, new Uri(Address, "dashboard"), needs);
+        }
+        else LogListening(log, what, Address, needs);
         if (!options.IsLoopback && !keys) LogOpen(log, options.Host);
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "{Model} at {Address}; {Keys}")]
     private static partial void LogListening(ILogger log, string model, Uri address, string keys);
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "listening on {Host} without keys: whoever reaches this machine can use the model. Make keys with 'serve keys add', or listen on 127.0.0.1")]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "listening on {Host} without keys: whoever reaches this machine can use it. Make keys with 'serve keys add', or listen on 127.0.0.1")]
     private static partial void LogOpen(ILogger log, string host);
 }

@@ -34,6 +34,9 @@ public sealed class FathomServerOptions
     /// <summary>SQLite file with keys and usage; null for none. It is made where it is missing. Once it holds a key, every route but /health needs one.</summary>
     public string? KeysFile { get; set; }
 
+    /// <summary>Directories whose training runs <see cref="FathomServer"/> shows at /dashboard: each a run, or a directory that holds runs or folders of runs; none for no such page.</summary>
+    public IList<string> RunDirectories { get; } = [];
+
     /// <summary>What tokens cost those whose keys have a balance.</summary>
     public PriceList Prices { get; set; } = PriceList.DeepSeekV3Launch;
 

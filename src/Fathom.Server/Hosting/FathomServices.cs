@@ -4,6 +4,7 @@ using Fathom.Server.Accounts;
 using Fathom.Server.Hosting;
 using Fathom.Server.Http;
 using Fathom.Server.Metrics;
+using Fathom.Server.Runs;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 
@@ -32,16 +33,11 @@ public static class FathomServices
     /// <summary>Adds what the routes need, with options that are there already.</summary>
     internal static IServiceCollection AddFathom(this IServiceCollection services, InferenceEngine engine, FathomServerOptions options)
     {
-        options.Validate();
-        services.AddSingleton(options);
+        services.AddPipeline(options);
         services.AddSingleton(engine);
-        services.AddSingleton<ServingState>();
-        services.AddSingleton(new RateLimits(TimeProvider.System));
         services.AddSingleton<ServerMetrics>();
         services.AddSingleton(provider => new PrometheusText(provider.GetRequiredService<ServerMetrics>().Meter, options.MetricsPrefix));
-        if (options.KeysFile is { } file) services.AddSingleton(_ => new KeyStore(file));
         services.AddSingleton<ModelService>();
-        services.AddSingleton<RequestPipeline>();
         services.AddHostedService<EngineLifetime>();
         if (options.OtlpEndpoint is not null) services.AddHostedService<OtlpExport>();
         services.Configure<HostOptions>(host =>
@@ -49,7 +45,33 @@ public static class FathomServices
             TimeSpan needed = options.DrainDeadline + TimeSpan.FromSeconds(10);
             if (host.ShutdownTimeout < needed) host.ShutdownTimeout = needed;
         });
-        services.AddLogging();
         return services;
+    }
+
+    /// <summary>Adds what <see cref="RunEndpoints.MapFathomRuns"/> needs: the run directories to show. With or without a model.</summary>
+    /// <param name="services">Of the application.</param>
+    /// <param name="directories">Each a run, or a directory that holds runs or folders of runs; those that are not there yet hold none.</param>
+    /// <param name="options">Keys and limits, where <see cref="AddFathom(IServiceCollection, InferenceEngine, Action{FathomServerOptions})"/> has not brought its own.</param>
+    /// <exception cref="FathomException">An option is not possible; the message names it.</exception>
+    public static IServiceCollection AddFathomRuns(this IServiceCollection services, IEnumerable<string> directories, FathomServerOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(services);
+        ArgumentNullException.ThrowIfNull(directories);
+        if (services.All(s => s.ServiceType != typeof(FathomServerOptions))) services.AddPipeline(options ?? new FathomServerOptions());
+        string[] roots = [.. directories];
+        services.AddSingleton(_ => new RunCatalog(roots, TimeProvider.System));
+        return services;
+    }
+
+    /// <summary>Adds what every route runs in.</summary>
+    private static void AddPipeline(this IServiceCollection services, FathomServerOptions options)
+    {
+        options.Validate();
+        services.AddSingleton(options);
+        services.AddSingleton<ServingState>();
+        services.AddSingleton(new RateLimits(TimeProvider.System));
+        if (options.KeysFile is { } file) services.AddSingleton(_ => new KeyStore(file));
+        services.AddSingleton<RequestPipeline>();
+        services.AddLogging();
     }
 }

@@ -24,7 +24,7 @@ internal enum RouteNeeds
 }
 
 /// <summary>Runs the handlers of routes.</summary>
-internal sealed partial class RequestPipeline(ModelService service, ServingState state, RateLimits rates, ILogger<RequestPipeline> log)
+internal sealed partial class RequestPipeline(FathomServerOptions options, ServingState state, RateLimits rates, ILogger<RequestPipeline> log, KeyStore? keys = null)
 {
     /// <summary>A handler with everything around it.</summary>
     /// <param name="needs">What the route needs.</param>
@@ -85,7 +85,7 @@ internal sealed partial class RequestPipeline(ModelService service, ServingState
     /// <summary>Writes an answer and its prompt to the log, where the operator asked for that.</summary>
     public void LogText(RequestScope scope, string prompt, string answer)
     {
-        if (service.Options.LogPrompts) LogPromptAndAnswer(scope.Id, prompt, answer);
+        if (options.LogPrompts) LogPromptAndAnswer(scope.Id, prompt, answer);
     }
 
     private static async Task RefuseAsync(HttpContext http, ApiException error, ErrorShape errors)
@@ -105,14 +105,14 @@ internal sealed partial class RequestPipeline(ModelService service, ServingState
     private bool Enter()
     {
         if (state.Phase == ServingPhase.Draining) throw ApiException.Overloaded("the server is shutting down and takes no more requests", retryAfter: 10);
-        return state.TryEnter(service.Options.MaxConcurrentRequests)
+        return state.TryEnter(options.MaxConcurrentRequests)
             ? true
-            : throw ApiException.Overloaded($"{service.Options.MaxConcurrentRequests} requests are in work, which is all that the server takes", retryAfter: 2);
+            : throw ApiException.Overloaded($"{options.MaxConcurrentRequests} requests are in work, which is all that the server takes", retryAfter: 2);
     }
 
     private Account? Authenticate(HttpContext http, RouteNeeds needs)
     {
-        if (service.Keys is not { HasKeys: true } keys) return null;
+        if (keys is not { HasKeys: true }) return null;
         string? sent = http.Request.Headers.Authorization is [{ } header] && header.StartsWith("Bearer ", StringComparison.OrdinalIgnoreCase) ? header["Bearer ".Length..].Trim()
             : http.Request.Headers["x-api-key"] is [{ Length: > 0 } value] ? value.Trim()
             : null;

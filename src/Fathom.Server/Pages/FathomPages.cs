@@ -2,9 +2,12 @@
 // fixed when the routes are mapped, so there is no path to play tricks with: what is not a name in the table is not a route.
 using System.Reflection;
 using System.Security.Cryptography;
+using Fathom.Inference;
+using Fathom.Server.Runs;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Net.Http.Headers;
 
 namespace Fathom.Server.Pages;
@@ -12,7 +15,7 @@ namespace Fathom.Server.Pages;
 /// <summary>Maps the web pages that are built into the server.</summary>
 public static class FathomPages
 {
-    private const string Prefix = "pages/", Start = "index.html", Libraries = "vendor/";
+    private const string Prefix = "pages/", Start = "index.html", Dashboard = "dashboard.html", Libraries = "vendor/";
     private static readonly string[] Methods = ["GET", "HEAD"];
 
     /// <summary>
@@ -23,11 +26,15 @@ public static class FathomPages
         "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; " +
         "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify";
 
-    /// <summary>Maps the chat page to "/" and what it loads to "/pages/…". The pages need no key: they hold nothing but themselves, and ask for a key where the API wants one.</summary>
-    /// <param name="endpoints">Of the application, or a group of it in which <see cref="FathomEndpoints.MapFathom"/> was mapped too.</param>
+    /// <summary>
+    /// Maps the chat page to "/" where there is a model, the dashboard to "/dashboard" where runs are shown (to "/" too where there is no model),
+    /// and what they load to "/pages/…". The pages need no key: they hold nothing but themselves, and ask for a key where the API wants one.
+    /// </summary>
+    /// <param name="endpoints">Of the application, or a group of it in which <see cref="FathomEndpoints.MapFathom"/> or <see cref="RunEndpoints.MapFathomRuns"/> was mapped too.</param>
     public static IEndpointRouteBuilder MapFathomPages(this IEndpointRouteBuilder endpoints)
     {
         ArgumentNullException.ThrowIfNull(endpoints);
+        bool chats = endpoints.ServiceProvider.GetService<InferenceEngine>() is not null, shows = endpoints.ServiceProvider.GetService<RunCatalog>() is not null;
         Assembly assembly = typeof(FathomPages).Assembly;
         foreach (string resource in assembly.GetManifestResourceNames())
         {
@@ -37,11 +44,18 @@ public static class FathomPages
             var bytes = new byte[stream.Length];
             stream.ReadExactly(bytes);
             var page = new Page(name[Prefix.Length..], bytes);
-            endpoints.MapMethods(name == Prefix + Start ? "/" : "/" + name, Methods, page.SendAsync);
+            foreach (string path in PathsOf(name, chats, shows)) endpoints.MapMethods(path, Methods, page.SendAsync);
         }
 
         return endpoints;
     }
+
+    private static string[] PathsOf(string name, bool chats, bool shows) => name switch
+    {
+        Prefix + Start => chats ? ["/"] : [],
+        Prefix + Dashboard => !shows ? [] : chats ? ["/dashboard"] : ["/", "/dashboard"],
+        _ => ["/" + name],
+    };
 
     /// <summary>One file with its headers.</summary>
     private sealed class Page(string name, byte[] bytes)

@@ -185,6 +185,9 @@ public sealed partial record TrainingConfig
     /// <summary>Most held-out sequences of one validation.</summary>
     public int ValidationSequences { get; init; } = 64;
 
+    /// <summary>Write the loads of all experts to the metrics every so many steps; zero for never, null for every ten, or more rarely where the model has many experts.</summary>
+    public long? ExpertLoadEvery { get; init; }
+
     /// <summary>Save every so many steps; zero for only at the end.</summary>
     public long SaveEvery { get; init; } = 200;
 
@@ -233,6 +236,18 @@ public sealed partial record TrainingConfig
     /// <summary>The configuration as JSON, every field written out.</summary>
     public string ToJson() => JsonSerializer.Serialize(this, Json) + "\n";
 
+    /// <summary>
+    /// After how many steps the loads of all experts are written; zero for never. By default every ten, and of large models so rarely that they
+    /// add at most 64 numbers a step: less than the steps' own lines.
+    /// </summary>
+    /// <param name="layers">Expert layers of the model, those of MTP modules included.</param>
+    /// <param name="experts">Routed experts of a layer.</param>
+    public long ExpertLoadInterval(int layers, int experts)
+    {
+        const long Usual = 10, NumbersAStep = 64;
+        return layers == 0 ? 0 : ExpertLoadEvery ?? Math.Max(Usual, ((long)layers * experts + NumbersAStep - 1) / NumbersAStep);
+    }
+
     /// <summary>Checks what can be checked without opening files.</summary>
     /// <exception cref="FathomException">Names the field.</exception>
     public void Validate()
@@ -260,6 +275,7 @@ public sealed partial record TrainingConfig
         Check(Data.Type != DataType.Batches || Data is { File: not null, Tensor: not null }, "data", "of type batches needs file and tensor");
         Check(Tokenizer.VocabSize >= 300, "tokenizer.vocab_size", "must be at least 300: 256 bytes and the special tokens");
         Check(ValidateEvery >= 0, "validate_every", "must not be negative");
+        Check(ExpertLoadEvery is null or >= 0, "expert_load_every", "must not be negative");
         Check(SaveEvery >= 0, "save_every", "must not be negative");
         BatchSize.Validate("batch_size");
         LearningRate.Validate("learning_rate");

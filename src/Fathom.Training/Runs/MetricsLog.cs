@@ -67,6 +67,42 @@ public sealed class MetricsLog : IDisposable
         EndLine();
     }
 
+    /// <summary>Writes how many tokens of a step chose each expert, and between what the routing biases lie.</summary>
+    /// <param name="report">The step.</param>
+    /// <param name="layers">The expert layers' numbers in the checkpoint.</param>
+    public void ExpertLoad(StepReport report, ReadOnlySpan<int> layers)
+    {
+        json.WriteStartObject();
+        json.WriteNumber("step", report.Step);
+        json.WriteStartArray("expert_layers");
+        foreach (int layer in layers) json.WriteNumberValue(layer);
+        json.WriteEndArray();
+        json.WriteStartArray("expert_load");
+        foreach (long[] loads in report.ExpertLoad)
+        {
+            json.WriteStartArray();
+            foreach (long load in loads) json.WriteNumberValue(load);
+            json.WriteEndArray();
+        }
+
+        json.WriteEndArray();
+        if (report.HasRoutingBias)
+        {
+            json.WriteStartArray("routing_bias");
+            foreach ((float lowest, float highest) in report.RoutingBias)
+            {
+                json.WriteStartArray();
+                json.WriteNumberValue(lowest);
+                json.WriteNumberValue(highest);
+                json.WriteEndArray();
+            }
+
+            json.WriteEndArray();
+        }
+
+        EndLine();
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -90,31 +126,51 @@ public sealed class MetricsLog : IDisposable
         json.Reset();
     }
 
-    /// <summary>Where the last whole line of a step up to <paramref name="lastStep"/> ends.</summary>
+    /// <summary>Where the last whole line of a step up to <paramref name="lastStep"/> ends. Read in pieces: the file of a long run has gigabytes.</summary>
     private static long EndOf(FileStream file, long lastStep)
     {
-        var content = new byte[file.Length];
-        file.ReadExactly(content);
-        long end = 0;
-        for (int start = 0; start < content.Length;)
+        var buffer = new byte[1 << 20];
+        long end = 0; // in the file, of the lines that stay
+        int held = 0; // bytes of the buffer, which begins at end
+        while (true)
         {
-            int newline = content.AsSpan(start).IndexOf((byte)'\n');
-            if (newline < 0 || StepOf(content.AsMemory(start, newline)) is not { } step || step > lastStep) break;
-            start += newline + 1;
-            end = start;
-        }
+            int read = file.Read(buffer, held, buffer.Length - held);
+            held += read;
+            int used = 0;
+            while (buffer.AsSpan(used, held - used).IndexOf((byte)'\n') is >= 0 and var length)
+            {
+                if (StepOf(buffer.AsSpan(used, length)) is not { } step || step > lastStep) return end;
+                used += length + 1;
+                end += length + 1;
+            }
 
-        return end;
+            if (read == 0) return end;
+            buffer.AsSpan(used, held - used).CopyTo(buffer);
+            held -= used;
+            if (held == buffer.Length) Array.Resize(ref buffer, buffer.Length * 2);
+        }
     }
 
-    private static long? StepOf(ReadOnlyMemory<byte> line)
+    /// <summary>The step of a line that is a whole JSON object; null for anything else.</summary>
+    private static long? StepOf(ReadOnlySpan<byte> line)
     {
         try
         {
-            using JsonDocument document = JsonDocument.Parse(line);
-            return document.RootElement.GetProperty("step").GetInt64();
+            var reader = new Utf8JsonReader(line);
+            if (!reader.Read() || reader.TokenType != JsonTokenType.StartObject) return null;
+            long? step = null;
+            while (reader.Read())
+            {
+                if (reader.TokenType != JsonTokenType.PropertyName) continue;
+                bool isStep = reader.ValueTextEquals("step"u8);
+                reader.Read();
+                if (isStep && reader.TokenType == JsonTokenType.Number && reader.TryGetInt64(out long number)) step = number;
+                else reader.Skip();
+            }
+
+            return step;
         }
-        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
+        catch (JsonException)
         {
             return null;
         }

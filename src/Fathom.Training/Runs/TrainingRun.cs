@@ -151,12 +151,14 @@ public sealed class TrainingRun : IDisposable
     public bool Train(CancellationToken stop)
     {
         using var metrics = new MetricsLog(Directory.MetricsFile, Trainer.State.Step);
+        int[] expertLayers = [.. Trainer.Model.ExpertLayers.Select(block => block.Layer)];
         long lastValidated = -1, lastSaved = Trainer.State.Step;
         while (!Trainer.IsFinished && !stop.IsCancellationRequested)
         {
             StepReport report = Trainer.Step();
             double share = PeakFlops > 0 ? FlopsPerToken * report.StepTokens / report.Seconds / PeakFlops : 0;
             metrics.Step(report, share, Environment.WorkingSet);
+            if (Due(Trainer.ExpertLoadEvery, report.Step) || (Trainer.ExpertLoadEvery > 0 && Trainer.IsFinished)) metrics.ExpertLoad(report, expertLayers);
             observer.Stepped(report);
             if (Due(Config.ValidateEvery, report.Step)) Validate(metrics, ref lastValidated);
             if (Due(Config.SaveEvery, report.Step)) Save(ref lastSaved);

@@ -1,20 +1,10 @@
 // The server's API as the page needs it: the models, and an answer that streams. Errors come out as sentences for a person, with what can be
 // done about them.
-
-/** What went wrong. kind: key | wait | balance | refused | gone | cut. */
-export class ApiError extends Error {
-  constructor(kind, message, retryAfter = null) {
-    super(message);
-    this.kind = kind;
-    this.retryAfter = retryAfter;
-  }
-}
-
-const headers = (key) => (key ? { Authorization: `Bearer ${key}` } : {});
+import { ApiError, authorization, send, sentence } from '../http.js';
 
 /** The names of the models that are served. */
 export async function models(key) {
-  const response = await send('v1/models', { headers: headers(key) });
+  const response = await send('v1/models', { headers: authorization(key) });
   return (await response.json()).data.map((model) => model.id);
 }
 
@@ -25,7 +15,7 @@ export async function models(key) {
 export async function answer(body, key, signal, onDelta) {
   const response = await send('v1/chat/completions', {
     method: 'POST',
-    headers: { 'Content-Type': 'application/json', ...headers(key) },
+    headers: { 'Content-Type': 'application/json', ...authorization(key) },
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
     signal,
   });
@@ -76,39 +66,3 @@ export async function* events(stream) {
     reader.cancel().catch(() => {});
   }
 }
-
-async function send(path, options) {
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch (error) {
-    if (error.name === 'AbortError') throw error;
-    throw new ApiError('gone', 'The server cannot be reached. Is it still running?');
-  }
-  if (response.ok) return response;
-  throw await refusal(response);
-}
-
-async function refusal(response) {
-  let said = '';
-  try {
-    said = sentence((await response.json()).error.message);
-  } catch {
-    said = `The server answered with the status ${response.status}.`;
-  }
-  const seconds = Number.parseInt(response.headers.get('Retry-After') ?? '', 10);
-  const wait = Number.isFinite(seconds) ? seconds : null;
-  switch (response.status) {
-    case 401:
-      return new ApiError('key', said);
-    case 402:
-      return new ApiError('balance', said);
-    case 429:
-    case 503:
-      return new ApiError('wait', said, wait ?? 5);
-    default:
-      return new ApiError('refused', said);
-  }
-}
-
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? '' : '.');

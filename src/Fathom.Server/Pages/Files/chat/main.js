@@ -1,11 +1,13 @@
 // The chat page: which conversation is shown, what runs, and what a person does about it. One answer runs at a time; it goes on while another
 // conversation is looked at, because it belongs to its conversation and not to what is on the screen.
-import { announce, at, h, icon } from './dom.js';
+import { announce, at, h, icon } from '../dom.js';
 import * as store from './store.js';
 import { add, choose, newConversation, path, titleOf, versions } from './tree.js';
-import { answer, ApiError, models } from './api.js';
+import { initDrawer } from '../drawer.js';
+import { ApiError } from '../http.js';
+import { answer, models } from './api.js';
 import { MessageView } from './message.js';
-import { drawList, initDrawer } from './sidebar.js';
+import { drawList } from './sidebar.js';
 import { initSettings, showModels, toRequest } from './settings.js';
 
 let conversations = [];

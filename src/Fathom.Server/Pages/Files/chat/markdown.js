@@ -2,7 +2,7 @@
 // goes through DOMPurify with a short list of elements, and the page's Trusted Types let nothing else become HTML. Pictures become links: a
 // picture's address can carry what was said to someone else's server.
 import { marked } from '../vendor/marked-18.2.1/marked.esm.js';
-import { h, icon, copyText, announce } from './dom.js';
+import { h, icon, copyText, announce } from '../dom.js';
 import { highlight } from './code.js';
 
 const allowed = {

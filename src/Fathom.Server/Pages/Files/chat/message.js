@@ -1,5 +1,5 @@
 // One message on the page: text, folded reasoning, what it cost, and the buttons under it.
-import { h, icon, iconButton, copyText, announce } from './dom.js';
+import { h, icon, iconButton, copyText, announce } from '../dom.js';
 import { MarkdownView } from './markdown.js';
 
 /**

@@ -1,5 +1,6 @@
 // The settings of a conversation. An empty field leaves the choice to the server, so that its defaults stay its own.
-import { at, h, icon } from './dom.js';
+import { at, h, icon } from '../dom.js';
+import { initTheme } from '../theme-choice.js';
 import * as store from './store.js';
 
 const numbers = { temperature: 'set-temperature', top_p: 'set-top-p', max_tokens: 'set-max-tokens', seed: 'set-seed' };
@@ -25,16 +26,7 @@ export function initSettings(read, changed, keyChanged) {
     }
     if (event.target.reportValidity()) changed(collect());
   });
-
-  const theme = at('theme');
-  theme.value = document.documentElement.dataset.theme ?? 'auto';
-  theme.addEventListener('change', () => {
-    if (theme.value === 'auto') delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme.value;
-    // Plain text, because theme.js reads it before anything else runs.
-    if (theme.value === 'auto') localStorage.removeItem('fathom.theme');
-    else localStorage.setItem('fathom.theme', theme.value);
-  });
+  initTheme();
 }
 
 /** Shows the names of the models. */

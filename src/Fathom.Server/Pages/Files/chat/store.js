@@ -1,6 +1,8 @@
 // Conversations lie in IndexedDB, which holds more than localStorage and does not block while it writes. Where the browser refuses it (some
 // private windows), they live as long as the page, and the page says so.
 
+export { get, set } from '../kept.js';
+
 const memory = new Map();
 let database = null;
 
@@ -32,25 +34,6 @@ export async function put(conversation) {
 export async function remove(id) {
   if (database) await result(objects('readwrite').delete(id));
   else memory.delete(id);
-}
-
-/** A small value that is kept beside them, or null. */
-export function get(name) {
-  try {
-    return JSON.parse(localStorage.getItem(`fathom.${name}`));
-  } catch {
-    return null;
-  }
-}
-
-/** Keeps a small value; null forgets it. */
-export function set(name, value) {
-  try {
-    if (value === null) localStorage.removeItem(`fathom.${name}`);
-    else localStorage.setItem(`fathom.${name}`, JSON.stringify(value));
-  } catch {
-    // full or refused: it holds until the page is left
-  }
 }
 
 const objects = (mode) => database.transaction('conversations', mode).objectStore('conversations');

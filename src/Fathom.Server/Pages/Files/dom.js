@@ -33,6 +33,7 @@ const icons = {
   down: 'M12 5v14M6 13l6 6 6-6',
   save: 'M12 4v11M7 11l5 5 5-5M5 20h14',
   onward: 'M5 12h14M13 6l6 6-6 6',
+  table: 'M4 5h16v14H4zM4 10h16M4 14.5h16M10 10v9',
 };
 
 /** An icon; it is decoration, the button around it has the name. */
