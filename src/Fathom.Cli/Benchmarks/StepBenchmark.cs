@@ -25,8 +25,8 @@ internal static class StepBenchmark
             MachinePeaks peaks = sampling.MeasurePeaks();
             DeepSeekModel model = LoadedModel.Open(sampling.Device, folder).Model;
             using var step = new Step(model, streams);
-            double whole = step.Seconds(sampling.Quick ? 40 : 160), choosing = step.ChoosingSeconds(sampling.Quick ? 10 : 40);
-            yield return new BenchmarkRow($"step of {streams} streams, small", whole * 1e3, "ms") { Note = Invariant($"{streams / (whole + choosing):F0} tokens/s, {choosing * 1e3:F3} ms of them to choose {streams} tokens") };
+            double whole = step.Seconds(sampling.Quick ? 40 : 160);
+            yield return new BenchmarkRow($"step of {streams} streams, small", whole * 1e3, "ms") { Note = Invariant($"{streams / whole:F0} tokens/s") };
             if (streams is not (1 or 32)) continue;
             foreach (BenchmarkRow row in Breakdown(sampling, folder, streams, peaks)) yield return row;
         }
@@ -42,7 +42,7 @@ internal static class StepBenchmark
         });
         using var step = new Step(LoadedModel.Open(recorder, folder).Model, streams);
         step.Run();
-        var samples = new List<List<double>>();
+        double[] best = [];
         OperatorCall[] calls = [];
         for (int i = 0; i < 60; i++)
         {
@@ -50,14 +50,11 @@ internal static class StepBenchmark
             marks.Clear();
             step.Run();
             calls = [.. recorder.Calls];
-            for (int c = 0; c < calls.Length; c++)
-            {
-                if (i == 0) samples.Add([]);
-                samples[c].Add(Stopwatch.GetElapsedTime(marks[calls[c].From], marks[calls[c].To]).TotalSeconds);
-            }
+            if (i == 0) best = [.. calls.Select(_ => double.PositiveInfinity)];
+            for (int c = 0; c < calls.Length; c++) best[c] = Math.Min(best[c], Stopwatch.GetElapsedTime(marks[calls[c].From], marks[calls[c].To]).TotalSeconds);
         }
 
-        var shares = calls.Select((call, c) => (Call: call, Seconds: samples[c].Order().ElementAt(samples[c].Count / 2)))
+        var shares = calls.Select((call, c) => (Call: call, Seconds: best[c]))
             .GroupBy(c => $"{c.Call.Family}.{c.Call.Operator} {c.Call.Cost.Label}")
             .Select(g => (Name: g.Key, Calls: g.Count(), Seconds: g.Sum(c => c.Seconds), Floor: g.Sum(c => c.Call.Cost.Floor(peaks))))
             .OrderByDescending(g => g.Seconds).ToList();
@@ -77,14 +74,12 @@ internal static class StepBenchmark
         private readonly LatentCache cache;
         private readonly InferencePass pass;
         private readonly CachedSequence[] sequences;
-        private readonly Sampler sampler;
 
         public Step(DeepSeekModel model, int streams)
         {
             this.model = model;
             cache = new LatentCache(model.Device, model.Config, streams * Cached, DType.BF16);
             pass = new InferencePass(model.Device, byRow: true);
-            sampler = new Sampler(model.Config.VocabSize);
             sequences = [.. Enumerable.Range(0, streams).Select(_ => new CachedSequence(cache.Pool))];
             foreach (CachedSequence sequence in sequences) sequence.TryGrow(Cached);
         }
@@ -96,36 +91,19 @@ internal static class StepBenchmark
             model.Infer(pass, cache);
         }
 
-        /// <summary>Median time of a step.</summary>
+        /// <summary>Least time of a step over several.</summary>
         public double Seconds(int count)
         {
             Run();
-            double[] seconds = new double[count];
+            double best = double.PositiveInfinity;
             for (int i = 0; i < count; i++)
             {
                 long start = Stopwatch.GetTimestamp();
                 Run();
-                seconds[i] = Stopwatch.GetElapsedTime(start).TotalSeconds;
+                best = Math.Min(best, Stopwatch.GetElapsedTime(start).TotalSeconds);
             }
 
-            return seconds.Order().ElementAt(count / 2);
-        }
-
-        /// <summary>Median time to choose a token for every stream.</summary>
-        public double ChoosingSeconds(int count)
-        {
-            var options = new SamplingOptions { Seed = 1 };
-            float[] logits = new float[model.Config.VocabSize];
-            new Philox(3, "logits").FillNormal(logits, 0, 1);
-            double[] seconds = new double[count];
-            for (int i = 0; i < count; i++)
-            {
-                long start = Stopwatch.GetTimestamp();
-                for (int s = 0; s < sequences.Length; s++) sampler.Next(logits, options, s);
-                seconds[i] = Stopwatch.GetElapsedTime(start).TotalSeconds;
-            }
-
-            return seconds.Order().ElementAt(count / 2);
+            return best;
         }
 
         public void Dispose()
