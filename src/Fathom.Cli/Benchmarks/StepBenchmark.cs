@@ -14,6 +14,7 @@ namespace Fathom.Cli.Benchmarks;
 internal static class StepBenchmark
 {
     private const int Cached = 128;
+    private static readonly TimeSpan WarmUp = TimeSpan.FromSeconds(0.4);
 
     /// <summary>Rows for the preset `small` with random weights in BF16.</summary>
     public static IEnumerable<BenchmarkRow> Run(Sampling sampling)
@@ -94,7 +95,9 @@ internal static class StepBenchmark
         /// <summary>Least time of a step over several.</summary>
         public double Seconds(int count)
         {
-            Run();
+            // Long enough for the run time to compile what it thinks is used often.
+            long started = Stopwatch.GetTimestamp();
+            while (Stopwatch.GetElapsedTime(started) < WarmUp) Run();
             double best = double.PositiveInfinity;
             for (int i = 0; i < count; i++)
             {

@@ -30,7 +30,7 @@ internal static class BenchVerb
 
     public static Command Create()
     {
-        var command = new Command("bench", "Measure speeds, each beside what the machine can do.") { Cpu(), Gpu(), Operators(), BenchServeVerb.Create() };
+        var command = new Command("bench", "Measure speeds, each beside what the machine can do.") { Cpu(), Gpu(), Operators(), BenchMtpVerb.Create(), BenchServeVerb.Create() };
         return command;
     }
 
