@@ -14,10 +14,10 @@ namespace Fathom.Cli.Benchmarks;
 /// <param name="model">With an MTP module.</param>
 /// <param name="prompts">Beginnings of texts, at least one.</param>
 /// <param name="tokens">To generate for each.</param>
-/// <param name="runs">Of each row; the fastest counts.</param>
+/// <param name="runs">Rounds in which rows that are compared take turns; of each the fastest counts.</param>
 internal sealed class DraftBenchmark(LoadedModel model, IReadOnlyList<int[]> prompts, int tokens, int runs)
 {
-    private const int MostDrafts = 2, CostSamples = 400;
+    private const int MostDrafts = 2, CostSteps = 40, CostRounds = 40;
     private static readonly int[] Streams = [1, 8];
     private static readonly float[] Temperatures = [0, 0.7f, 1];
 
@@ -29,45 +29,49 @@ internal sealed class DraftBenchmark(LoadedModel model, IReadOnlyList<int[]> pro
             foreach (BenchmarkRow row in Costs(streams)) yield return row;
         }
 
-        Measure(Streams[^1], 1, MostDrafts, always: true); // compiles
         foreach (int streams in Streams)
         {
             foreach (float temperature in Temperatures)
             {
-                Outcome none = Measure(streams, temperature, 0, always: false);
-                yield return Row(none, "no drafts", none);
-                for (int drafts = 1; drafts <= MostDrafts; drafts++) yield return Row(Measure(streams, temperature, drafts, always: true), drafts == 1 ? "1 draft" : $"{drafts} drafts", none);
-                yield return Row(Measure(streams, temperature, 1, always: false), "1 draft, where it pays", none);
+                foreach (BenchmarkRow row in Compare(streams, temperature)) yield return row;
             }
         }
     }
 
-    private static BenchmarkRow Row(Outcome outcome, string drafts, Outcome none)
+    /// <summary>No drafts, one, two, and one where the engine finds that it pays.</summary>
+    private List<BenchmarkRow> Compare(int streams, float temperature)
     {
-        string accepted = outcome.Acceptance.Length == 0 ? "" : "; accepted " + string.Join(", ", outcome.Acceptance.Select(Percent));
-        string temperature = outcome.Temperature == 0 ? "greedy" : Invariant($"temperature {outcome.Temperature}");
-        return new BenchmarkRow($"{outcome.Streams} stream{(outcome.Streams == 1 ? "" : "s")}, {temperature}, {drafts}", outcome.TokensPerSecond, "tokens/s")
-        {
-            Note = Invariant($"{outcome.TokensPerSecond / none.TokensPerSecond:F2} x; {outcome.StepSeconds * 1e3:F2} ms a step{accepted}"),
-        };
-    }
-
-    private Outcome Measure(int streams, float temperature, int drafts, bool always)
-    {
+        (string Name, int Drafts, bool Always)[] kinds = [("no drafts", 0, false), ("1 draft", 1, true), ("2 drafts", 2, true), ("1 draft where it pays", 1, false)];
         int context = prompts.Max(p => p.Length) + tokens + 1;
-        using var engine = new InferenceEngine(
-            model, new EngineOptions { ContextTokens = context, CacheTokens = 2L * streams * (context + BlockPool.BlockSize), DraftTokens = drafts, DraftAlways = always });
-        double best = 0;
-        for (int run = 0; run < runs; run++)
+        InferenceEngine[] engines = [.. kinds.Select(kind => new InferenceEngine(
+            model, new EngineOptions { ContextTokens = context, CacheTokens = 2L * streams * (context + BlockPool.BlockSize), DraftTokens = kind.Drafts, DraftAlways = kind.Always }))];
+        double[] best = new double[kinds.Length];
+        for (int round = -1; round < runs; round++)
         {
-            Task<TimedStream>[] running = [.. Enumerable.Range(0, streams).Select(i => EngineLoad.Generate(engine, Request(run * streams + i, temperature)))];
-            best = Math.Max(best, EngineLoad.TokensPerSecond(running));
+            for (int k = 0; k < kinds.Length; k++)
+            {
+                InferenceEngine engine = engines[k];
+                double speed = EngineLoad.TokensPerSecond([.. Enumerable.Range(0, streams).Select(i => EngineLoad.Generate(engine, Request(Math.Max(0, round) * streams + i, temperature)))]);
+                if (round >= 0) best[k] = Math.Max(best[k], speed); // the first round compiles
+            }
         }
 
-        EngineStatistics statistics = engine.Statistics;
-        double[] acceptance = [.. statistics.DraftedTokens.Zip(statistics.AcceptedTokens, (drafted, accepted) => drafted == 0 ? 0 : (double)accepted / drafted)];
-        return new Outcome(streams, temperature, best, statistics.StepSeconds / statistics.Steps, acceptance);
+        var rows = new List<BenchmarkRow>();
+        for (int k = 0; k < kinds.Length; k++)
+        {
+            EngineStatistics statistics = engines[k].Statistics;
+            IEnumerable<string> shares = statistics.DraftedTokens.Zip(statistics.AcceptedTokens, (drafted, accepted) => drafted == 0 ? "none tried" : Percent((double)accepted / drafted));
+            rows.Add(new BenchmarkRow($"{Name(streams)}, {(temperature == 0 ? "greedy" : Invariant($"temperature {temperature}"))}, {kinds[k].Name}", best[k], "tokens/s")
+            {
+                Note = Invariant($"{best[k] / best[0]:F2} x") + (kinds[k].Drafts == 0 ? "" : "; accepted " + string.Join(", ", shares)),
+            });
+            engines[k].Dispose();
+        }
+
+        return rows;
     }
+
+    private static string Name(int streams) => streams == 1 ? "1 stream" : $"{streams} streams";
 
     private GenerationRequest Request(int number, float temperature) => new()
     {
@@ -84,23 +88,29 @@ internal sealed class DraftBenchmark(LoadedModel model, IReadOnlyList<int[]> pro
         CachedSequence[] sequences = [.. Enumerable.Range(0, streams).Select(_ => new CachedSequence(cache.Pool))];
         foreach (CachedSequence sequence in sequences) sequence.TryGrow(BlockPool.BlockSize);
         int[] text = [.. prompts.SelectMany(p => p)];
-        string name = $"{streams} stream{(streams == 1 ? "" : "s")}";
-        double[] steps = new double[MostDrafts + 2];
-        var rows = new List<BenchmarkRow>();
-        for (int count = 1; count <= MostDrafts + 1; count++)
+        var parts = new Action<int>[] { i => Step(pass, i, 1), i => Step(pass, i, 2), i => Step(pass, i, 3), Module };
+        double[] best = [.. parts.Select(_ => double.PositiveInfinity)];
+        for (int round = -CostRounds; round < CostRounds; round++)
         {
-            int each = count;
-            steps[count] = Median(i => Step(pass, i, each), null);
-            rows.Add(new BenchmarkRow($"{name}: a step with {count} row{(count == 1 ? "" : "s")} of each", steps[count] * 1e3, "ms") { Note = Invariant($"{steps[count] / steps[1]:F2} x of one row") });
+            for (int p = 0; p < parts.Length; p++)
+            {
+                double seconds = Seconds(parts[p], (round + CostRounds) * CostSteps);
+                if (round >= 0) best[p] = Math.Min(best[p], seconds);
+            }
         }
 
-        double draft = Median(i => Module(i), i => Step(pass, i, 1));
-        rows.Add(new BenchmarkRow($"{name}: a pass of the module", draft * 1e3, "ms")
-        {
-            Note = Invariant($"one draft pays from {Percent((steps[2] + draft) / steps[1] - 1)} accepted"),
-        });
         foreach (CachedSequence sequence in sequences) sequence.Dispose();
-        return rows;
+        string name = Name(streams);
+        return
+        [
+            new BenchmarkRow($"{name}: a step with a row of each", best[0] * 1e3, "ms"),
+            new BenchmarkRow($"{name}: a step with 2 rows of each", best[1] * 1e3, "ms") { Note = Invariant($"{best[1] / best[0]:F2} x") },
+            new BenchmarkRow($"{name}: a step with 3 rows of each", best[2] * 1e3, "ms") { Note = Invariant($"{best[2] / best[0]:F2} x") },
+            new BenchmarkRow($"{name}: a pass of the module with a row of each", best[3] * 1e3, "ms")
+            {
+                Note = Invariant($"{best[3] / best[0]:F2} x; one draft pays from {Percent((best[1] + best[3]) / best[0] - 1)} accepted"),
+            },
+        ];
 
         void Step(InferencePass into, int number, int each)
         {
@@ -122,20 +132,11 @@ internal sealed class DraftBenchmark(LoadedModel model, IReadOnlyList<int[]> pro
         }
     }
 
-    private static double Median(Action<int> work, Action<int>? before)
+    /// <summary>Mean seconds of some calls, with different tokens.</summary>
+    private static double Seconds(Action<int> work, int first)
     {
-        double[] seconds = new double[CostSamples];
-        for (int i = -CostSamples; i < CostSamples; i++)
-        {
-            before?.Invoke(i + CostSamples);
-            long start = Stopwatch.GetTimestamp();
-            work(i + CostSamples);
-            if (i >= 0) seconds[i] = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        }
-
-        return seconds.Order().ElementAt(CostSamples / 2);
+        long start = Stopwatch.GetTimestamp();
+        for (int i = first; i < first + CostSteps; i++) work(i);
+        return Stopwatch.GetElapsedTime(start).TotalSeconds / CostSteps;
     }
-
-    /// <summary>What a configuration brought.</summary>
-    private sealed record Outcome(int Streams, float Temperature, double TokensPerSecond, double StepSeconds, double[] Acceptance);
 }

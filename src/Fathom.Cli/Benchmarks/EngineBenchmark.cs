@@ -13,7 +13,7 @@ internal static class EngineBenchmark
 {
     private const int Streams = 32, OtherStreams = 8, Context = 4608, LongPrompt = 4000, Prefix = 2000;
 
-    /// <summary>Rows for the preset `small` with random weights in BF16.</summary>
+    /// <summary>Rows for the preset `small` and for a dense model larger than the caches, with random weights in BF16.</summary>
     public static IEnumerable<BenchmarkRow> Run(Sampling sampling)
     {
         using var checkpoint = new RandomCheckpoint(ModelPresets.Get("small") with { MaxPositionEmbeddings = Context, NumNextnPredictLayers = 0 });
@@ -21,18 +21,13 @@ internal static class EngineBenchmark
         var options = new EngineOptions { ContextTokens = Context, CacheTokens = 16 * Context };
         using var engine = new InferenceEngine(model, options);
         int vocabulary = model.Model.Config.VocabSize, tokens = sampling.Quick ? 96 : 256;
-        Together(engine, vocabulary, 24, 400); // compiles what a step needs
-
-        double alone = 0, together = 0;
-        for (int run = 0; run < (sampling.Quick ? 1 : 3); run++)
+        foreach (BenchmarkRow row in OneAndMany(engine, "small", 64, tokens, sampling.Quick ? 2 : 5)) yield return row;
+        using (var large = new RandomCheckpoint(layers: 3))
         {
-            alone = Math.Max(alone, EngineLoad.TokensPerSecond([EngineLoad.Generate(engine, Request(vocabulary, 64, tokens, 1))]));
-            together = Math.Max(together, Together(engine, vocabulary, tokens, 10));
+            using var other = new InferenceEngine(LoadedModel.Open(sampling.Device, large.Folder(DType.BF16)), new EngineOptions { ContextTokens = 256, CacheTokens = 64 * 256 });
+            foreach (BenchmarkRow row in OneAndMany(other, $"{Short(large.FileBytes(DType.BF16))}B dense", 16, sampling.Quick ? 24 : 48, sampling.Quick ? 1 : 2)) yield return row;
         }
 
-        yield return new BenchmarkRow("engine, small, one stream", alone, "tokens/s");
-        yield return new BenchmarkRow($"engine, small, {Streams} streams", together, "tokens/s");
-        yield return new BenchmarkRow($"engine, {Streams} streams over one", together / alone, "x", new Goal(6, AtLeast: true, "≥ 6 x"));
         yield return Delay(model, options, vocabulary, 6 * tokens);
 
         double cold = EngineLoad.Generate(engine, Request(vocabulary, Prefix + 40, 1, 300)).Result.FirstSeconds;
@@ -41,8 +36,25 @@ internal static class EngineBenchmark
         yield return new BenchmarkRow("first token, without the prefix over with it", cold / warm, "x", new Goal(5, AtLeast: true, "≥ 5 x"));
     }
 
-    private static double Together(InferenceEngine engine, int vocabulary, int tokens, ulong seed) =>
-        EngineLoad.TokensPerSecond([.. Enumerable.Range(0, Streams).Select(i => EngineLoad.Generate(engine, Request(vocabulary, 64, tokens, seed + (ulong)i)))]);
+    /// <summary>One stream and many in turn, several times; of each the fastest.</summary>
+    private static IEnumerable<BenchmarkRow> OneAndMany(InferenceEngine engine, string name, int prompt, int tokens, int runs)
+    {
+        int vocabulary = engine.Model.Model.Config.VocabSize;
+        Together(24, Streams); // compiles what a step needs
+        double alone = 0, together = 0;
+        for (int run = 0; run < runs; run++)
+        {
+            alone = Math.Max(alone, Together(tokens, 1));
+            together = Math.Max(together, Together(tokens, Streams));
+        }
+
+        yield return new BenchmarkRow($"engine, {name}, one stream", alone, "tokens/s");
+        yield return new BenchmarkRow($"engine, {name}, {Streams} streams", together, "tokens/s");
+        yield return new BenchmarkRow($"engine, {name}, {Streams} streams over one", together / alone, "x", new Goal(6, AtLeast: true, "≥ 6 x"));
+
+        double Together(int count, int streams) => EngineLoad.TokensPerSecond(
+            [.. Enumerable.Range(0, streams).Select(i => EngineLoad.Generate(engine, Request(vocabulary, prompt, count, 10 + (ulong)i)))]);
+    }
 
     /// <summary>
     /// How much later than usual the latest token of other streams comes while a long prompt is read, over the time of a chunk: the longest
