@@ -46,14 +46,14 @@ public sealed unsafe class StoredLinearTests(ITestOutputHelper output)
     [Fact]
     public void Kernels_of_all_widths_give_the_same_sums()
     {
-        const int Depth = 1029, Pitch = 1100, Stride = 1040;
+        const int Depth = 1029, Pitch = 1100, Stride = 1040, Rows = 6;
         var random = new Random(5);
         byte[] codes = new byte[4 * Pitch];
         random.NextBytes(codes);
         foreach (ref byte code in codes.AsSpan()) code = (code & 0x7F) == 0x7F ? (byte)0 : code;
-        float[] x = [.. Enumerable.Range(0, 4 * Stride).Select(_ => random.NextSingle() - 0.5f)];
-        var exact = new double[16];
-        for (int m = 0; m < 4; m++)
+        float[] x = [.. Enumerable.Range(0, Rows * Stride).Select(_ => random.NextSingle() - 0.5f)];
+        var exact = new double[4 * Rows];
+        for (int m = 0; m < Rows; m++)
         {
             for (int n = 0; n < 4; n++)
             {
@@ -67,18 +67,22 @@ public sealed unsafe class StoredLinearTests(ITestOutputHelper output)
 
         void Check<TKernels>() where TKernels : struct, IDotKernels
         {
-            float* four = stackalloc float[16], one = stackalloc float[4];
+            float* six = stackalloc float[4 * Rows], four = stackalloc float[16], two = stackalloc float[8], one = stackalloc float[4];
             double worst = 0, largest = exact.Max(Math.Abs);
             fixed (byte* w = codes)
             fixed (float* a = x)
             {
+                TKernels.Dot6(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, six);
                 TKernels.Dot4(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, four);
-                for (int m = 0; m < 4; m++)
+                TKernels.Dot2(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, two);
+                for (int m = 0; m < Rows; m++)
                 {
                     TKernels.Dot1(Depth, a + m * Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, one);
                     for (int n = 0; n < 4; n++)
                     {
-                        Assert.Equal(BitConverter.SingleToInt32Bits(four[4 * m + n]), BitConverter.SingleToInt32Bits(one[n]));
+                        Assert.Equal(BitConverter.SingleToInt32Bits(six[4 * m + n]), BitConverter.SingleToInt32Bits(one[n]));
+                        if (m < 4) Assert.Equal(BitConverter.SingleToInt32Bits(four[4 * m + n]), BitConverter.SingleToInt32Bits(one[n]));
+                        if (m < 2) Assert.Equal(BitConverter.SingleToInt32Bits(two[4 * m + n]), BitConverter.SingleToInt32Bits(one[n]));
                         worst = Math.Max(worst, Math.Abs(Math.ScaleB(one[n], TKernels.Shift) - exact[4 * m + n]));
                     }
                 }

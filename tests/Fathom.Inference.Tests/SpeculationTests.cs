@@ -30,6 +30,26 @@ public sealed class SpeculationTests(ITestOutputHelper output)
         Assert.Equal(statistics.AcceptedTokens.Sum(), answers.Sum(a => a.Result.AcceptedTokens));
     }
 
+    [Fact]
+    public async Task Drafts_stop_where_they_do_not_pay_unless_they_are_to_be_measured()
+    {
+        // Other weights than the model's own foresee nothing, so that drafts never pay.
+        const int Vocabulary = 330;
+        using var device = new CpuDevice(2);
+        LoadedModel model = TestModels.Loaded(device, TestModels.Config(vocabulary: Vocabulary, mtpModules: 1));
+        var request = new GenerationRequest { Prompt = TestModels.Tokens(3, Vocabulary, 5), Sampling = new SamplingOptions { Seed = 5, MaxNewTokens = 400, StopAtEos = false } };
+        var options = new EngineOptions { ContextTokens = 512, DraftTokens = 1 };
+        using var free = new InferenceEngine(model, options);
+        using var told = new InferenceEngine(model, options with { DraftAlways = true });
+        Answer first = await TestModels.Run(free, request), second = await TestModels.Run(told, request);
+        first.AssertEqual(second, 0);
+        EngineStatistics stopped = free.Statistics, always = told.Statistics;
+        output.WriteLine($"400 tokens: {stopped.Drafts} steps with drafts where the engine may stop, {always.Drafts} where it may not ({always.AcceptedTokens[0]} accepted); longest step {always.LongestStepSeconds * 1e3:F2} ms of {always.StepSeconds * 1e3:F0}");
+        Assert.InRange(stopped.Drafts, 1, 200);
+        Assert.InRange(always.Drafts, 400 - always.AcceptedTokens[0] - 2, 400);
+        Assert.InRange(always.LongestStepSeconds, always.StepSeconds / always.Steps, always.StepSeconds);
+    }
+
     // 64 texts of three tokens, each as often as the product of its conditional probabilities says.
     [Fact]
     public async Task Sampled_texts_follow_the_models_distribution()

@@ -11,37 +11,72 @@ namespace Fathom.Cli.Benchmarks;
 /// <summary>Tokens a second of one stream and of many, the delay by a long prompt, and the first token behind a known prefix.</summary>
 internal static class EngineBenchmark
 {
-    private const int Streams = 32, Context = 4608, LongPrompt = 4000, Prefix = 2000;
+    private const int Streams = 32, OtherStreams = 8, Context = 4608, LongPrompt = 4000, Prefix = 2000;
 
-    /// <summary>Rows for the preset `small` with random weights in BF16.</summary>
+    /// <summary>Rows for the preset `small` and for a dense model larger than the caches, with random weights in BF16.</summary>
     public static IEnumerable<BenchmarkRow> Run(Sampling sampling)
     {
         using var checkpoint = new RandomCheckpoint(ModelPresets.Get("small") with { MaxPositionEmbeddings = Context, NumNextnPredictLayers = 0 });
         LoadedModel model = LoadedModel.Open(sampling.Device, checkpoint.Folder(DType.BF16));
-        using var engine = new InferenceEngine(model, new EngineOptions { ContextTokens = Context, CacheTokens = 16 * Context });
-        int vocabulary = model.Model.Config.VocabSize, tokens = sampling.Quick ? 48 : 128;
-        Generate(engine, Request(vocabulary, 16, 8, 0)).Wait();
+        var options = new EngineOptions { ContextTokens = Context, CacheTokens = 16 * Context };
+        using var engine = new InferenceEngine(model, options);
+        int vocabulary = model.Model.Config.VocabSize, tokens = sampling.Quick ? 96 : 256;
+        foreach (BenchmarkRow row in OneAndMany(engine, "small", 64, tokens, sampling.Quick ? 2 : 5)) yield return row;
+        using (var large = new RandomCheckpoint(layers: 3))
+        {
+            using var other = new InferenceEngine(LoadedModel.Open(sampling.Device, large.Folder(DType.BF16)), new EngineOptions { ContextTokens = 256, CacheTokens = 64 * 256 });
+            foreach (BenchmarkRow row in OneAndMany(other, $"{Short(large.FileBytes(DType.BF16))}B dense", 16, sampling.Quick ? 24 : 48, sampling.Quick ? 1 : 2)) yield return row;
+        }
 
-        double alone = TokensPerSecond([Generate(engine, Request(vocabulary, 64, tokens, 1))]);
-        double together = TokensPerSecond([.. Enumerable.Range(0, Streams).Select(i => Generate(engine, Request(vocabulary, 64, tokens, 10 + (ulong)i)))]);
-        yield return new BenchmarkRow("engine, small, one stream", alone, "tokens/s");
-        yield return new BenchmarkRow($"engine, small, {Streams} streams", together, "tokens/s");
-        yield return new BenchmarkRow($"engine, {Streams} streams over one", together / alone, "x", new Goal(6, AtLeast: true, "≥ 6 x"));
+        yield return Delay(model, options, vocabulary, 6 * tokens);
 
-        Task<Stream>[] running = [.. Enumerable.Range(0, 8).Select(i => Generate(engine, Request(vocabulary, 64, 4 * tokens, 100 + (ulong)i)))];
-        Thread.Sleep(TimeSpan.FromSeconds(0.5));
-        long calmUntil = Stopwatch.GetTimestamp();
-        EngineStatistics before = engine.Statistics;
-        Stream prompt = Generate(engine, Request(vocabulary, LongPrompt, 1, 200)).Result;
-        EngineStatistics after = engine.Statistics;
-        double step = (after.StepSeconds - before.StepSeconds) / (after.Steps - before.Steps);
-        double worst = running.Max(r => r.Result.LongestGap(calmUntil, prompt.Ended)), calm = running.Max(r => r.Result.LongestGap(0, calmUntil));
-        yield return new BenchmarkRow($"longest gap of 8 streams beside {LongPrompt} tokens", worst * 1e3, "ms") { Note = Invariant($"{calm * 1e3:F0} ms without, {step * 1e3:F0} ms a step with it") };
-
-        double cold = Generate(engine, Request(vocabulary, Prefix + 40, 1, 300)).Result.FirstSeconds;
-        double warm = Enumerable.Range(1, 3).Min(i => Generate(engine, Request(vocabulary, Prefix + 40, 1, 300, own: (ulong)i)).Result.FirstSeconds);
+        double cold = EngineLoad.Generate(engine, Request(vocabulary, Prefix + 40, 1, 300)).Result.FirstSeconds;
+        double warm = Enumerable.Range(1, 3).Min(i => EngineLoad.Generate(engine, Request(vocabulary, Prefix + 40, 1, 300, own: (ulong)i)).Result.FirstSeconds);
         yield return new BenchmarkRow($"first token, {Prefix} tokens known of {Prefix + 40}", warm * 1e3, "ms") { Note = Invariant($"{cold * 1e3:F0} ms without") };
         yield return new BenchmarkRow("first token, without the prefix over with it", cold / warm, "x", new Goal(5, AtLeast: true, "≥ 5 x"));
+    }
+
+    /// <summary>One stream and many in turn, several times; of each the fastest.</summary>
+    private static IEnumerable<BenchmarkRow> OneAndMany(InferenceEngine engine, string name, int prompt, int tokens, int runs)
+    {
+        int vocabulary = engine.Model.Model.Config.VocabSize;
+        Together(24, Streams); // compiles what a step needs
+        double alone = 0, together = 0;
+        for (int run = 0; run < runs; run++)
+        {
+            alone = Math.Max(alone, Together(tokens, 1));
+            together = Math.Max(together, Together(tokens, Streams));
+        }
+
+        yield return new BenchmarkRow($"engine, {name}, one stream", alone, "tokens/s");
+        yield return new BenchmarkRow($"engine, {name}, {Streams} streams", together, "tokens/s");
+        yield return new BenchmarkRow($"engine, {name}, {Streams} streams over one", together / alone, "x", new Goal(6, AtLeast: true, "≥ 6 x"));
+
+        double Together(int count, int streams) => EngineLoad.TokensPerSecond(
+            [.. Enumerable.Range(0, streams).Select(i => EngineLoad.Generate(engine, Request(vocabulary, prompt, count, 10 + (ulong)i)))]);
+    }
+
+    /// <summary>
+    /// How much later than usual the latest token of other streams comes while a long prompt is read, over the time of a chunk: the longest
+    /// step of an engine that has had no other long prompt.
+    /// </summary>
+    private static BenchmarkRow Delay(LoadedModel model, EngineOptions options, int vocabulary, int tokens)
+    {
+        using var engine = new InferenceEngine(model, options);
+        Task<TimedStream>[] running = [.. Enumerable.Range(0, OtherStreams).Select(i => EngineLoad.Generate(engine, Request(vocabulary, 64, tokens, 100 + (ulong)i)))];
+        Thread.Sleep(TimeSpan.FromSeconds(0.5));
+        long calmUntil = Stopwatch.GetTimestamp();
+        TimedStream prompt = EngineLoad.Generate(engine, Request(vocabulary, LongPrompt, 1, 200)).Result;
+        double chunk = engine.Statistics.LongestStepSeconds;
+        TimedStream[] streams = Task.WhenAll(running).Result;
+        if (streams.Any(s => s.Ended < prompt.Ended)) throw new InvalidOperationException($"streams of {tokens} tokens ended before a prompt of {LongPrompt} was read");
+        long calmFrom = streams.Max(s => s.Times[0]);
+        double usual = streams.SelectMany(s => s.Gaps(calmFrom, calmUntil)).Order().ElementAt(streams.Sum(s => s.Gaps(calmFrom, calmUntil).Count()) / 2);
+        double longest = streams.Max(s => s.Gaps(calmUntil, prompt.Ended).Max());
+        return new BenchmarkRow($"delay of {OtherStreams} streams by {LongPrompt} tokens, in chunks", (longest - usual) / chunk, "x", new Goal(1, AtLeast: false, "≤ 1 x"))
+        {
+            Note = Invariant($"longest gap {longest * 1e3:F1} ms, usually {usual * 1e3:F1} ms; longest step with a chunk {chunk * 1e3:F1} ms"),
+        };
     }
 
     /// <summary>The prompt's first tokens follow from one seed, the last forty from another.</summary>
@@ -55,44 +90,5 @@ internal static class EngineBenchmark
             Prompt = [.. Enumerable.Range(0, length).Select(i => (int)(i < common ? random : ownRandom).Integer((ulong)i, vocabulary))],
             Sampling = new SamplingOptions { Seed = seed, MaxNewTokens = tokens, StopAtEos = false },
         };
-    }
-
-    private static async Task<Stream> Generate(InferenceEngine engine, GenerationRequest request)
-    {
-        long submitted = Stopwatch.GetTimestamp();
-        var times = new List<long>();
-        await foreach (GenerationPiece piece in engine.Submit(request).ConfigureAwait(false))
-        {
-            for (int i = 0; i < piece.Tokens.Count; i++) times.Add(Stopwatch.GetTimestamp());
-        }
-
-        return new Stream(submitted, times);
-    }
-
-    /// <summary>From the last first token to the first last one, while all of them run.</summary>
-    private static double TokensPerSecond(Task<Stream>[] tasks)
-    {
-        Task.WaitAll(tasks);
-        long start = tasks.Max(t => t.Result.Times[0]), end = tasks.Min(t => t.Result.Times[^1]);
-        return tasks.Sum(t => t.Result.Times.Count(time => time > start && time <= end)) / Stopwatch.GetElapsedTime(start, end).TotalSeconds;
-    }
-
-    /// <summary>When the tokens of a stream came.</summary>
-    private sealed record Stream(long Submitted, List<long> Times)
-    {
-        public long Ended => Times[^1];
-
-        public double FirstSeconds => Stopwatch.GetElapsedTime(Submitted, Times[0]).TotalSeconds;
-
-        public double LongestGap(long from, long until)
-        {
-            double longest = 0;
-            for (int i = 1; i < Times.Count; i++)
-            {
-                if (Times[i] >= from && Times[i - 1] <= until) longest = Math.Max(longest, Stopwatch.GetElapsedTime(Times[i - 1], Times[i]).TotalSeconds);
-            }
-
-            return longest;
-        }
     }
 }

@@ -87,7 +87,7 @@ internal sealed class LayerBenchmark(CudaDevice device, CudaTiming timing, GpuCe
         }
 
         using var marks = new CudaMarks(device);
-        var recorder = new RecordingDevice(device, marks);
+        var recorder = new RecordingDevice(device, marks.Set);
         pass = layer.Pass(recorder, 1, tokens);
         OperatorShare[] ofForward = Breakdown(pass.Forward, recorder, marks), ofWhole = Breakdown(Both, recorder, marks);
         List<GpuTiming> rows = [Row(name, "forward", forward, ofForward), Row(name, "forward + backward", whole, ofWhole), Row(name, "forward + backward, operators launched one by one", launched, ofWhole)];
@@ -113,6 +113,7 @@ internal sealed class LayerBenchmark(CudaDevice device, CudaTiming timing, GpuCe
         for (int i = 0; i < passesWithMarks; i++)
         {
             recorder.Clear();
+            marks.Clear();
             work();
             device.Synchronize();
             calls = [.. recorder.Calls];

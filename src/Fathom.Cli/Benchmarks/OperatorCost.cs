@@ -1,6 +1,7 @@
 // What an operator call must do at least: the multiplications of its contract, and every byte of its operands moved once. A result that
 // is added to is read as well. Nothing is counted for operands that are written out on the way: that is what a kernel can save.
 using Fathom.Compute;
+using Fathom.Compute.Cpu;
 using Fathom.Numerics;
 using static Fathom.Cli.Terminal.Numbers;
 
@@ -20,6 +21,9 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
         return Math.Max(Flops / 1e12 / rate, Bytes / 1e12 / ceilings.CopyTerabytes);
     }
 
+    /// <summary>Seconds that the processor's measured rates allow.</summary>
+    public double Floor(MachinePeaks peaks) => Math.Max(Flops / 1e9 / peaks.TeamGigaflops, Bytes / 1e9 / peaks.ReadGigabytes);
+
     /// <summary>The cost of a call.</summary>
     /// <param name="family">"linear", …</param>
     /// <param name="name">The method.</param>
@@ -27,6 +31,7 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
     public static OperatorCost Of(string family, string name, ReadOnlySpan<object?> arguments) => family switch
     {
         "linear" => Product(name, arguments),
+        "attention" when name == "LatentDecode" => Decode(arguments),
         "attention" => Attention(name, arguments),
         "rotary" => Rotary(arguments),
         _ => Traffic(arguments),
@@ -56,6 +61,18 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
         double pairs = (double)batch * heads * tokens * (tokens + 1) / 2;
         double flops = 2 * pairs * (backward ? 3 * key + 2 * value : key + value);
         return new OperatorCost(Invariant($"B={batch} T={tokens} H={heads} {key}/{value} {Name(q.DType)}"), flops, false, Moved(arguments));
+    }
+
+    // Queries into the latent space and sums out of it, scores and sums over the tokens that each sequence has in the cache.
+    private static OperatorCost Decode(ReadOnlySpan<object?> arguments)
+    {
+        Tensor q = (Tensor)arguments[0]!, cache = (Tensor)arguments[2]!, lengths = (Tensor)arguments[4]!, output = (Tensor)arguments[6]!;
+        var kvB = (ScaledTensor)arguments[1]!;
+        long batch = q.Shape[0], heads = q.Shape[1], latent = kvB.Shape.Columns, key = cache.Shape[2], nope = q.Shape[2] - (key - latent), value = output.Shape[2], tokens = 0;
+        foreach (int length in lengths.AsSpan<int>()) tokens += length;
+        double flops = 2.0 * heads * (batch * latent * (nope + value) + tokens * (key + latent));
+        double bytes = kvB.Bytes + q.Bytes + output.Bytes + (double)tokens * key * cache.DType.SizeInBytes();
+        return new OperatorCost(Invariant($"B={batch} {tokens} tokens H={heads} {key}/{latent} {Name(cache.DType)}"), flops, false, bytes);
     }
 
     // In place, and only the part of each head that turns.

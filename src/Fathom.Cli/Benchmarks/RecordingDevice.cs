@@ -1,8 +1,7 @@
-// A device that notes every operator call of another one between two marks in its stream. The model runs on it as on any device, so the
+// A device that notes every operator call of another one between two marks in its time. The model runs on it as on any device, so the
 // breakdown of a layer is that of the layer itself. A call is forwarded by reflection, about a microsecond: the whole is timed without.
 using System.Reflection;
 using Fathom.Compute;
-using Fathom.Compute.Cuda;
 using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
@@ -16,10 +15,10 @@ namespace Fathom.Cli.Benchmarks;
 /// <param name="To">Mark after.</param>
 internal sealed record OperatorCall(string Family, string Operator, OperatorCost Cost, int From, int To);
 
-/// <summary>Records the calls of the operators of a GPU.</summary>
+/// <summary>Records the calls of a device's operators.</summary>
 /// <param name="inner">Computes.</param>
-/// <param name="marks">Sets the marks.</param>
-internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Device
+/// <param name="mark">Sets a mark behind everything asked for so far, and gives its number.</param>
+internal sealed class RecordingDevice(Device inner, Func<int> mark) : Device
 {
     private readonly List<OperatorCall> calls = [];
 
@@ -33,6 +32,8 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
     public override DeviceTraits Traits => inner.Traits;
 
     public override ILinearOperators Linear => field ??= Recorded(inner.Linear, "linear");
+
+    public override ILinearOperators LinearByRow => field ??= Recorded(inner.LinearByRow, "linear");
 
     public override IQuantizationOperators Quantization => field ??= Recorded(inner.Quantization, "quantization");
 
@@ -58,12 +59,8 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
 
     public override IReductionOperators Reduction => field ??= Recorded(inner.Reduction, "reduction");
 
-    /// <summary>Forgets calls and marks.</summary>
-    public void Clear()
-    {
-        calls.Clear();
-        marks.Clear();
-    }
+    /// <summary>Forgets the calls.</summary>
+    public void Clear() => calls.Clear();
 
     public override void Upload(Tensor host, Tensor tensor) => inner.Upload(host, tensor);
 
@@ -76,7 +73,7 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
     private T Recorded<T>(T target, string family) where T : class
     {
         T recorded = DispatchProxy.Create<T, Recorder>();
-        ((Recorder)(object)recorded).Bind(target, family, calls, marks);
+        ((Recorder)(object)recorded).Bind(target, family, calls, mark);
         return recorded;
     }
 
@@ -86,17 +83,17 @@ internal sealed class RecordingDevice(CudaDevice inner, CudaMarks marks) : Devic
         private object target = null!;
         private string family = "";
         private List<OperatorCall> calls = null!;
-        private CudaMarks marks = null!;
+        private Func<int> mark = null!;
 
-        public void Bind(object operators, string name, List<OperatorCall> log, CudaMarks between) =>
-            (target, family, calls, marks) = (operators, name, log, between);
+        public void Bind(object operators, string name, List<OperatorCall> log, Func<int> between) =>
+            (target, family, calls, mark) = (operators, name, log, between);
 
         protected override object? Invoke(MethodInfo? targetMethod, object?[]? args)
         {
             if (targetMethod!.ReturnType != typeof(void)) return targetMethod.Invoke(target, BindingFlags.DoNotWrapExceptions, null, args, null); // a question
-            int from = marks.Set();
+            int from = mark();
             object? result = targetMethod.Invoke(target, BindingFlags.DoNotWrapExceptions, null, args, null);
-            calls.Add(new OperatorCall(family, targetMethod.Name, OperatorCost.Of(family, targetMethod.Name, args ?? []), from, marks.Set()));
+            calls.Add(new OperatorCall(family, targetMethod.Name, OperatorCost.Of(family, targetMethod.Name, args ?? []), from, mark()));
             return result;
         }
     }

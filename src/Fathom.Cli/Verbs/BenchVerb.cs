@@ -21,6 +21,7 @@ internal static class BenchVerb
         ("train", TrainingBenchmark.Run),
         ("inference", InferenceBenchmark.Run),
         ("engine", EngineBenchmark.Run),
+        ("step", StepBenchmark.Run),
         ("text", TextBenchmark.Run),
         ("formats", FormatsBenchmark.Run),
     ];
@@ -29,7 +30,7 @@ internal static class BenchVerb
 
     public static Command Create()
     {
-        var command = new Command("bench", "Measure speeds, each beside what the machine can do.") { Cpu(), Gpu(), Operators(), BenchServeVerb.Create(), BenchSoakVerb.Create() };
+        var command = new Command("bench", "Measure speeds, each beside what the machine can do.") { Cpu(), Gpu(), Operators(), BenchMtpVerb.Create(), BenchServeVerb.Create(), BenchSoakVerb.Create() };
         return command;
     }
 
@@ -41,7 +42,7 @@ internal static class BenchVerb
         var json = new Option<string?>("--json") { Description = "Write the rows to a file as well.", HelpName = "FILE" };
         var quick = new Option<bool>("--quick") { Description = "Fewer shapes and samples; the numbers are rougher." };
         var threads = CommonOptions.Threads();
-        var command = new Command("cpu", "GEMM, training, decode, prefill, serving, text and number formats on the processor.") { only, json, quick, threads };
+        var command = new Command("cpu", "GEMM, training, decode, prefill, serving, a step of it by operator, text and number formats on the processor.") { only, json, quick, threads };
         command.SetAction(arguments =>
         {
             string[] wanted = arguments.GetValue(only) ?? [];

@@ -30,7 +30,12 @@ internal sealed class EngineCounters
     public void Ended(GenerationResult result) => finished[(int)result.Reason]++;
 
     /// <summary>A step has run.</summary>
-    public void Step(TimeSpan time) => last = last with { Steps = last.Steps + 1, StepSeconds = last.StepSeconds + time.TotalSeconds };
+    public void Step(TimeSpan time) => last = last with
+    {
+        Steps = last.Steps + 1,
+        StepSeconds = last.StepSeconds + time.TotalSeconds,
+        LongestStepSeconds = Math.Max(last.LongestStepSeconds, time.TotalSeconds),
+    };
 
     /// <summary>Requests came, went or got on.</summary>
     public void Observe(Scheduler scheduler, BlockPool pool, MtpDrafter? drafter = null) => last = last with

@@ -55,6 +55,9 @@ public sealed record EngineOptions
     /// </summary>
     public int DraftTokens { get; init; }
 
+    /// <summary>Whether to draft where it does not pay, too: to measure what drafts cost and bring.</summary>
+    public bool DraftAlways { get; init; }
+
     /// <summary>How activations are stored and multiplied; <see cref="Recipe.ForInference"/> where null.</summary>
     public Recipe? Recipe { get; init; }
 

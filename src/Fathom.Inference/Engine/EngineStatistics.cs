@@ -36,6 +36,9 @@ public sealed record EngineStatistics
     /// <summary>Seconds that the steps took.</summary>
     public double StepSeconds { get; init; }
 
+    /// <summary>Seconds of the longest step: what a long prompt has delayed others' tokens by at most.</summary>
+    public double LongestStepSeconds { get; init; }
+
     /// <summary>Steps that failed, and ended the requests that took part.</summary>
     public long Faults { get; init; }
 

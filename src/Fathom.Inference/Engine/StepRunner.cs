@@ -19,11 +19,12 @@ internal sealed class StepRunner
     private readonly List<int> fed = [];
     private readonly List<int> firstRows = [];
     private readonly DraftPolicy policy = new();
+    private readonly bool draftAlways;
 
     /// <summary>A runner with memory of its own.</summary>
     public StepRunner(DeepSeekModel model, LatentCache cache, EngineOptions options)
     {
-        (this.model, this.cache) = (model, cache);
+        (this.model, this.cache, draftAlways) = (model, cache, options.DraftAlways);
         sampler = new Sampler(model.Config.VocabSize);
         Drafter = options.DraftTokens > 0 ? new MtpDrafter(model, cache, sampler, options) : null;
         pass = new InferencePass(model.Device, options.Recipe, byRow: true) { KeepsHidden = Drafter is not null };
@@ -61,7 +62,7 @@ internal sealed class StepRunner
 
         if (Drafter is null) return;
         long chosen = Stopwatch.GetTimestamp();
-        DraftMode mode = policy.Next(plan.Decodes.Count);
+        DraftMode mode = draftAlways ? DraftMode.Draft : policy.Next(plan.Decodes.Count);
         if (mode != DraftMode.Off) Drafter.Run(plan, CollectionsMarshal.AsSpan(firstRows), pass.Hidden, mode == DraftMode.Draft);
         if (plan.Prompts.Count > 0) return;
         policy.Observe(

@@ -8,6 +8,9 @@ internal readonly unsafe struct RowView(in Tensor tensor)
     private readonly float* data = tensor.Pointer<float>();
     private readonly long stride = tensor.RowStride;
 
+    /// <summary>Elements from one row to the next.</summary>
+    public long Stride => stride;
+
     /// <summary>A row's first element.</summary>
     public float* this[long row] => data + row * stride;
 }

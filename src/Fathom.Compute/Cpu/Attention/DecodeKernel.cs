@@ -118,12 +118,10 @@ internal readonly unsafe ref struct DecodeBuffers
 
     public readonly int TokenLength, ScoreLength, QueryLength, WeightLength;
     public readonly float* Tokens; // [TokenTile, R + dr]
-    public readonly float* TokensAcross; // [R + dr, TokenTile]
     public readonly float* Scores; // [RowTile, TokenTile]
     public readonly float* Queries; // [B, dn]
     public readonly float* Latents; // [B, R]
     public readonly float* Weights; // [dn or 4, R]: values of codes, or weights whose R is not a multiple of a product's column step
-    public readonly float* Values; // [4]
     public readonly long Floats;
 
     public DecodeBuffers(float* start, in DecodeShape shape)
@@ -134,12 +132,10 @@ internal readonly unsafe ref struct DecodeBuffers
         WeightLength = shape.ContextLength;
         var layout = new Layout(start);
         Tokens = layout.Take((long)DecodeShape.TokenTile * TokenLength);
-        TokensAcross = layout.Take((long)shape.Key * ScoreLength);
         Scores = layout.Take((long)CausalShape.RowTile * ScoreLength);
         Queries = layout.Take((long)shape.Batch * QueryLength);
         Latents = layout.Take((long)shape.Batch * shape.ContextLength);
         Weights = layout.Take((long)Math.Max(WeightRows, shape.Nope) * WeightLength);
-        Values = layout.Take(4);
         Floats = layout.Floats;
     }
 }
@@ -228,7 +224,6 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
         {
             int tokens = Math.Min(DecodeShape.TokenTile, end - start);
             Gather<TElement>(task, sequence, start, end, buffers.Tokens, buffers.TokenLength);
-            Transposition.Run(buffers.Tokens, buffers.TokenLength, tokens, shape.Key, buffers.TokensAcross, buffers.ScoreLength);
             for (int h = 0; h < heads; h += CausalShape.RowTile)
             {
                 int rows = Math.Min(CausalShape.RowTile, heads - h);
@@ -242,9 +237,8 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
     {
         DecodeShape shape = task.Shape;
         float* context = task.Context(split, head), scores = buffers.Scores;
-        Product<TSimd, TVector>.Run(
-            rows, Padded(tokens), shape.Key, task.Absorbed(sequence, head), shape.QueryLength, 1,
-            buffers.TokensAcross, buffers.ScoreLength, scores, buffers.ScoreLength, false);
+        RowProducts.Run<FormatF32>(
+            rows, tokens, shape.Key, task.Absorbed(sequence, head), shape.QueryLength, (byte*)buffers.Tokens, buffers.TokenLength, scores, buffers.ScoreLength);
         for (int i = 0; i < rows; i++)
         {
             float factor = Softmax<TSimd, TVector>.Step(
@@ -271,26 +265,15 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
         }
 
         long row = head * (long)(shape.Nope + shape.Value) + shape.Nope;
-        for (int v = 0; v < shape.Value; v += DecodeBuffers.WeightRows)
+        float* output = task.Output[head];
+        nint outputRow = (nint)task.Output.Stride * shape.Heads;
+        int rows = task.KvB.AreCodes ? DecodeBuffers.WeightRows : shape.Value;
+        for (int v = 0; v < shape.Value; v += rows)
         {
-            int count = Math.Min(DecodeBuffers.WeightRows, shape.Value - v);
+            int count = Math.Min(rows, shape.Value - v);
             byte* weights = task.KvB.Rows(row + v, count, buffers.Weights, buffers.WeightLength, out nint pitch);
-            for (int b = 0; b < shape.Batch; b++)
-            {
-                float* latent = buffers.Latents + (nint)b * shape.ContextLength, output = task.Output[(long)b * shape.Heads + head] + v;
-                if (count == DecodeBuffers.WeightRows)
-                {
-                    Rows<TSimd, TVector>.DotFour<TElement>(latent, weights, pitch, shape.Latent, output);
-                    continue;
-                }
-
-                // The last few rows one at a time, by the same sums.
-                for (int i = 0; i < count; i++)
-                {
-                    Rows<TSimd, TVector>.DotFour<TElement>(latent, weights + i * pitch, 0, shape.Latent, buffers.Values);
-                    output[i] = buffers.Values[0];
-                }
-            }
+            RowProducts.Run<TElement>(
+                shape.Batch, count, shape.Latent, buffers.Latents, shape.ContextLength, weights, pitch / TElement.Size, output + v, outputRow);
         }
     }
 

@@ -85,39 +85,6 @@ internal static unsafe class Rows<TSimd, TVector> where TSimd : struct, ISimd<TV
             target[i] = MathF.FusedMultiplyAdd(factors[3], TElement.Scalar(w3 + at), sum);
         }
     }
-
-    /// <summary>The products of <paramref name="a"/> with four rows of weights.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void DotFour<TElement>(float* a, byte* weights, nint weightBytes, int count, float* result) where TElement : struct, IElementFormat
-    {
-        byte* w1 = weights + weightBytes, w2 = w1 + weightBytes, w3 = w2 + weightBytes;
-        TVector x0 = TSimd.Zero, x1 = TSimd.Zero, x2 = TSimd.Zero, x3 = TSimd.Zero;
-        int i = 0;
-        nint at = 0;
-        for (; i + TSimd.Count <= count; i += TSimd.Count, at += TSimd.Count * TElement.Size)
-        {
-            Prefetch.NextFour(weights + at, weightBytes);
-            TVector v = TSimd.Load(a + i);
-            x0 = TSimd.MultiplyAdd(v, TElement.Load<TSimd, TVector>(weights + at), x0);
-            x1 = TSimd.MultiplyAdd(v, TElement.Load<TSimd, TVector>(w1 + at), x1);
-            x2 = TSimd.MultiplyAdd(v, TElement.Load<TSimd, TVector>(w2 + at), x2);
-            x3 = TSimd.MultiplyAdd(v, TElement.Load<TSimd, TVector>(w3 + at), x3);
-        }
-
-        float s0 = TSimd.Sum(x0), s1 = TSimd.Sum(x1), s2 = TSimd.Sum(x2), s3 = TSimd.Sum(x3);
-        for (; i < count; i++, at += TElement.Size)
-        {
-            s0 += a[i] * TElement.Scalar(weights + at);
-            s1 += a[i] * TElement.Scalar(w1 + at);
-            s2 += a[i] * TElement.Scalar(w2 + at);
-            s3 += a[i] * TElement.Scalar(w3 + at);
-        }
-
-        result[0] = s0;
-        result[1] = s1;
-        result[2] = s2;
-        result[3] = s3;
-    }
 }
 
 /// <summary>

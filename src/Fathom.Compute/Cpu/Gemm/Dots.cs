@@ -1,6 +1,8 @@
-// The walk over four weight rows at a time that all products of dots share, whatever their kernel. A weight row is read from memory
-// once and meets all rows of activations while it is in the nearest cache.
+// The walk over four weight rows at a time that all products of dots share, whatever their kernel. As many rows of activations as the
+// first-level cache holds pass over as many weights as the second one holds, so that a weight is read from memory once, and what six
+// rows and four weight rows are multiplied from is near.
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace Fathom.Compute.Cpu.Gemm;
 
@@ -23,6 +25,17 @@ internal unsafe interface IDotKernels
     /// <param name="sums">[4].</param>
     static abstract void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums);
 
+    /// <summary>The same for two rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
+    /// <param name="depth">Length of the rows.</param>
+    /// <param name="x">First of two rows of activations.</param>
+    /// <param name="stride">Elements between them.</param>
+    /// <param name="w0">First weight row; the others follow.</param>
+    /// <param name="w1">Second.</param>
+    /// <param name="w2">Third.</param>
+    /// <param name="w3">Fourth.</param>
+    /// <param name="sums">[2, 4].</param>
+    static abstract void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums);
+
     /// <summary>The same for four rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
     /// <param name="x">First of four rows of activations.</param>
@@ -33,11 +46,30 @@ internal unsafe interface IDotKernels
     /// <param name="w3">Fourth.</param>
     /// <param name="sums">[4, 4].</param>
     static abstract void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums);
+
+    /// <summary>The same for six rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
+    /// <param name="depth">Length of the rows.</param>
+    /// <param name="x">First of six rows of activations.</param>
+    /// <param name="stride">Elements between them.</param>
+    /// <param name="w0">First weight row; the others follow.</param>
+    /// <param name="w1">Second.</param>
+    /// <param name="w2">Third.</param>
+    /// <param name="w3">Fourth.</param>
+    /// <param name="sums">[6, 4].</param>
+    static abstract void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums);
 }
 
 /// <summary>The walk with one kind of kernel.</summary>
 internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
 {
+    /// <summary>Rows of activations that pass over the weights together fill about so many bytes: most of a first-level cache.</summary>
+    private const long BytesOfRows = 20 << 10;
+
+    /// <summary>Weights that stay in the second-level cache until all rows of activations have met them.</summary>
+    private const long BytesOfWeights = 192 << 10;
+
+    private const int MostAtOnce = 6;
+
     /// <summary>C[m, n] = x[m, :] · B[n, :], or +=, for a range of n.</summary>
     /// <param name="product">B, C and sizes.</param>
     /// <param name="x">First row of activations.</param>
@@ -46,38 +78,75 @@ internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
     /// <param name="end">Behind the last n.</param>
     /// <param name="layout">Strides of B and C.</param>
     /// <param name="factors">What the sums of each row of activations are multiplied by; null for nothing.</param>
-    [SkipLocalsInit]
     public static void Run(in Product product, float* x, nint stride, long first, long end, in ProductLayout layout, double* factors = null)
     {
-        nint pitch = (nint)layout.StrideB * TKernels.Size, depth = (nint)product.Depth;
-        float* sums = stackalloc float[16];
+        long rows = Math.Max(1, BytesOfRows / Math.Max(1, product.Depth * sizeof(float)) / MostAtOnce) * MostAtOnce;
+        long columns = Math.Max(1, BytesOfWeights / Math.Max(1, product.Depth * TKernels.Size) / FewRowsPlan.DotRows) * FewRowsPlan.DotRows;
+        if (product.Rows <= rows) columns = end - first;
+        for (long n = first; n < end; n += columns)
+        {
+            for (long m = 0; m < product.Rows; m += rows)
+            {
+                int count = (int)Math.Min(rows, product.Rows - m);
+                Pass(product, x + m * stride, count, stride, m, n, Math.Min(n + columns, end), layout, factors);
+            }
+        }
+    }
+
+    /// <summary>Some rows of activations, which stay in the first-level cache, against a range of weight rows.</summary>
+    [SkipLocalsInit]
+    private static void Pass(in Product product, float* x, int rows, nint stride, long row, long first, long end, in ProductLayout layout, double* factors)
+    {
+        nint pitch = (nint)layout.StrideB * TKernels.Size, depth = (nint)product.Depth, strideC = (nint)layout.StrideC;
+        float* sums = stackalloc float[MostAtOnce * FewRowsPlan.DotRows];
         for (long n = first; n < end; n += FewRowsPlan.DotRows)
         {
-            int rows = (int)Math.Min(FewRowsPlan.DotRows, end - n);
+            int weights = (int)Math.Min(FewRowsPlan.DotRows, end - n);
             byte* w0 = product.B + n * pitch;
-            byte* w1 = rows > 1 ? w0 + pitch : w0, w2 = rows > 2 ? w1 + pitch : w0, w3 = rows > 3 ? w2 + pitch : w0;
-            float* a = x, c = product.C + n;
-            long m = 0;
-            for (; m + 4 <= product.Rows; a += 4 * stride)
+            byte* w1 = weights > 1 ? w0 + pitch : w0, w2 = weights > 2 ? w1 + pitch : w0, w3 = weights > 3 ? w2 + pitch : w0;
+            float* a = x, c = product.C + row * strideC + n;
+            for (int m = 0, count; m < rows; m += count, a += count * stride)
             {
-                TKernels.Dot4(depth, a, stride, w0, w1, w2, w3, sums);
-                for (int i = 0; i < 4; i++, m++, c += layout.StrideC) Put(sums + 4 * i, c, rows, layout.Accumulate, factors == null ? 1 : factors[m]);
-            }
+                switch (rows - m)
+                {
+                    case >= 6:
+                        TKernels.Dot6(depth, a, stride, w0, w1, w2, w3, sums);
+                        count = 6;
+                        break;
+                    case >= 4:
+                        TKernels.Dot4(depth, a, stride, w0, w1, w2, w3, sums);
+                        count = 4;
+                        break;
+                    case >= 2:
+                        TKernels.Dot2(depth, a, stride, w0, w1, w2, w3, sums);
+                        count = 2;
+                        break;
+                    default:
+                        TKernels.Dot1(depth, a, w0, w1, w2, w3, sums);
+                        count = 1;
+                        break;
+                }
 
-            for (; m < product.Rows; m++, a += stride, c += layout.StrideC)
-            {
-                TKernels.Dot1(depth, a, w0, w1, w2, w3, sums);
-                Put(sums, c, rows, layout.Accumulate, factors == null ? 1 : factors[m]);
+                for (int i = 0; i < count; i++, c += strideC) Put(sums + FewRowsPlan.DotRows * i, c, weights, layout.Accumulate, factors == null ? 1 : factors[row + m + i]);
             }
         }
     }
 
     private static void Put(float* sums, float* c, int columns, bool accumulate, double factor)
     {
-        for (int j = 0; j < columns; j++)
+        Vector128<float> four = Vector128.Load(sums);
+        if (factor != 1)
         {
-            float sum = (float)(sums[j] * factor);
-            c[j] = accumulate ? c[j] + sum : sum;
+            (Vector128<double> lower, Vector128<double> upper) = Vector128.Widen(four);
+            four = Vector128.Narrow(lower * factor, upper * factor);
         }
+
+        if (columns == FewRowsPlan.DotRows)
+        {
+            (accumulate ? Vector128.Load(c) + four : four).Store(c);
+            return;
+        }
+
+        for (int j = 0; j < columns; j++) c[j] = accumulate ? c[j] + four[j] : four[j];
     }
 }

@@ -14,7 +14,7 @@ internal unsafe interface IFewRowsGemm
 /// <summary>How products of a few rows are cut; pure functions.</summary>
 internal static class FewRowsPlan
 {
-    /// <summary>Most rows of a product of dots (forward): its kernel is as fast as the packed one, without the packing. Where more rows must have the same bits, this many pass over the weights together.</summary>
+    /// <summary>Most rows of a product of dots (forward): its kernel is as fast as the packed one, without the packing.</summary>
     public const int MostRowsOfDots = 64;
 
     /// <summary>Most rows of a product of sums (input gradient), whose kernel is slower than the packed one.</summary>
@@ -23,15 +23,26 @@ internal static class FewRowsPlan
     /// <summary>Weight rows of one dot kernel.</summary>
     public const int DotRows = 4;
 
-    /// <summary>Multiply-adds below which waking the team costs more than it saves.</summary>
-    private const long WorthATeam = 32 << 10;
+    /// <summary>Weights that a tile meets at least, where rows are few enough that reading them is the cost: a few microseconds of work.</summary>
+    private const long TileWeights = 16 << 10;
 
-    private const int TilesPerThread = 8;
+    /// <summary>Rows that take longer to multiply with a weight than the weight takes to come.</summary>
+    private const int RowsOfArithmetic = 8;
+
+    /// <summary>Tiles that a thread should find at most: enough that a slow one does not keep the others waiting.</summary>
+    private const int TilesPerThread = 32;
 
     /// <summary>Columns of C a tile computes, a multiple of <paramref name="unit"/>.</summary>
-    public static long TileColumns(long columns, long depth, int products, int unit, int threads)
+    /// <param name="columns">Of C.</param>
+    /// <param name="depth">Length of the sums.</param>
+    /// <param name="products">Number of products.</param>
+    /// <param name="rows">Rows of all products together.</param>
+    /// <param name="unit">Columns of a kernel.</param>
+    /// <param name="threads">Threads of the team.</param>
+    public static long TileColumns(long columns, long depth, int products, long rows, int unit, int threads)
     {
-        long tiles = columns * depth * products < WorthATeam ? 1 : Math.Max(1, (long)threads * TilesPerThread / products);
+        long cost = columns * depth * Math.Max(products, rows / RowsOfArithmetic);
+        long tiles = (Math.Clamp(cost / TileWeights, 1, (long)threads * TilesPerThread) + products - 1) / products;
         long width = (columns + tiles - 1) / tiles;
         return (width + unit - 1) / unit * unit;
     }
@@ -55,7 +66,9 @@ internal sealed unsafe class FewRowsGemm<TVector, TWidth>(WorkerTeam team) : IFe
     {
         if (layout.Columns == 0 || count == 0) return;
         int unit = layout.DepthFirstB ? FewRowsPlan.DotRows : ColumnUnit;
-        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Depth, count, unit, team.Size);
+        long rows = 0;
+        for (int i = 0; i < count; i++) rows += products[i].Rows;
+        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Depth, count, rows, unit, team.Size);
         int tiles = (int)((layout.Columns + width - 1) / width);
         if (layout.DepthFirstB) team.For(checked(tiles * count), new DotJob<TFormat>(products, layout, width, tiles));
         else team.For(checked(tiles * count), new SumJob<TFormat>(products, layout, width, tiles));
@@ -69,11 +82,7 @@ internal sealed unsafe class FewRowsGemm<TVector, TWidth>(WorkerTeam team) : IFe
         {
             ref Product product = ref products[tile / tiles];
             long first = tile % tiles * width, end = Math.Min(first + width, layout.Columns);
-            for (long row = 0; row < product.Rows; row += FewRowsPlan.MostRowsOfDots)
-            {
-                Product part = product.Part(row, FewRowsPlan.MostRowsOfDots, layout);
-                Dots<FewRowsKernels<TFormat, TVector, TWidth>>.Run(part, (float*)part.A, (nint)layout.StrideA, first, end, layout);
-            }
+            Dots<FewRowsKernels<TFormat, TVector, TWidth>>.Run(product, (float*)product.A, (nint)layout.StrideA, first, end, layout);
         }
     }
 

@@ -1,13 +1,15 @@
-// Kernels for a few rows (decoding), where the weights' way from memory is the whole cost: every weight is read once from
-// memory, expanded in a register, and meets all rows while it is in the nearest cache. Dots go by cache lines of weights, one
-// prefetch each. The order of a sum is that of its own row alone, so a row gets the same bits whatever its neighbours.
+// Dot products of a few rows (decoding) with four weight rows. One row is bound by the weights' way from memory, six by arithmetic: 24 sums
+// in registers, which meet four expanded vectors of weights and a vector of each row. Dots go by cache lines of weights, one prefetch
+// each. The order of a sum is that of its own row alone (a lane every so many columns, then the lanes as a tree, then what is left of
+// the row), so a row gets the same bits in every kernel, whatever its neighbours.
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
 namespace Fathom.Compute.Cpu.Gemm;
 
 /// <summary>Dot products and sums of rows, four or eight weight rows at a time.</summary>
-internal readonly unsafe struct FewRowsKernels<TFormat, TVector, TWidth> : IDotKernels
+internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth> : IDotKernels
     where TFormat : struct, IWeightFormat
     where TVector : struct
     where TWidth : struct, IVectorWidth<TVector>
@@ -19,9 +21,6 @@ internal readonly unsafe struct FewRowsKernels<TFormat, TVector, TWidth> : IDotK
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         get => Line / TFormat.Size;
     }
-
-    /// <summary>Weight rows of one sum kernel.</summary>
-    public const int SumRows = 8;
 
     /// <inheritdoc/>
     public static int Size => TFormat.Size;
@@ -49,24 +48,57 @@ internal readonly unsafe struct FewRowsKernels<TFormat, TVector, TWidth> : IDotK
             }
         }
 
-        sums[0] = TWidth.Sum(s0);
-        sums[1] = TWidth.Sum(s1);
-        sums[2] = TWidth.Sum(s2);
-        sums[3] = TWidth.Sum(s3);
+        TWidth.Sum4(s0, s1, s2, s3).Store(sums);
         bool suspect = TFormat.Saw<TVector, TWidth>(watch);
         if (i < depth || suspect) AddTails(i, depth, x, w0, w1, w2, w3, sums, suspect);
     }
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    {
+        TVector s00 = TWidth.Zero, s01 = TWidth.Zero, s02 = TWidth.Zero, s03 = TWidth.Zero;
+        TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero, watch = TWidth.Zero;
+        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
+        float* x1 = x + stride;
+        while (i + LineElements <= depth)
+        {
+            watch = BeginLine(i * TFormat.Size, ahead, w0, w1, w2, w3, watch);
+            for (nint end = i + LineElements; i < end; i += TWidth.Count)
+            {
+                nint at = i * TFormat.Size;
+                TVector b0 = TFormat.Load<TVector, TWidth>(w0 + at), b1 = TFormat.Load<TVector, TWidth>(w1 + at);
+                TVector b2 = TFormat.Load<TVector, TWidth>(w2 + at), b3 = TFormat.Load<TVector, TWidth>(w3 + at);
+                TVector a = TWidth.Load(x + i);
+                s00 = TWidth.MultiplyAdd(a, b0, s00);
+                s01 = TWidth.MultiplyAdd(a, b1, s01);
+                s02 = TWidth.MultiplyAdd(a, b2, s02);
+                s03 = TWidth.MultiplyAdd(a, b3, s03);
+                a = TWidth.Load(x1 + i);
+                s10 = TWidth.MultiplyAdd(a, b0, s10);
+                s11 = TWidth.MultiplyAdd(a, b1, s11);
+                s12 = TWidth.MultiplyAdd(a, b2, s12);
+                s13 = TWidth.MultiplyAdd(a, b3, s13);
+            }
+        }
+
+        TWidth.Sum4(s00, s01, s02, s03).Store(sums);
+        TWidth.Sum4(s10, s11, s12, s13).Store(sums + 4);
+        bool suspect = TFormat.Saw<TVector, TWidth>(watch);
+        if (i == depth && !suspect) return;
+        for (int m = 0; m < 2; m++) AddTails(i, depth, x + m * stride, w0, w1, w2, w3, sums + 4 * m, suspect);
+    }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
     {
-        float* x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
         TVector s00 = TWidth.Zero, s01 = TWidth.Zero, s02 = TWidth.Zero, s03 = TWidth.Zero;
         TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero;
         TVector s20 = TWidth.Zero, s21 = TWidth.Zero, s22 = TWidth.Zero, s23 = TWidth.Zero;
         TVector s30 = TWidth.Zero, s31 = TWidth.Zero, s32 = TWidth.Zero, s33 = TWidth.Zero, watch = TWidth.Zero;
         nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
+        float* x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
         while (i + LineElements <= depth)
         {
             watch = BeginLine(i * TFormat.Size, ahead, w0, w1, w2, w3, watch);
@@ -98,88 +130,88 @@ internal readonly unsafe struct FewRowsKernels<TFormat, TVector, TWidth> : IDotK
             }
         }
 
-        sums[0] = TWidth.Sum(s00);
-        sums[1] = TWidth.Sum(s01);
-        sums[2] = TWidth.Sum(s02);
-        sums[3] = TWidth.Sum(s03);
-        sums[4] = TWidth.Sum(s10);
-        sums[5] = TWidth.Sum(s11);
-        sums[6] = TWidth.Sum(s12);
-        sums[7] = TWidth.Sum(s13);
-        sums[8] = TWidth.Sum(s20);
-        sums[9] = TWidth.Sum(s21);
-        sums[10] = TWidth.Sum(s22);
-        sums[11] = TWidth.Sum(s23);
-        sums[12] = TWidth.Sum(s30);
-        sums[13] = TWidth.Sum(s31);
-        sums[14] = TWidth.Sum(s32);
-        sums[15] = TWidth.Sum(s33);
+        TWidth.Sum4(s00, s01, s02, s03).Store(sums);
+        TWidth.Sum4(s10, s11, s12, s13).Store(sums + 4);
+        TWidth.Sum4(s20, s21, s22, s23).Store(sums + 8);
+        TWidth.Sum4(s30, s31, s32, s33).Store(sums + 12);
         bool suspect = TFormat.Saw<TVector, TWidth>(watch);
         if (i == depth && !suspect) return;
-        AddTails(i, depth, x, w0, w1, w2, w3, sums, suspect);
-        AddTails(i, depth, x1, w0, w1, w2, w3, sums + 4, suspect);
-        AddTails(i, depth, x2, w0, w1, w2, w3, sums + 8, suspect);
-        AddTails(i, depth, x3, w0, w1, w2, w3, sums + 12, suspect);
+        for (int m = 0; m < 4; m++) AddTails(i, depth, x + m * stride, w0, w1, w2, w3, sums + 4 * m, suspect);
     }
 
-    /// <summary>c += a[0] w_0 + … + a[7] w_7, in this order, for a range of columns.</summary>
-    /// <param name="columns">Number of columns.</param>
-    /// <param name="a">[8], one value a weight row.</param>
-    /// <param name="w">First column of the first of eight weight rows.</param>
-    /// <param name="pitch">Bytes between weight rows.</param>
-    /// <param name="c">[columns].</param>
+    /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void AddRows8(nint columns, float* a, byte* w, nint pitch, float* c)
+    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
     {
-        TVector a0 = TWidth.Broadcast(a[0]), a1 = TWidth.Broadcast(a[1]), a2 = TWidth.Broadcast(a[2]), a3 = TWidth.Broadcast(a[3]);
-        TVector a4 = TWidth.Broadcast(a[4]), a5 = TWidth.Broadcast(a[5]), a6 = TWidth.Broadcast(a[6]), a7 = TWidth.Broadcast(a[7]);
-        byte* w4 = w + 4 * pitch;
-        nint i = 0;
-        for (; i + TWidth.Count <= columns; i += TWidth.Count)
+        // Fewer registers hold fewer sums.
+        if (TWidth.Count < Vector512<float>.Count)
         {
-            // The same columns of the next eight rows: too far apart for the processor to guess.
-            if (Sse.IsSupported)
+            Dot4(depth, x, stride, w0, w1, w2, w3, sums);
+            Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, sums + 16);
+            return;
+        }
+
+        TVector s00 = TWidth.Zero, s01 = TWidth.Zero, s02 = TWidth.Zero, s03 = TWidth.Zero;
+        TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero;
+        TVector s20 = TWidth.Zero, s21 = TWidth.Zero, s22 = TWidth.Zero, s23 = TWidth.Zero;
+        TVector s30 = TWidth.Zero, s31 = TWidth.Zero, s32 = TWidth.Zero, s33 = TWidth.Zero;
+        TVector s40 = TWidth.Zero, s41 = TWidth.Zero, s42 = TWidth.Zero, s43 = TWidth.Zero;
+        TVector s50 = TWidth.Zero, s51 = TWidth.Zero, s52 = TWidth.Zero, s53 = TWidth.Zero, watch = TWidth.Zero;
+        // Two pointers for six rows: there are not many registers for addresses either.
+        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0), row = stride * sizeof(float), twoRows = 2 * row;
+        byte* first = (byte*)x, fourth = first + 3 * row;
+        while (i + LineElements <= depth)
+        {
+            watch = BeginLine(i * TFormat.Size, ahead, w0, w1, w2, w3, watch);
+            for (nint end = i + LineElements; i < end; i += TWidth.Count)
             {
-                byte* w8 = w4 + 4 * pitch, w12 = w8 + 4 * pitch;
-                Sse.Prefetch1(w8);
-                Sse.Prefetch1(w8 + pitch);
-                Sse.Prefetch1(w8 + 2 * pitch);
-                Sse.Prefetch1(w8 + 3 * pitch);
-                Sse.Prefetch1(w12);
-                Sse.Prefetch1(w12 + pitch);
-                Sse.Prefetch1(w12 + 2 * pitch);
-                Sse.Prefetch1(w12 + 3 * pitch);
+                nint at = i * TFormat.Size;
+                TVector b0 = TFormat.Load<TVector, TWidth>(w0 + at), b1 = TFormat.Load<TVector, TWidth>(w1 + at);
+                TVector b2 = TFormat.Load<TVector, TWidth>(w2 + at), b3 = TFormat.Load<TVector, TWidth>(w3 + at);
+                TVector a = TWidth.Load((float*)first);
+                s00 = TWidth.MultiplyAdd(a, b0, s00);
+                s01 = TWidth.MultiplyAdd(a, b1, s01);
+                s02 = TWidth.MultiplyAdd(a, b2, s02);
+                s03 = TWidth.MultiplyAdd(a, b3, s03);
+                a = TWidth.Load((float*)(first + row));
+                s10 = TWidth.MultiplyAdd(a, b0, s10);
+                s11 = TWidth.MultiplyAdd(a, b1, s11);
+                s12 = TWidth.MultiplyAdd(a, b2, s12);
+                s13 = TWidth.MultiplyAdd(a, b3, s13);
+                a = TWidth.Load((float*)(first + twoRows));
+                s20 = TWidth.MultiplyAdd(a, b0, s20);
+                s21 = TWidth.MultiplyAdd(a, b1, s21);
+                s22 = TWidth.MultiplyAdd(a, b2, s22);
+                s23 = TWidth.MultiplyAdd(a, b3, s23);
+                a = TWidth.Load((float*)fourth);
+                s30 = TWidth.MultiplyAdd(a, b0, s30);
+                s31 = TWidth.MultiplyAdd(a, b1, s31);
+                s32 = TWidth.MultiplyAdd(a, b2, s32);
+                s33 = TWidth.MultiplyAdd(a, b3, s33);
+                a = TWidth.Load((float*)(fourth + row));
+                s40 = TWidth.MultiplyAdd(a, b0, s40);
+                s41 = TWidth.MultiplyAdd(a, b1, s41);
+                s42 = TWidth.MultiplyAdd(a, b2, s42);
+                s43 = TWidth.MultiplyAdd(a, b3, s43);
+                a = TWidth.Load((float*)(fourth + twoRows));
+                s50 = TWidth.MultiplyAdd(a, b0, s50);
+                s51 = TWidth.MultiplyAdd(a, b1, s51);
+                s52 = TWidth.MultiplyAdd(a, b2, s52);
+                s53 = TWidth.MultiplyAdd(a, b3, s53);
+                first += TWidth.Count * sizeof(float);
+                fourth += TWidth.Count * sizeof(float);
             }
-
-            TVector sum = TWidth.Load(c + i);
-            sum = TWidth.MultiplyAdd(a0, TFormat.Load<TVector, TWidth>(w), sum);
-            sum = TWidth.MultiplyAdd(a1, TFormat.Load<TVector, TWidth>(w + pitch), sum);
-            sum = TWidth.MultiplyAdd(a2, TFormat.Load<TVector, TWidth>(w + 2 * pitch), sum);
-            sum = TWidth.MultiplyAdd(a3, TFormat.Load<TVector, TWidth>(w + 3 * pitch), sum);
-            sum = TWidth.MultiplyAdd(a4, TFormat.Load<TVector, TWidth>(w4), sum);
-            sum = TWidth.MultiplyAdd(a5, TFormat.Load<TVector, TWidth>(w4 + pitch), sum);
-            sum = TWidth.MultiplyAdd(a6, TFormat.Load<TVector, TWidth>(w4 + 2 * pitch), sum);
-            sum = TWidth.MultiplyAdd(a7, TFormat.Load<TVector, TWidth>(w4 + 3 * pitch), sum);
-            TWidth.Store(sum, c + i);
-            w += TWidth.Count * TFormat.Size;
-            w4 += TWidth.Count * TFormat.Size;
         }
 
-        for (; i < columns; i++, w += TFormat.Size)
-        {
-            for (int j = 0; j < SumRows; j++) c[i] += a[j] * TFormat.LoadOne(w + j * pitch);
-        }
-    }
-
-    /// <summary>c += a w for one weight row, as a step of <see cref="AddRows8"/>.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void AddRow(nint columns, float a, byte* w, float* c)
-    {
-        TVector factor = TWidth.Broadcast(a);
-        nint i = 0;
-        for (; i + TWidth.Count <= columns; i += TWidth.Count)
-            TWidth.Store(TWidth.MultiplyAdd(factor, TFormat.Load<TVector, TWidth>(w + i * TFormat.Size), TWidth.Load(c + i)), c + i);
-        for (; i < columns; i++) c[i] += a * TFormat.LoadOne(w + i * TFormat.Size);
+        TWidth.Sum4(s00, s01, s02, s03).Store(sums);
+        TWidth.Sum4(s10, s11, s12, s13).Store(sums + 4);
+        TWidth.Sum4(s20, s21, s22, s23).Store(sums + 8);
+        TWidth.Sum4(s30, s31, s32, s33).Store(sums + 12);
+        TWidth.Sum4(s40, s41, s42, s43).Store(sums + 16);
+        TWidth.Sum4(s50, s51, s52, s53).Store(sums + 20);
+        bool suspect = TFormat.Saw<TVector, TWidth>(watch);
+        if (i == depth && !suspect) return;
+        for (int m = 0; m < 6; m++) AddTails(i, depth, x + m * stride, w0, w1, w2, w3, sums + 4 * m, suspect);
     }
 
     /// <summary>

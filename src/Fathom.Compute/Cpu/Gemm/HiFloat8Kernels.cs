@@ -1,5 +1,5 @@
 // The dot products of FewRowsKernels over HiFloat8 codes, 64 of them at a time (AVX-512 VBMI). What is left of the rows goes through those
-// kernels and is added last. One row and four give the same bits, as there.
+// kernels and is added last. Any number of rows gives the same bits, as there.
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -36,11 +36,15 @@ internal readonly unsafe struct HiFloat8Kernels : IDotKernels
             s3 = MultiplyAdd(x + i, v0, v1, v2, v3, s3);
         }
 
-        sums[0] = Width512.Sum(s0);
-        sums[1] = Width512.Sum(s1);
-        sums[2] = Width512.Sum(s2);
-        sums[3] = Width512.Sum(s3);
+        Width512.Sum4(s0, s1, s2, s3).Store(sums);
         if (i < depth) AddRest(depth - i, x + i, w0 + i, w1 + i, w2 + i, w3 + i, sums);
+    }
+
+    /// <inheritdoc/>
+    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    {
+        Dot1(depth, x, w0, w1, w2, w3, sums);
+        Dot1(depth, x + stride, w0, w1, w2, w3, sums + 4);
     }
 
     /// <inheritdoc/>
@@ -78,24 +82,20 @@ internal readonly unsafe struct HiFloat8Kernels : IDotKernels
             s33 = MultiplyAdd(x3 + i, v0, v1, v2, v3, s33);
         }
 
-        sums[0] = Width512.Sum(s00);
-        sums[1] = Width512.Sum(s01);
-        sums[2] = Width512.Sum(s02);
-        sums[3] = Width512.Sum(s03);
-        sums[4] = Width512.Sum(s10);
-        sums[5] = Width512.Sum(s11);
-        sums[6] = Width512.Sum(s12);
-        sums[7] = Width512.Sum(s13);
-        sums[8] = Width512.Sum(s20);
-        sums[9] = Width512.Sum(s21);
-        sums[10] = Width512.Sum(s22);
-        sums[11] = Width512.Sum(s23);
-        sums[12] = Width512.Sum(s30);
-        sums[13] = Width512.Sum(s31);
-        sums[14] = Width512.Sum(s32);
-        sums[15] = Width512.Sum(s33);
+        Width512.Sum4(s00, s01, s02, s03).Store(sums);
+        Width512.Sum4(s10, s11, s12, s13).Store(sums + 4);
+        Width512.Sum4(s20, s21, s22, s23).Store(sums + 8);
+        Width512.Sum4(s30, s31, s32, s33).Store(sums + 12);
         if (i == depth) return;
         for (int m = 0; m < 4; m++) AddRest(depth - i, x + m * stride + i, w0 + i, w1 + i, w2 + i, w3 + i, sums + 4 * m);
+    }
+
+    // The tables take the registers that more sums would need.
+    /// <inheritdoc/>
+    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    {
+        Dot4(depth, x, stride, w0, w1, w2, w3, sums);
+        Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, sums + 16);
     }
 
     /// <summary>Expands 64 codes, and asks for the same place of the next four rows.</summary>

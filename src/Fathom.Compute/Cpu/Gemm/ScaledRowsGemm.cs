@@ -66,7 +66,9 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
     private void Run<TKernels>(ScaledProduct* products, int count, in ProductLayout layout) where TKernels : struct, IDotKernels
     {
         if (layout.Columns == 0 || count == 0) return;
-        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Product.Depth, count, FewRowsPlan.DotRows, team.Size);
+        long rows = 0;
+        for (int i = 0; i < count; i++) rows += products[i].Product.Rows;
+        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Product.Depth, count, rows, FewRowsPlan.DotRows, team.Size);
         int tiles = (int)((layout.Columns + width - 1) / width);
         team.For(checked(tiles * count), new Job<TKernels>(products, layout, width, tiles));
     }
