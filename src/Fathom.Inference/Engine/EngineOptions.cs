@@ -55,6 +55,13 @@ public sealed record EngineOptions
     /// </summary>
     public int DraftTokens { get; init; }
 
+    /// <summary>
+    /// Whether a text has the same bits whatever shares its steps: products then sum each row as if it were alone
+    /// (<see cref="Compute.Device.LinearByRow"/>), which costs long prompts on the processor a quarter of their speed. A GPU chooses its
+    /// products by the number of rows, and gives no such promise either way.
+    /// </summary>
+    public bool BatchInvariant { get; init; } = true;
+
     /// <summary>How activations are stored and multiplied; <see cref="Recipe.ForInference"/> where null.</summary>
     public Recipe? Recipe { get; init; }
 

@@ -87,7 +87,7 @@ public sealed class InferenceEngine : IDisposable
                 throw new EngineBusyException($"{unfinished} requests are running or waiting, which is all that the engine takes; try again later");
             var handle = new Generation(submitted++, Wake);
             int limit = (int)Math.Min(ContextTokens, (long)prompt.Length + request.Sampling.MaxNewTokens);
-            generation = new ActiveGeneration(handle, new CachedSequence(cache.Pool), request, prompt, limit, loaded.Tokenizer, loaded.EosIds);
+            generation = new ActiveGeneration(handle, new CachedSequence(cache.Pool), request, prompt, limit, loaded.Tokenizer, loaded.EosIds, loaded.Model.Config.VocabSize);
             if (request.Sampling.MaxNewTokens == 0)
             {
                 counters.Ended(generation.End(FinishReason.Length));

@@ -94,15 +94,15 @@ internal sealed class AnswerConstraints(LoadedModel model)
 
         public bool IsComplete => answering && answer.IsComplete;
 
-        public void Mask(Span<float> logits)
+        public void Mask(Span<ulong> allowed)
         {
             if (answering)
             {
-                answer.Mask(logits);
+                answer.Mask(allowed);
                 return;
             }
 
-            foreach (int id in eosIds) logits[id] = float.NegativeInfinity;
+            foreach (int id in eosIds) allowed[id >> 6] &= ~(1ul << id);
         }
 
         public void Accept(int token)
