@@ -25,10 +25,12 @@ internal static class ChatVerb
         var context = new Option<int>("--context") { Description = "Most tokens of the whole conversation; 0 for the model's own, at most 32,768.", HelpName = "N" };
         var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
+        var cache = CommonOptions.Cache();
         var command = new Command("chat", "Talk to a model.") { model, weights, system, plain, context };
         var sampling = new SamplingArguments(command, defaultTokens: 512, defaultTemperature: 0.7f);
         command.Options.Add(on);
         command.Options.Add(threads);
+        command.Options.Add(cache);
         command.SetAction(arguments =>
         {
             SamplingOptions options = sampling.Read(arguments);
@@ -39,7 +41,7 @@ internal static class ChatVerb
                 ? null
                 : new Conversation(tokenizer, loaded.ChatTemplate ?? throw new FathomException($"{loaded.Path} has no chat template; use --continue to continue text without one"));
             if (conversation is not null) conversation.System = arguments.GetValue(system);
-            using InferenceEngine engine = Engine(loaded, arguments.GetValue(context));
+            using InferenceEngine engine = Engine(loaded, arguments.GetValue(context), arguments.GetValue(cache));
             using var chat = new Dialogue(engine, tokenizer, conversation, options);
             chat.Run();
             return ExitCode.Success;
@@ -48,10 +50,10 @@ internal static class ChatVerb
     }
 
     /// <summary>An engine for one conversation: what was said and answered before is found in the cache, but for the last block.</summary>
-    private static InferenceEngine Engine(LoadedModel model, int context)
+    private static InferenceEngine Engine(LoadedModel model, int context, DType cache)
     {
         int room = context > 0 ? context : Math.Min(model.Model.Config.MaxPositionEmbeddings, 32_768);
-        return new InferenceEngine(model, new EngineOptions { ContextTokens = room, CacheTokens = room, MostRunning = 1, Reuse = PrefixReuse.PromptsAndAnswers, BatchInvariant = false });
+        return new InferenceEngine(model, new EngineOptions { ContextTokens = room, CacheTokens = room, CacheType = cache, MostRunning = 1, Reuse = PrefixReuse.PromptsAndAnswers, BatchInvariant = false });
     }
 
     private sealed class Dialogue(InferenceEngine engine, Tokenizer tokenizer, Conversation? conversation, SamplingOptions options) : IDisposable

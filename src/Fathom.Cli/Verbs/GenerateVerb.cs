@@ -24,10 +24,12 @@ internal static class GenerateVerb
         var raw = new Option<bool>("--raw") { Description = "Print the continuation alone: no prompt before it, no numbers after it." };
         var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
+        var cache = CommonOptions.Cache();
         var command = new Command("generate", "Continue a text.") { model, weights, prompt, promptFile, ids, printIds, raw };
         var sampling = new SamplingArguments(command, defaultTokens: 128, defaultTemperature: 0.7f);
         command.Options.Add(on);
         command.Options.Add(threads);
+        command.Options.Add(cache);
         command.Validators.Add(result =>
         {
             if (new Option[] { prompt, promptFile, ids }.Count(o => result.GetResult(o) is not null) != 1)
@@ -44,7 +46,7 @@ internal static class GenerateVerb
             bool asIds = arguments.GetValue(printIds) || loaded.Tokenizer is null;
             if (asIds && options.StopSequences.Count > 0) throw new FathomException("--stop is about text; it does not go with --print-ids or a model without tokenizer");
             using var interruption = new Interruption();
-            using InferenceEngine engine = Engine(loaded, tokens.Length, options.MaxNewTokens);
+            using InferenceEngine engine = Engine(loaded, tokens.Length, options.MaxNewTokens, arguments.GetValue(cache));
             Generation generation = engine.Submit(new GenerationRequest { Prompt = tokens, Sampling = options }, interruption.Token);
             if (asIds) PrintIds(generation, tokens);
             else PrintText(generation, text, arguments.GetValue(raw));
@@ -54,10 +56,10 @@ internal static class GenerateVerb
     }
 
     /// <summary>An engine for one text, with room for prompt and continuation as far as the model's context goes.</summary>
-    private static InferenceEngine Engine(LoadedModel model, int prompt, int more)
+    private static InferenceEngine Engine(LoadedModel model, int prompt, int more, DType cache)
     {
         int room = (int)Math.Min(model.Model.Config.MaxPositionEmbeddings, (long)prompt + Math.Max(1, more));
-        return new InferenceEngine(model, new EngineOptions { ContextTokens = room, CacheTokens = room, MostRunning = 1, Reuse = PrefixReuse.None, BatchInvariant = false });
+        return new InferenceEngine(model, new EngineOptions { ContextTokens = room, CacheTokens = room, CacheType = cache, MostRunning = 1, Reuse = PrefixReuse.None, BatchInvariant = false });
     }
 
     private static void PrintIds(Generation generation, int[] tokens)

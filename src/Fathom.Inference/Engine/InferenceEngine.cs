@@ -48,7 +48,7 @@ public sealed class InferenceEngine : IDisposable
         cache = new LatentCache(model.Model.Device, model.Model.Config, tokens, options.CacheType, options.DraftTokens > 0 ? 1 : 0);
         scheduler = new Scheduler(cache.Pool, options);
         runner = new StepRunner(model.Model, cache, options);
-        counters.Observe(scheduler, cache.Pool);
+        counters.Observe(scheduler, cache);
         thread = new Thread(Loop) { Name = "inference engine", IsBackground = true };
         thread.Start();
     }
@@ -202,7 +202,7 @@ public sealed class InferenceEngine : IDisposable
             if (all || active[i].Handle.IsCancelled) End(active[i], FinishReason.Cancelled);
         }
 
-        lock (gate) counters.Observe(scheduler, cache.Pool);
+        lock (gate) counters.Observe(scheduler, cache);
     }
 
     /// <summary>Computes one step.</summary>
@@ -237,7 +237,7 @@ public sealed class InferenceEngine : IDisposable
         lock (gate)
         {
             counters.Step(Stopwatch.GetElapsedTime(start));
-            counters.Observe(scheduler, cache.Pool, runner.Drafter);
+            counters.Observe(scheduler, cache, runner.Drafter);
         }
 
         return true;

@@ -1,6 +1,7 @@
 // Runs a step: one pass of the model over what was planned, then a token for each sequence whose last token has been computed
 // (StepSampler), then the MTP module's drafts.
 using System.Diagnostics;
+using System.Numerics;
 using System.Runtime.InteropServices;
 using Fathom.Compute;
 using Fathom.Model;
@@ -54,6 +55,7 @@ internal sealed class StepRunner
         pass.Clear();
         firstRows.Clear();
         int rows = 0;
+        bool samples = true;
         foreach (StepWork work in plan.Prompts)
         {
             pass.AddPrefill(work.Sequence.Cache, work.Sequence.Tokens.Slice(work.First, work.Count), work.Samples);
@@ -66,8 +68,17 @@ internal sealed class StepRunner
             AddDecode(work);
             firstRows.Add(rows);
             rows += work.Count + work.Drafts;
+            samples &= work.Samples && work.Count == 1;
         }
+
+        // Where something is computed again, rows and logits differ in number: such steps are rare, and run as they are.
+        if (pass.IsRepeatable && samples) pass.FillUp(RecordedRows(rows), cache);
     }
+
+    /// <summary>Rows that a recorded step has: a power of two up to 128, then a multiple of 64, so that sequences may come and go without a new recording.</summary>
+    /// <param name="rows">Rows that are wanted.</param>
+    internal static int RecordedRows(int rows) =>
+        rows <= 128 ? (int)BitOperations.RoundUpToPowerOf2((uint)rows) : (rows + 63) / 64 * 64;
 
     private void AddDecode(StepWork work)
     {
