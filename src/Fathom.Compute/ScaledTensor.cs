@@ -120,6 +120,19 @@ public readonly struct ScaledTensor
         _ => Scales.At(index),
     }, Layout);
 
+    /// <summary>Several matrices [E, N, K] as one [E N, K] over the same memory.</summary>
+    /// <param name="stacked">The view.</param>
+    /// <returns>False where a scale covers rows of two matrices, or where there is no such view.</returns>
+    public bool TryStack(out ScaledTensor stacked)
+    {
+        stacked = default;
+        bool apart = Layout is ScaleLayout.None or ScaleLayout.RowTile || (Layout == ScaleLayout.Block && Shape.Rank == 3 && Shape[1] % TileSize == 0);
+        if (Shape.Rank != 3 || !apart || !Elements.IsContiguous || (Layout != ScaleLayout.None && !Scales.IsContiguous)) return false;
+        Tensor elements = Elements.Reshape(new Shape(Elements.Rows, Elements.Columns));
+        stacked = new ScaledTensor(elements, Layout == ScaleLayout.None ? default : Scales.Reshape(new Shape(Scales.Rows, Scales.Columns)), Layout);
+        return true;
+    }
+
     /// <summary>Rows <paramref name="start"/> to start + count - 1 of a matrix without scales, in row tiles or with one scale.</summary>
     /// <exception cref="ArgumentException">Scales that cover several rows.</exception>
     public ScaledTensor Slice(long start, long count) => Layout switch

@@ -123,6 +123,9 @@ public sealed class MicroBatch
         return sum;
     }
 
+    /// <summary>Where the results of all passes lie; another place after <see cref="Reserve"/> made room.</summary>
+    internal nint ResultsAddress => losses.Tensor.Address;
+
     internal Tensor Losses(long first, long count) => LossesAt(losses.Tensor, first, count);
 
     internal ReadOnlySpan<float> HostLosses(long first, long count) => LossesAt(losses.Host, first, count).AsSpan<float>();

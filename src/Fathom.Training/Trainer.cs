@@ -85,6 +85,7 @@ public sealed class Trainer : IDisposable
     private readonly TrainingConfig config;
     private readonly ITokenBatches data;
     private readonly MicroBatch micro;
+    private readonly TrainingPasses passes;
     private readonly int[] tokens;
     private readonly StepReport report;
     private MicroBatch? validation;
@@ -106,6 +107,7 @@ public sealed class Trainer : IDisposable
         Optimizer = new AdamW(device, Parameters.All, config.Optimizer, config.Recipe.OptimizerMoments);
         Ema = config.Ema is { } ema ? new ExponentialMovingAverage(device, Parameters.All, ema) : null;
         micro = new MicroBatch(Model, config.MicroBatch, data.SequenceLength, training: true, config.Recipe);
+        passes = new TrainingPasses(Model, micro, Parameters.All, () => Ema?.Wait());
         tokens = new int[config.MicroBatch * (data.SequenceLength + 1)];
         report = new StepReport(Model.MtpModules.Count, Model.ExpertLayers.Count);
     }
@@ -136,6 +138,9 @@ public sealed class Trainer : IDisposable
     /// <summary>What the layers were given with the last micro-batch; its counters say what a step takes.</summary>
     internal LayerContext Context => micro.Context;
 
+    /// <summary>Passes that the device replayed instead of being asked for every operator.</summary>
+    internal long ReplayedPasses => passes.Replays;
+
     /// <summary>Called when a step's gradients and loads are complete and nothing has been changed yet; tests look at them.</summary>
     internal Action? BeforeUpdate { get; set; }
 
@@ -156,7 +161,7 @@ public sealed class Trainer : IDisposable
         {
             micro.Pass = m;
             Fill(State.NextSample + (long)m * micro.Batch);
-            Model.ForwardBackward(micro, weights);
+            passes.ForwardBackward(weights);
         }
 
         report.GradientNorm = Optimizer.GradientNorm();

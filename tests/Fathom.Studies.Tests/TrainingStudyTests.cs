@@ -130,6 +130,25 @@ public sealed class TrainingStudyTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void The_noise_floor_is_bf16_with_its_sums_in_another_order()
+    {
+        using var folder = new TemporaryFolder();
+        TrainingConfig config = Config(folder) with { MicroBatch = 4, BatchSize = Schedule.Constant(4) };
+        StudyVariant reordered = PrecisionStudy.Variants(config, ["scales=pow2"], noiseFloor: true)[^1];
+        Assert.Equal(2, reordered.Config.MicroBatch);
+        Assert.Equal(StudyVariant.Named("bf16", config).Config, reordered.Config with { MicroBatch = 4 });
+
+        using var device = new CpuDevice(2);
+        IReadOnlyList<VariantResult> results = new TrainingStudy(folder.File("study"), [StudyVariant.Named("bf16", config), reordered]).Run(device, new Recorder(), default)!;
+        IReadOnlyList<double> first = results[0].Curve.Steps, second = results[1].Curve.Steps;
+        output.WriteLine($"losses of the first step differ by {Math.Abs(first[0] - second[0]):E1}, of the last by {Math.Abs(first[^1] - second[^1]):E1} of {first[^1]:F3}");
+        Assert.NotEqual(first, second);
+        Assert.Equal(first[0], second[0], 1e-5);
+
+        Assert.Contains("even number", Assert.Throws<FathomException>(() => StudyVariant.Reordered(config with { MicroBatch = 1 })).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Recipes_train_and_their_runs_differ()
     {
         using var folder = new TemporaryFolder();

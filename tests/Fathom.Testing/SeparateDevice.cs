@@ -76,6 +76,26 @@ public sealed class SeparateDevice : Device
     /// <summary>Copies to and from the host so far.</summary>
     public int Copies { get; private set; }
 
+    public override bool CanRecord => true;
+
+    /// <summary>Where calls go instead of being done, while they are recorded.</summary>
+    internal List<Action>? Recording { get; private set; }
+
+    public override IRecordedWork Record(Action work)
+    {
+        if (Recording is not null) throw new InvalidOperationException("a recording within a recording");
+        Recording = [];
+        try
+        {
+            work();
+            return new RecordedCalls([.. Recording]);
+        }
+        finally
+        {
+            Recording = null;
+        }
+    }
+
     public override ILinearOperators LinearWith(Accumulation accumulation)
     {
         if (!products.TryGetValue(accumulation, out ILinearOperators? linear)) products[accumulation] = linear = Over(cpu.LinearWith(accumulation));
@@ -103,6 +123,7 @@ public sealed class SeparateDevice : Device
 
     protected override Tensor AllocateCore(Shape shape, DType dtype)
     {
+        if (Recording is not null) throw new InvalidOperationException($"allocating {dtype} {shape} while work is recorded");
         Tensor host = HostMemory.Allocate(shape, dtype);
         return new Tensor(host.Address + Offset, dtype, shape, new Memory(host));
     }
@@ -114,6 +135,7 @@ public sealed class SeparateDevice : Device
 
     private void Copy(Tensor from, Tensor to, Tensor source, Tensor destination)
     {
+        if (Recording is not null) throw new InvalidOperationException($"copying {from} to {to} while work is recorded");
         if (source.Owner is IDeviceMemory || destination.Owner is IDeviceMemory) throw new InvalidOperationException($"copying {from} to {to}: one must lie in host memory");
         if (from.DType != to.DType || from.Elements != to.Elements || !from.IsContiguous || !to.IsContiguous)
             throw new ArgumentException($"copying {from} to {to}: expected contiguous tensors of one type and size");
@@ -124,7 +146,7 @@ public sealed class SeparateDevice : Device
     private T Over<T>(T operators) where T : class
     {
         T proxy = DispatchProxy.Create<T, Operators>();
-        ((Operators)(object)proxy).Set(operators, HoldsBFloat16);
+        ((Operators)(object)proxy).Set(this, operators);
         return proxy;
     }
 
@@ -133,6 +155,15 @@ public sealed class SeparateDevice : Device
         public static readonly BFloat16Traits Instance = new();
 
         public override bool HoldsBFloat16 => true;
+    }
+
+    private sealed class RecordedCalls(Action[] calls) : IRecordedWork
+    {
+        public void Replay() => Array.ForEach(calls, call => call());
+
+        public void Dispose()
+        {
+        }
     }
 
     private sealed class Memory(Tensor host) : IDeviceMemory
@@ -147,17 +178,27 @@ public class Operators : DispatchProxy
     // What the processor's operators take in BF16 themselves, or only move.
     private static readonly string[] TakenAsTheyAre = ["cache", "table", "weight", "firstMoment", "secondMoment"];
     private static readonly string[] Moves = [nameof(IReductionOperators.Copy), nameof(IReductionOperators.Zero), nameof(IReductionOperators.Convert), nameof(IRoutingOperators.Dispatch)];
+    private SeparateDevice device = null!;
     private object target = null!;
-    private bool holdsBFloat16;
 
-    internal void Set(object operators, bool holds) => (target, holdsBFloat16) = (operators, holds);
+    internal void Set(SeparateDevice owner, object operators) => (device, target) = (owner, operators);
 
     protected override object? Invoke(MethodInfo? method, object?[]? arguments)
     {
-        ParameterInfo[] parameters = method!.GetParameters();
+        // Questions about the device have an answer at once; what has an answer about tensors would have to be waited for.
+        if (device.Recording is not { } recording || (method!.ReturnType != typeof(void) && !arguments!.Any(a => a is Tensor))) return Call(method!, arguments!);
+        if (method.ReturnType != typeof(void)) throw new InvalidOperationException($"{method.Name} has a result, which nobody can wait for while work is recorded");
+        object?[] kept = [.. arguments!];
+        recording.Add(() => Call(method, kept));
+        return null;
+    }
+
+    private object? Call(MethodInfo method, object?[] arguments)
+    {
+        ParameterInfo[] parameters = method.GetParameters();
         var widened = new List<(Tensor Stored, Tensor Values)>();
-        bool widens = holdsBFloat16 && !Moves.Contains(method.Name);
-        object?[] passed = [.. arguments!]; // what is changed in the original is written back to the caller's "in" arguments
+        bool widens = device.HoldsBFloat16 && !Moves.Contains(method.Name);
+        object?[] passed = [.. arguments]; // what is changed in the original is written back to the caller's "in" arguments
         for (int i = 0; i < passed.Length; i++)
         {
             string name = parameters[i].Name!;

@@ -1,5 +1,6 @@
 // A run on a device whose memory the processor cannot read: the processor's own run, bit for bit, through checkpoints and back.
 using Fathom.Compute;
+using Fathom.Compute.Cpu;
 using Fathom.Model;
 using Fathom.Numerics;
 using Fathom.Testing;
@@ -72,6 +73,28 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
         int before = device.Copies;
         trainer.Step();
         Assert.Equal(6 + microBatches, device.Copies - before);
+    }
+
+    // Two forms of pass, the first micro-batch's and the others', each recorded when it comes for the third time.
+    [Theory]
+    [InlineData("bf16")]
+    [InlineData("fp8")]
+    public void Passes_are_replayed_and_give_the_processors_bits(string recipe)
+    {
+        TrainingConfig config = TestRuns.Config("no-such-text.txt", 4) with { Recipe = Recipe.Named(recipe), BatchSize = Schedule.Constant(6) };
+        using var separate = new SeparateDevice();
+        using var cpu = new CpuDevice(2);
+        using var replaying = new Trainer(separate, TrainingRun.ResolveModel(config), config, new RandomBatches(512, 48));
+        using var computing = new Trainer(cpu, TrainingRun.ResolveModel(config), config, new RandomBatches(512, 48));
+        for (int step = 1; step <= 6; step++)
+        {
+            StepReport expected = computing.Step(), actual = replaying.Step();
+            output.WriteLine($"step {step}: loss {actual.Loss:R}, gradient norm {actual.GradientNorm:R}, {replaying.ReplayedPasses} passes replayed");
+            Assert.Equal(expected.Loss, actual.Loss);
+            Assert.Equal(expected.GradientNorm, actual.GradientNorm);
+            Assert.Equal(expected.LoadImbalance, actual.LoadImbalance);
+            Assert.Equal(3 * Math.Max(0, step - 2), replaying.ReplayedPasses);
+        }
     }
 
     [Fact]

@@ -27,18 +27,19 @@ internal static class StudyVerb
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [],
         };
+        var noise = new Option<bool>("--noise-floor") { Description = "Train bf16 once more with its sums in another order: what rounding alone does to a run of this length." };
         var smoothing = new Option<double>("--smoothing") { Description = "Coefficient of the exponential average that losses are compared under.", HelpName = "X", DefaultValueFactory = _ => PrecisionStudy.PaperSmoothing };
         var output = new Option<string>("--out") { Description = "Folder of the study; one that was stopped goes on, and finished runs in it are used as they are.", HelpName = "DIR", DefaultValueFactory = _ => Path.Combine("runs", "study-fp8") };
         var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
-        var command = new Command("fp8", "Train in bf16 and in fp8 on the same text, and compare the losses.") { data, preset, steps, seed, vary, smoothing, output, on, threads };
+        var command = new Command("fp8", "Train in bf16 and in fp8 on the same text, and compare the losses.") { data, preset, steps, seed, vary, noise, smoothing, output, on, threads };
         command.SetAction(arguments =>
         {
             string folder = arguments.GetRequiredValue(output);
             double coefficient = arguments.GetValue(smoothing);
             if (coefficient is not (>= 0 and < 1)) throw new FathomException(Numbers.Invariant($"--smoothing is {coefficient}; it must be in [0, 1)"));
             TrainingConfig config = PrecisionStudy.Configure(arguments.GetValue(data), arguments.GetRequiredValue(preset), arguments.GetValue(steps), arguments.GetValue(seed));
-            IReadOnlyList<StudyVariant> variants = PrecisionStudy.Variants(config, arguments.GetValue(vary) ?? []);
+            IReadOnlyList<StudyVariant> variants = PrecisionStudy.Variants(config, arguments.GetValue(vary) ?? [], arguments.GetValue(noise));
             foreach (StudyVariant variant in variants) RunControl.RequireMemory(variant.Config, arguments.GetValue(on));
             using Device device = CommonOptions.Device(arguments.GetValue(on), arguments.GetValue(threads));
             using var interruption = new Interruption();

@@ -1,7 +1,7 @@
 // The running average of the weights lies in host memory. Weights come over in chunks, through two page-locked buffers and a stream
 // of its own, while the processor adds in the chunk before. The trap is when: a copy must follow everything that moved weights, but
-// must not wait for the pass that is put into the main stream meanwhile, on another thread. So the place in the main stream that
-// copies follow is marked once, when the first weights after a step are asked for: then the pass has hardly begun.
+// must not wait for the pass that is put into the main stream meanwhile, on another thread. So whoever moves weights marks the place
+// in the main stream that copies follow.
 using Fathom.Compute.Cpu;
 using Fathom.Compute.Cuda.Interop;
 using Fathom.Compute.Cuda.Runtime;
@@ -15,11 +15,15 @@ internal sealed unsafe class WeightAverage(CudaContext context)
     internal const long ChunkElements = 4 << 20;
 
     private readonly Lock gate = new();
-    private Pipe? pipe;
+    private volatile Pipe? pipe;
     private int moved = 1;
 
-    /// <summary>To be called after every launch that changes weights.</summary>
-    public void WeightsMoved() => Volatile.Write(ref moved, 1);
+    /// <summary>To be called after every launch that changes weights, on the thread that launches.</summary>
+    public void WeightsMoved()
+    {
+        pipe?.MarkMainStream();
+        Volatile.Write(ref moved, 1);
+    }
 
     /// <summary>average += rate · (weights - average). The weights must stay as they are until the call returns.</summary>
     /// <param name="average">Contiguous F32 in host memory.</param>
@@ -30,8 +34,14 @@ internal sealed unsafe class WeightAverage(CudaContext context)
         if (average.Elements == 0) return;
         lock (gate)
         {
-            pipe ??= new Pipe(context);
-            if (Interlocked.Exchange(ref moved, 0) != 0) pipe.FollowMainStream();
+            if (pipe is null)
+            {
+                var first = new Pipe(context);
+                first.MarkMainStream();
+                pipe = first;
+            }
+
+            if (Interlocked.Exchange(ref moved, 0) != 0) pipe.FollowMark();
             long chunks = LaunchShape.Cover(average.Elements, ChunkElements);
             pipe.Copy(weights, 0);
             for (long chunk = 0; chunk < chunks; chunk++)
@@ -63,11 +73,9 @@ internal sealed unsafe class WeightAverage(CudaContext context)
             buffers = [Buffer(), Buffer()];
         }
 
-        public void FollowMainStream()
-        {
-            weightsReady.Record(context.Stream);
-            stream.WaitFor(weightsReady);
-        }
+        public void MarkMainStream() => weightsReady.Record(context.Stream);
+
+        public void FollowMark() => stream.WaitFor(weightsReady);
 
         public void Copy(in Tensor weights, long chunk)
         {

@@ -157,9 +157,13 @@ public sealed class ParameterSet(Device device) : IParameterSource
         }
     }
 
-    private static IEnumerable<Copy> CopiesOf(Parameter parameter) => parameter.Experts is { } experts
-        ? Enumerable.Range(0, experts.Count).Select(e => new Copy(parameter.Name, parameter.Value.At(e), experts[e]))
-        : [new Copy(parameter.Name, parameter.Value, parameter.Operand)];
+    /// <summary>The matrices of a parameter with their copies: experts as one matrix where no block of scales then covers two of them.</summary>
+    private static IEnumerable<Copy> CopiesOf(Parameter parameter)
+    {
+        if (parameter.Experts is not { } experts) return [new Copy(parameter.Name, parameter.Value, parameter.Operand)];
+        if (parameter.Operand.TryStack(out ScaledTensor stacked)) return [new Copy(parameter.Name, parameter.Value.Reshape(stacked.Shape), stacked)];
+        return Enumerable.Range(0, experts.Count).Select(e => new Copy(parameter.Name, parameter.Value.At(e), experts[e]));
+    }
 
     /// <summary>A matrix and its copy as products take it.</summary>
     private readonly record struct Copy(string Name, Tensor Value, ScaledTensor Operand);

@@ -62,6 +62,12 @@ public sealed class FaultLog
     /// <summary>Begins the next micro-batch of the step.</summary>
     internal void Advance() => count = 0;
 
+    /// <summary>Calls of this micro-batch so far.</summary>
+    internal int Count => count;
+
+    /// <summary>A micro-batch with this many calls was replayed: the slots are written as when it was recorded.</summary>
+    internal void Replayed(int calls) => used = Math.Max(used, calls);
+
     /// <summary>The slot of the next call; none where the log is full.</summary>
     internal Tensor Next(OperandName name)
     {

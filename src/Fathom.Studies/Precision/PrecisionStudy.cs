@@ -49,9 +49,15 @@ public static class PrecisionStudy
         };
     }
 
-    /// <summary><c>bf16</c>, <c>fp8</c>, and <c>fp8</c> with each of the changes.</summary>
+    /// <summary><c>bf16</c>, <c>fp8</c>, <c>fp8</c> with each of the changes, and the noise floor where it is asked for.</summary>
     /// <param name="config">Everything but the recipe.</param>
     /// <param name="changes">NAME=VALUE, as <see cref="StudyVariant.Changed"/> takes them.</param>
-    public static IReadOnlyList<StudyVariant> Variants(TrainingConfig config, IEnumerable<string> changes) =>
-        [StudyVariant.Named("bf16", config), StudyVariant.Named("fp8", config), .. changes.Distinct().Select(change => StudyVariant.Changed(change, config))];
+    /// <param name="noiseFloor">Adds <see cref="StudyVariant.Reordered"/>.</param>
+    public static IReadOnlyList<StudyVariant> Variants(TrainingConfig config, IEnumerable<string> changes, bool noiseFloor = false) =>
+    [
+        StudyVariant.Named("bf16", config),
+        StudyVariant.Named("fp8", config),
+        .. changes.Distinct().Select(change => StudyVariant.Changed(change, config)),
+        .. noiseFloor ? [StudyVariant.Reordered(config)] : Array.Empty<StudyVariant>(),
+    ];
 }

@@ -16,6 +16,15 @@ public sealed record StudyVariant(string Name, TrainingConfig Config)
     public static StudyVariant Named(string recipe, TrainingConfig config) => new(recipe, config with { Recipe = Recipe.Named(recipe) });
 
     /// <summary>
+    /// <c>bf16</c> with every batch in twice as many micro-batches: the same sums in another order. How far it drifts from <c>bf16</c>
+    /// is what rounding alone does to a run of this length; a smaller difference of another variant says nothing.
+    /// </summary>
+    /// <exception cref="FathomException">A micro-batch is a single sequence.</exception>
+    public static StudyVariant Reordered(TrainingConfig config) => config.MicroBatch % 2 == 0
+        ? new("bf16-reordered", config with { Recipe = Recipe.Named("bf16"), MicroBatch = config.MicroBatch / 2 })
+        : throw new FathomException($"study: a noise floor needs micro-batches of an even number of sequences to cut in half, and they have {config.MicroBatch}");
+
+    /// <summary>
     /// The configuration under <c>fp8</c> with one thing changed: activation-gradient=block128, scales=pow2, optimizer-moments=f32,
     /// o-proj-cache=e4m3, promotion=none (or a number of elements), format=hif8, or any field of a recipe with a value of its own.
     /// </summary>

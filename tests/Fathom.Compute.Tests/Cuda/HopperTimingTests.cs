@@ -105,7 +105,8 @@ public sealed class HopperTimingTests(CudaFixture gpu, ITestOutputHelper output)
             device.Upload(host.Slice(0, count), codes.Reshape(new Shape(shape.Elements)).Slice(at, count));
         }
 
-        Tensor scales = device.Allocate(ScaledTensor.ScaleShape(shape, layout), DType.F32, MemoryKind.Workspace);
+        Shape values = layout == ScaleLayout.TransposedColumnTile ? new Shape(shape.Columns, shape.Rows) : shape;
+        Tensor scales = device.Allocate(ScaledTensor.ScaleShape(values, layout), DType.F32, MemoryKind.Workspace);
         return new ScaledTensor(codes, scales, layout);
     }
 

@@ -78,7 +78,7 @@ struct Memory
                 hopper::barrier_make(emptied + i, i % Pieces == Rotary ? Summers * TeamWarps : TeamWarps);
             }
 
-            for (int i = 0; i < Stages; i++) hopper::barrier_make(weighted + i, TeamWarps);
+            for (int i = 0; i < Stages; i++) hopper::barrier_make(weighted + i, TeamThreads);
             hopper::barrier_make(queriesUsed, TeamWarps);
             hopper::barriers_made();
             hopper::prefetch(&p.queries);
@@ -283,9 +283,9 @@ __device__ __forceinline__ void score_parts(const HopperDecode& p, const Memory&
                 }
             }
 
+            // Every thread arrives for what it wrote itself: factors, shares and weights, and what it read of the tile.
             hopper::fence_async();
-            __syncwarp();
-            if (lane == 0) hopper::barrier_arrive(memory.weighted + place.stage);
+            hopper::barrier_arrive(memory.weighted + place.stage);
         }
     }
 }
