@@ -80,7 +80,8 @@ internal static class ModelVerb
         Line(Invariant($"training, {length} tokens, causal mask counted"), Short(size.TrainingFlopsPerToken(length)) + " FLOPs per token");
         Line(Invariant($"training, {length} tokens, whole attention matrix"), Short(size.TrainingFlopsPerToken(length, causal: false)) + " FLOPs per token");
         Line(Invariant($"decoding after {length} tokens"), Short(size.DecodeFlops(length)) + " FLOPs per token");
-        Line("KV cache, BF16 or FP8", Invariant($"{size.CacheBytesPerToken():N0} or {size.CacheBytesPerToken(DType.F8E4M3):N0} bytes per token"));
+        Line("KV cache, BF16", Invariant($"{size.CacheBytesPerToken():N0} bytes per token"));
+        Line("KV cache, FP8", Invariant($"{size.CacheBytesPerToken(DType.F8E4M3):N0} bytes per token"));
 
         static void Line(string what, string value) => Console.WriteLine($"{what,-58} {value}");
     }
