@@ -159,7 +159,7 @@ public sealed partial class DeepSeekModel
         BackwardMtp(micro, mtpScale, balanceScale, beforeNorm ? dhidden : dnormed);
 
         context.Positions = main.Positions;
-        finalNorm.BackwardInput(context, dnormed, finalInput, micro.FinalRstd, dhidden, accumulate: beforeNorm);
+        finalNorm.BackwardInput(context, dnormed, finalInput, micro.FinalRstd, dhidden, beforeNorm ? dhidden : default);
         finalNorm.BackwardWeight(context, dnormed, finalInput, micro.FinalRstd);
 
         Tensor dx = dhidden, spare = dnormed, dmiddle = context.Temporary(tokens, width);

@@ -71,7 +71,7 @@ public sealed class LayerPass
         for (int i = 0; i < rows; i++) positions.Host.AsSpan<int>()[i] = i % tokens;
         positions.Push();
         context.Positions = positions.Tensor;
-        Input = Flowing();
+        Input = context.SaveResult(rows, width);
         Output = Flowing();
         dy = Flowing();
         dmiddle = Flowing();
@@ -96,6 +96,7 @@ public sealed class LayerPass
     public void Forward()
     {
         context.Reset();
+        context.SaveResult(Input.Rows, Input.Columns); // the input's own place, where a block before this one would have left it
         if (!load.IsEmpty) context.Device.Reduction.Zero(load);
         block.Forward(context, Input, activations, Output);
     }

@@ -21,7 +21,7 @@ internal sealed unsafe class CpuNorm(WorkerTeam team) : INormOperators
         Ranges.For(team, x.Rows, Ranges.Grain(8 * x.Columns), new ForwardKernel(new(x), w, epsilon, new(y), rstd.Pointer<float>(), x.Columns));
     }
 
-    public void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, bool accumulate)
+    public void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, Tensor added)
     {
         const string Op = "rms norm input gradient";
         Require.Matrix(Op, "dy", dy, x.Rows, x.Columns);
@@ -29,8 +29,9 @@ internal sealed unsafe class CpuNorm(WorkerTeam team) : INormOperators
         Require.Vector(Op, "rstd", rstd, x.Rows);
         Require.Matrix(Op, "dx", dx, x.Rows, x.Columns);
         Require.Writable(Op, "dx", dx);
+        if (!added.IsEmpty) Require.Matrix(Op, "added", added, x.Rows, x.Columns);
         float* w = Weight(Op, weight, x.Columns);
-        var kernel = new InputGradientKernel(new(dy), new(x), w, rstd.Pointer<float>(), new(dx), x.Columns, accumulate);
+        var kernel = new InputGradientKernel(new(dy), new(x), w, rstd.Pointer<float>(), new(dx), added.IsEmpty ? default : new(added), x.Columns);
         Ranges.For(team, x.Rows, Ranges.Grain(12 * x.Columns), kernel);
     }
 
@@ -105,20 +106,20 @@ internal sealed unsafe class CpuNorm(WorkerTeam team) : INormOperators
         public V At<V>(long i) where V : struct, ILanes<V> => V.Load(dy + i) * V.Load(w + i) * V.Load(x + i);
     }
 
-    private readonly struct Gradient(float* dy, float* x, float* w, float r, float projection, float* dx, bool accumulate) : IElementBody
+    private readonly struct Gradient(float* dy, float* x, float* w, float r, float projection, float* dx, float* added) : IElementBody
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public void Apply<V>(long i) where V : struct, ILanes<V>
         {
             V along = V.Load(x + i) * V.Broadcast(projection);
             V gradient = (V.Load(dy + i) * V.Load(w + i) - along) * V.Broadcast(r);
-            if (accumulate) gradient += V.Load(dx + i);
+            if (added != null) gradient += V.Load(added + i);
             gradient.Store(dx + i);
         }
     }
 
     private readonly struct InputGradientKernel(
-        RowPointers<float> dy, RowPointers<float> x, float* w, float* rstd, RowPointers<float> dx, long columns, bool accumulate) : IRangeKernel
+        RowPointers<float> dy, RowPointers<float> x, float* w, float* rstd, RowPointers<float> dx, RowPointers<float> added, long columns) : IRangeKernel
     {
         public void Run<V>(long start, long end) where V : struct, ISimd<V>
         {
@@ -126,7 +127,7 @@ internal sealed unsafe class CpuNorm(WorkerTeam team) : INormOperators
             {
                 double projection = RowSum.Of<V, Projection>(new Projection(dy[m], w, x[m]), columns);
                 projection *= (double)rstd[m] * rstd[m] / columns;
-                var body = new Gradient(dy[m], x[m], w, rstd[m], (float)projection, dx[m], accumulate);
+                var body = new Gradient(dy[m], x[m], w, rstd[m], (float)projection, dx[m], added[m]);
                 ElementLoop.Run<V, Gradient>(body, 0, columns);
             }
         }

@@ -43,7 +43,7 @@ internal sealed class CudaNorm : INormOperators
             new LaunchShape(x.Rows, shape.Threads), x, x.RowStride, weight, epsilon, y, y.RowStride, rstd, x.Columns);
     }
 
-    public void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, bool accumulate)
+    public void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, Tensor added)
     {
         const string Op = "rms norm input gradient";
         DType type = Elementwise.ActivationType(x);
@@ -52,10 +52,12 @@ internal sealed class CudaNorm : INormOperators
         Require.Vector(Op, "rstd", rstd, x.Rows);
         Require.Matrix(Op, "dx", dx, x.Rows, x.Columns, type);
         Require.Writable(Op, "dx", dx);
+        if (!added.IsEmpty) Require.Matrix(Op, "added", added, x.Rows, x.Columns, type);
         Require.Vector(Op, "weight", weight, x.Columns, Elementwise.ActivationType(weight));
-        NormShape shape = NormShape.Choose(x.Columns, NormShape.ChooseWidth(x.Columns, weight, x, dy, dx));
-        Find(accumulate ? Operation.AddedInputGradient : Operation.InputGradient, type, weight.DType, shape).Launch(
-            new LaunchShape(x.Rows, shape.Threads), dy, dy.RowStride, x, x.RowStride, weight, rstd, dx, dx.RowStride, x.Columns);
+        NormShape shape = NormShape.Choose(x.Columns, NormShape.ChooseWidth(x.Columns, weight, x, dy, dx, added.IsEmpty ? dx : added));
+        Find(added.IsEmpty ? Operation.InputGradient : Operation.AddedInputGradient, type, weight.DType, shape).Launch(
+            new LaunchShape(x.Rows, shape.Threads),
+            dy, dy.RowStride, x, x.RowStride, weight, rstd, dx, dx.RowStride, added, added.IsEmpty ? 0 : added.RowStride, x.Columns);
     }
 
     public void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight, bool accumulate)

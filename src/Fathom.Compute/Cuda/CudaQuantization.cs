@@ -19,7 +19,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
     private const string File = "quantization.cu";
     private const int Tile = ScaledTensor.TileSize;
     private const int WideChunk = 4;
-    private const int PatchColumns = 8; // of quantization_transposed.cu
+    private const int PatchColumns = 4, CodeColumns = 8; // of quantization_transposed.cu: what a thread takes, whole words of any codes
     private readonly CudaContext context;
     private readonly TileKernels?[] formats = new TileKernels?[Enum.GetValues<QuantizedFormat>().Length];
     private readonly Kernel[] largest;
@@ -128,8 +128,10 @@ internal sealed class CudaQuantization : IQuantizationOperators
         if (!fault.IsEmpty) Require.Vector(Op, "fault", fault, 1, DType.I64);
         if (groups > 0) Require.Vector(Op, "rowOffsets", rowOffsets, groups + 1, DType.I32);
         if (rows == 0 || columns == 0) return;
-        bool wide = columns % PatchColumns == 0 && (plain ? IsAligned(x.Elements, 16) : IsAligned(x.Elements, x.DType == DType.E5M6Pair ? 4 : PatchColumns));
-        Require.That(plain || wide, Op, $"x is {x} with rows {x.Elements.RowStride} elements apart, expected whole, aligned {PatchColumns} codes");
+        bool wide = plain
+            ? columns % PatchColumns == 0 && IsAligned(x.Elements, PatchColumns * x.DType.SizeInBytes())
+            : columns % CodeColumns == 0 && IsAligned(x.Elements, x.DType == DType.E5M6Pair ? 4 : CodeColumns);
+        Require.That(plain || wide, Op, $"x is {x} with rows {x.Elements.RowStride} elements apart, expected whole, aligned {CodeColumns} codes");
         var arguments = new TransposedArguments
         {
             From = x.Elements.Address,
@@ -149,7 +151,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
             LeastAmax = leastAmax,
         };
         int which = x.DType switch { DType.F32 => 0, DType.BF16 => 2, DType.F8E4M3 => 4, _ => 5 } + (plain && wide ? 1 : 0);
-        transposed[which].LaunchWith(new LaunchShape(tiles * ScaledTensor.Tiles(columns), 512), arguments);
+        transposed[which].LaunchWith(Transposed(tiles, columns), arguments);
     }
 
     /// <summary>Transposed copies of equally large matrices of one-byte elements: to[e, c, r] = from[e, r, c].</summary>
@@ -190,6 +192,9 @@ internal sealed class CudaQuantization : IQuantizationOperators
 
     /// <summary>Blocks of 128 rows by 128 columns.</summary>
     internal static LaunchShape Blocks(long rows, long columns) => new(ScaledTensor.Tiles(rows) * ScaledTensor.Tiles(columns), 512);
+
+    /// <summary>Blocks of 128 rows by 128 columns, down the rows first.</summary>
+    internal static LaunchShape Transposed(long tileRows, long columns) => new((tileRows, ScaledTensor.Tiles(columns), 1), 512);
 
     private static long TileRows(long rows, int groups) => groups > 0 ? ScaledTensor.GroupedTileRows(rows, groups) : ScaledTensor.Tiles(rows);
 

@@ -14,14 +14,14 @@ public interface INormOperators
     /// <param name="rstd">[M], or empty where no backward pass follows.</param>
     void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor y, Tensor rstd);
 
-    /// <summary>dx = rstd · (dy·weight − x · rstd² · mean(dy·weight·x)), or dx += that.</summary>
+    /// <summary>dx = rstd · (dy·weight − x · rstd² · mean(dy·weight·x)), or added + that.</summary>
     /// <param name="dy">[M, D].</param>
     /// <param name="x">[M, D], the input of the forward pass.</param>
     /// <param name="weight">[D].</param>
     /// <param name="rstd">[M].</param>
-    /// <param name="dx">[M, D]; may be dy itself unless accumulating.</param>
-    /// <param name="accumulate">Whether to add to what dx holds.</param>
-    void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, bool accumulate = false);
+    /// <param name="dx">[M, D]; may be dy itself unless something is added.</param>
+    /// <param name="added">[M, D], what the gradient is added to: dx itself, or the gradient that came past the layer. Empty: nothing.</param>
+    void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, Tensor added = default);
 
     /// <summary>dweight = Σ over rows of dy · x · rstd, or +=. The order of the sum does not depend on the number of threads.</summary>
     /// <param name="dy">[M, D].</param>

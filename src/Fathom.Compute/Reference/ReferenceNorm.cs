@@ -17,7 +17,7 @@ internal sealed class ReferenceNorm : INormOperators
         }
     }
 
-    public void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, bool accumulate)
+    public void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, Tensor added)
     {
         for (long m = 0; m < x.Rows; m++)
         {
@@ -25,7 +25,7 @@ internal sealed class ReferenceNorm : INormOperators
             for (long d = 0; d < x.Columns; d++) projection += dy.Get(m, d) * weight.Get(d) * x.Get(m, d);
             projection *= r * r / x.Columns;
             for (long d = 0; d < x.Columns; d++)
-                dx.Put(m, d, r * (dy.Get(m, d) * weight.Get(d) - x.Get(m, d) * projection), accumulate);
+                dx.Set(m, d, r * (dy.Get(m, d) * weight.Get(d) - x.Get(m, d) * projection) + (added.IsEmpty ? 0 : added.Get(m, d)));
         }
     }
 

@@ -38,22 +38,24 @@ public static partial class OperatorTable
                 };
             }
 
-            foreach (bool accumulate in (bool[])[false, true])
+            foreach (string added in (string[])["nothing", "dx", "another"])
             {
+                bool adds = added != "nothing", another = added == "another";
                 yield return new OperatorCase
                 {
                     Name = "norm.input_gradient",
-                    Label = $"{label} accumulate={accumulate}",
+                    Label = $"{label} added={added}",
                     Operands =
                     [
                         new("dy", matrix, Fill.Normal, PadColumns: pad, Activation: true),
                         new("x", matrix, Fill.Normal, Activation: true),
                         new("weight", new Shape(columns), Fill.Positive),
                         new("rstd", new Shape(rows), Fill.Positive),
-                        new("dx", matrix, accumulate ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
+                        new("dx", matrix, added == "dx" ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
+                        .. another ? [new Operand("added", matrix, Fill.Normal, PadColumns: pad, Activation: true)] : (Operand[])[],
                     ],
-                    Run = (device, t) => device.Norm.RmsNormInputGradient(t[0], t[1], t[2], t[3], t[4], accumulate),
-                    Bytes = (accumulate ? 4 : 3) * bytes,
+                    Run = (device, t) => device.Norm.RmsNormInputGradient(t[0], t[1], t[2], t[3], t[4], another ? t[5] : adds ? t[4] : default),
+                    Bytes = (adds ? 4 : 3) * bytes,
                     Small = small,
                 };
             }

@@ -131,7 +131,7 @@ public sealed class MtpModule
         Arena.Mark mark = context.Scratch.Position;
         Tensor dblock = doutput.IsEmpty ? context.Temporary(tokens, width) : doutput;
         Tensor dmiddle = context.Temporary(tokens, width), dinput = context.Temporary(tokens, width), output = context.Recall(a.Output);
-        outputNorm.BackwardInput(context, dnormed, output, a.OutputRstd, dblock, accumulate: !doutput.IsEmpty);
+        outputNorm.BackwardInput(context, dnormed, output, a.OutputRstd, dblock, added: doutput);
         outputNorm.BackwardWeight(context, dnormed, output, a.OutputRstd);
         Arena.Mark ofBlock = context.Scratch.Position;
         Block.BackwardInput(context, dblock, a.Block, balanceScale, dmiddle, dinput);

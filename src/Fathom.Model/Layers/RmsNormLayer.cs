@@ -15,10 +15,10 @@ public sealed class RmsNormLayer(Parameter weight, float epsilon)
         context.Round(y);
     }
 
-    /// <summary>dx = gradient of the input, or dx += it, rounded.</summary>
-    public void BackwardInput(LayerContext context, Tensor dy, Tensor x, Tensor rstd, Tensor dx, bool accumulate = false)
+    /// <summary>dx = gradient of the input, or added + it, rounded; added may be dx.</summary>
+    public void BackwardInput(LayerContext context, Tensor dy, Tensor x, Tensor rstd, Tensor dx, Tensor added = default)
     {
-        context.Device.Norm.RmsNormInputGradient(dy, x, weight.Value, rstd, dx, accumulate);
+        context.Device.Norm.RmsNormInputGradient(dy, x, weight.Value, rstd, dx, added);
         context.Round(dx);
     }
 

@@ -83,20 +83,17 @@ public sealed class TransformerBlock
     /// <param name="dx">[M, D].</param>
     public void BackwardInput(LayerContext context, Tensor dy, BlockActivations a, float balanceScale, Tensor dmiddle, Tensor dx)
     {
-        Device device = context.Device;
         a.DMiddleNormed = context.Temporary(dy.Rows, dy.Columns);
         a.DInputNormed = context.Temporary(dy.Rows, dy.Columns);
         Tensor middle = a.RecalledMiddle = context.Recall(a.Middle), input = a.RecalledInput = context.Recall(a.Input);
         RecallMiddleNormed(context, a, middle);
         if (Experts is not null) Experts.BackwardInput(context, dy, a.Experts, balanceScale, a.DMiddleNormed);
         else dense!.BackwardInput(context, dy, a.Dense, a.DMiddleNormed, accumulate: false);
-        device.Reduction.Copy(dy, dmiddle);
-        middleNorm.BackwardInput(context, a.DMiddleNormed, middle, a.MiddleRstd, dmiddle, accumulate: true);
+        middleNorm.BackwardInput(context, a.DMiddleNormed, middle, a.MiddleRstd, dmiddle, added: dy);
 
         if (a.Attention.Input.IsEmpty) a.Attention.Input = Normed(context, inputNorm, input, a.InputRstd);
         attention.BackwardInput(context, dmiddle, a.Attention, a.DInputNormed);
-        device.Reduction.Copy(dmiddle, dx);
-        inputNorm.BackwardInput(context, a.DInputNormed, input, a.InputRstd, dx, accumulate: true);
+        inputNorm.BackwardInput(context, a.DInputNormed, input, a.InputRstd, dx, added: dmiddle);
     }
 
     /// <summary>Adds to the gradients of all weights of the block.</summary>

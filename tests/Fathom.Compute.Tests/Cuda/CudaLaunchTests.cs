@@ -76,6 +76,8 @@ public sealed class CudaLaunchTests(ITestOutputHelper output)
         Assert.Equal(new LaunchShape(32 * 112, 256), CudaQuantization.Strips(4096, 7168, 0));
         Assert.Equal(new LaunchShape(ScaledTensor.GroupedTileRows(1000, 5) * 2, 256), CudaQuantization.Strips(1000, 65, 5));
         Assert.Equal(new LaunchShape(2 * 3, 512), CudaQuantization.Blocks(129, 257));
+        Assert.Equal(new LaunchShape((32, 56, 1), 512), CudaQuantization.Transposed(32, 7168));
+        Assert.Equal(new LaunchShape((3, 2, 1), 512), CudaQuantization.Transposed(3, 129));
         Assert.Throws<OverflowException>(() => CudaQuantization.RowTiles(1L << 31, 1024));
     }
 

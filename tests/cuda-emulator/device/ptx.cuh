@@ -116,6 +116,23 @@ inline uint32_t halfx2_from_e5m2x2(uint16_t codes)
     return static_cast<uint32_t>(codes & 0xff00) << 16 | static_cast<uint32_t>(codes & 0xff) << 8;
 }
 
+// ---- Magnitudes (9.7.3.12 max, 9.7.4.9 max) ----
+
+inline float larger_magnitude(float a, float b)
+{
+    return a != a || b != b ? __uint_as_float(0x7fffffffu) : fmaxf(a, fabsf(b));
+}
+
+inline uint32_t larger_magnitudes_bf16x2(uint32_t a, uint32_t b)
+{
+    auto larger = [](uint32_t x, uint32_t y)
+    {
+        y &= 0x7fff;
+        return x > 0x7f80 || y > 0x7f80 ? 0x7fffu : x > y ? x : y;
+    };
+    return larger(a & 0xffff, b & 0xffff) | larger(a >> 16, b >> 16) << 16;
+}
+
 // ---- Threads (10.1 %tid) ----
 
 inline int thread_again() { return static_cast<int>(threadIdx.x); }
@@ -127,6 +144,8 @@ inline float exp2_approximately(float x)
     float y = exp2f(x);
     return y < 0x1p-126f ? 0 : y;
 }
+
+inline float reciprocal_approximately(float x) { return x > 0x1p126f ? 0 : 1 / x; }
 
 // ---- Asynchronous copies to shared memory (9.7.9.25 cp.async) ----
 

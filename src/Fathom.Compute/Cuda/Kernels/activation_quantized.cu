@@ -3,6 +3,7 @@
 // are rounded where a composition would have stored them.
 #include "elementwise.cuh"
 #include "formats.cuh"
+#include "held.cuh"
 #include "swiglu.cuh"
 
 constexpr int RowThreads = 256;
@@ -20,6 +21,8 @@ struct Codes
     uint64_t* fault;     // or null
 };
 
+constexpr int Results = 3;
+
 // QuantizedSwiGlu of CudaActivation.cs.
 struct QuantizedSwiGlu
 {
@@ -28,79 +31,102 @@ struct QuantizedSwiGlu
     const bf16* up;
     int64_t upStride;
     const float* rowScale; // [rows], or null
-    Codes y, gateCodes, upCodes;
+    Codes to[Results];     // of y, gate and up
     int64_t rows, columns;
     float leastAmax;
 };
 
 __device__ __forceinline__ float rounded(float x) { return to_float(from_float<bf16>(x)); }
 
-// A tile of eight lanes: scale and codes of what each of them holds, chunks lane and lane + 8.
-__device__ __forceinline__ void store_tile(const Codes& to, const float (&x)[Chunks][Chunk], uint32_t row, uint32_t tile, uint32_t tiles, int left, float leastAmax)
+using Chunked = Held<bf16, Chunk>;
+
+// The largest magnitude that the eight lanes of a tile hold, as bits, in all of them.
+__device__ __forceinline__ uint32_t largest_of_tile(const Chunked (&x)[Chunks])
 {
-    uint32_t largest = 0;
+    Chunked magnitudes = {};
+#pragma unroll
+    for (int i = 0; i < Chunks; i++) magnitudes.raise(x[i]);
+    uint32_t largest = __float_as_uint(magnitudes.largest());
+#pragma unroll
+    for (int distance = TileLanes / 2; distance > 0; distance /= 2) largest = max(largest, __shfl_xor_sync(AllLanes, largest, distance));
+    return largest;
+}
+
+// Codes of what a lane holds: chunks lane and lane + 8 of a tile.
+template <bool Moves>
+__device__ __forceinline__ void store_tile(uint8_t* to, const Chunked (&x)[Chunks], const Divisor& divisor, int left)
+{
+    int lane = threadIdx.x % TileLanes;
 #pragma unroll
     for (int i = 0; i < Chunks; i++)
     {
+        int start = (lane + i * TileLanes) * Chunk;
+        float q[Chunk];
 #pragma unroll
-        for (int j = 0; j < Chunk; j++) largest = max(largest, __float_as_uint(x[i][j]) & MagnitudeMask);
+        for (int j = 0; j < Chunk; j++) q[j] = divisor.quotient(Moves ? divisor.moved(x[i].get(j)) : x[i].get(j));
+        if (start < left) store_codes<e4m3, Chunk>(to + start, q);
     }
+}
 
-#pragma unroll
-    for (int distance = TileLanes / 2; distance > 0; distance /= 2) largest = max(largest, __shfl_xor_sync(AllLanes, largest, distance));
-    if (left <= 0) return;
-    int lane = threadIdx.x % TileLanes;
-    float scale = tile_scale<e4m3>(largest, leastAmax, false);
-    if (lane == 0)
-    {
-        to.scales[row * to.scaleStride + tile] = scale;
-        if (largest >= SingleInfinity && to.fault != nullptr)
-            atomicMin(reinterpret_cast<unsigned long long*>(to.fault), static_cast<unsigned long long>(static_cast<uint64_t>(row) * tiles + tile));
-    }
-
-    Divisor divisor(scale);
+// A block has 32 tiles, row after row; columns is a multiple of 8. A lane of a tile makes one of its three scales, lane 0 that of y, 1 of
+// gate, all others of up, and tells the other lanes.
+__global__ void __launch_bounds__(RowThreads, 4) swiglu_quantized(const __grid_constant__ QuantizedSwiGlu p)
+{
+    uint32_t tiles = static_cast<uint32_t>(divide_up(p.columns, TileLength)), index = blockIdx.x * (RowThreads / TileLanes) + threadIdx.x / TileLanes;
+    uint32_t row = index / tiles, tile = index - row * tiles;
+    int64_t first = static_cast<int64_t>(tile) * TileLength;
+    int left = row < p.rows ? static_cast<int>(min(p.columns - first, static_cast<int64_t>(TileLength))) : 0, lane = threadIdx.x % TileLanes;
+    Chunked x[Results][Chunks] = {};
+    const bf16* gate = p.gate + row * p.gateStride + first;
+    const bf16* up = p.up + row * p.upStride + first;
 #pragma unroll
     for (int i = 0; i < Chunks; i++)
     {
         int start = (lane + i * TileLanes) * Chunk;
         if (start >= left) continue;
-        float q[Chunk];
-#pragma unroll
-        for (int j = 0; j < Chunk; j++) q[j] = divisor.quotient(divisor.moved(x[i][j]));
-        store_codes<e4m3, Chunk>(to.codes + row * to.stride + static_cast<int64_t>(tile) * TileLength + start, q);
+        x[1][i] = hold<bf16, Chunk>(gate + start);
+        x[2][i] = hold<bf16, Chunk>(up + start);
     }
-}
 
-// A block has 32 tiles, row after row. columns is a multiple of 8.
-__global__ void __launch_bounds__(RowThreads) swiglu_quantized(const __grid_constant__ QuantizedSwiGlu p)
-{
-    uint32_t tiles = static_cast<uint32_t>(divide_up(p.columns, TileLength)), index = blockIdx.x * (RowThreads / TileLanes) + threadIdx.x / TileLanes;
-    uint32_t row = index / tiles, tile = index - row * tiles;
-    int left = row < p.rows ? static_cast<int>(min(p.columns - static_cast<int64_t>(tile) * TileLength, static_cast<int64_t>(TileLength))) : 0, lane = threadIdx.x % TileLanes;
-    float gate[Chunks][Chunk], up[Chunks][Chunk], y[Chunks][Chunk], scale = left > 0 && p.rowScale != nullptr ? p.rowScale[row] : 1;
+    float scale = left > 0 && p.rowScale != nullptr ? p.rowScale[row] : 1;
 #pragma unroll
     for (int i = 0; i < Chunks; i++)
     {
-        int start = (lane + i * TileLanes) * Chunk;
-        int64_t column = static_cast<int64_t>(tile) * TileLength + start;
-        if (start < left)
-        {
-            load(gate[i], p.gate + row * p.gateStride + column);
-            load(up[i], p.up + row * p.upStride + column);
-        }
-        else
-        {
 #pragma unroll
-            for (int j = 0; j < Chunk; j++) gate[i][j] = up[i][j] = 0;
-        }
-
-#pragma unroll
-        for (int j = 0; j < Chunk; j++) y[i][j] = start < left ? rounded(swiglu_of(gate[i][j], up[i][j], scale)) : 0;
+        for (int j = 0; j < Chunk; j += 2)
+            x[0][i].words[j / 2] = ptx::bf16x2_from_floats(swiglu_of(x[1][i].get(j), x[2][i].get(j), scale), swiglu_of(x[1][i].get(j + 1), x[2][i].get(j + 1), scale));
+        if ((lane + i * TileLanes) * Chunk >= left) x[0][i] = {}; // the row's scale need not be finite
     }
 
-    store_tile(p.y, y, row, tile, tiles, left, p.leastAmax);
-    store_tile(p.gateCodes, gate, row, tile, tiles, left, p.leastAmax);
-    store_tile(p.upCodes, up, row, tile, tiles, left, p.leastAmax);
+    uint32_t largest[Results];
+#pragma unroll
+    for (int i = 0; i < Results; i++) largest[i] = largest_of_tile(x[i]);
+    uint32_t mine = lane == 0 ? largest[0] : lane == 1 ? largest[1] : largest[2];
+    float tileScale = tile_scale<e4m3>(mine, p.leastAmax, false);
+    Divisor divisor(tileScale);
+    if (lane < Results && left > 0)
+    {
+        const Codes& to = p.to[lane];
+        to.scales[row * to.scaleStride + tile] = tileScale;
+        if (mine >= SingleInfinity && to.fault != nullptr)
+            atomicMin(reinterpret_cast<unsigned long long*>(to.fault), static_cast<unsigned long long>(static_cast<uint64_t>(row) * tiles + tile));
+    }
+
+    bool moves = __any_sync(AllLanes, divisor.moves());
+#pragma unroll
+    for (int i = 0; i < Results; i++)
+    {
+        Divisor shared;
+        shared.scale = __shfl_sync(AllLanes, divisor.scale, i, TileLanes);
+        shared.reciprocal = __shfl_sync(AllLanes, divisor.reciprocal, i, TileLanes);
+        uint8_t* to = p.to[i].codes + row * p.to[i].stride + first;
+        if (moves)
+        {
+            shared.up = __shfl_sync(AllLanes, divisor.up, i, TileLanes);
+            store_tile<true>(to, x[i], shared, left);
+        }
+        else store_tile<false>(to, x[i], shared, left);
+    }
 }
 
 // A block a row, threads and sums as in swiglu_gradient. columns is a multiple of 8.

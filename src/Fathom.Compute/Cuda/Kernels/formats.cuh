@@ -71,14 +71,12 @@ __device__ __forceinline__ uint32_t e5m6_from_float(float x)
     return steps + (binade >> Shift) - (SmallestNormal >> Shift) | bits >> 31 << 11;
 }
 
-// The shifted code is a single that is too small by the difference of the biases; the product repairs that, subnormals included.
-__device__ __forceinline__ float float_from_e5m6(uint32_t code)
+// A code is a half without its last four bits.
+__device__ __forceinline__ void floats_from_e5m6x2(uint32_t pair, float& low, float& high)
 {
-    constexpr uint32_t LargestCode = 0x7bf, Rescale = (254 - 15) << 23;
-    uint32_t magnitude = code & 0x7ff;
-    uint32_t bits = __float_as_uint(__fmul_rn(__uint_as_float(magnitude << (23 - 6)), __uint_as_float(Rescale)));
-    if (magnitude > LargestCode) bits |= SingleInfinity;
-    return __uint_as_float(bits | (code >> 11 & 1) << 31);
+    uint32_t halves = pair << 4 & 0xfff0u | pair << 8 & 0xfff00000u;
+    low = ptx::float_from_half(static_cast<uint16_t>(halves));
+    high = ptx::float_from_half(static_cast<uint16_t>(halves >> 16));
 }
 
 // ---- Codes in memory ----
@@ -131,8 +129,7 @@ template <> struct Format<e5m6x2>
     __device__ __forceinline__ static uint32_t encode(float low, float high) { return e5m6_from_float(low) | e5m6_from_float(high) << 12; }
     __device__ __forceinline__ static void decode(uint32_t pair, float& low, float& high)
     {
-        low = float_from_e5m6(pair & 0xfff);
-        high = float_from_e5m6(pair >> 12 & 0xfff);
+        floats_from_e5m6x2(pair, low, high);
     }
 };
 
@@ -241,17 +238,31 @@ __device__ __forceinline__ e8m0 e8m0_up(float x)
     return {static_cast<uint8_t>(bits <= 0x00400000u ? 0u : min((bits + 0x7fffffu) >> 23, 255u))};
 }
 
+// x over the format's target, correctly rounded: as in Divisor, and a target is a small number times a power of two, whose multiples come
+// close to no middle between two singles. Remainders of tiny numbers would be subnormal.
+template <typename Q>
+__device__ __forceinline__ float over_target(float x)
+{
+    constexpr float Target = Format<Q>::Target, Reciprocal = 1 / Target, Tiny = 1.0f / (1ull << 50) / (1ull << 50);
+    if (x < Tiny) return __fdiv_rn(x, Target);
+    float q = __fmul_rn(x, Reciprocal);
+    return __fmaf_rn(-Reciprocal, __fmaf_rn(Target, q, -x), q);
+}
+
 // Scale of a tile from the bits of its largest magnitude; not a number where that is not finite.
 template <typename Q>
 __device__ __forceinline__ float tile_scale(uint32_t largest, float leastAmax, bool powerOfTwo)
 {
     if (largest >= SingleInfinity) return __uint_as_float(0x7fc00000u);
-    float scale = __fdiv_rn(fmaxf(__uint_as_float(largest), leastAmax), Format<Q>::Target);
+    float scale = over_target<Q>(fmaxf(__uint_as_float(largest), leastAmax));
     return powerOfTwo ? to_float(e8m0_up(scale)) : scale;
 }
 
-// Quotients by one scale, correctly rounded: two corrections by the remainder of a product with the rounded reciprocal (Markstein's
-// theorem). Where the scale is small, values are moved up together with it, so that no remainder that a code could depend on is
+// Quotients by one scale: one correction by the remainder of a product with the correctly rounded reciprocal, which leaves a relative
+// error of 2^-46 before the last rounding. That rounding differs from the quotient's own only beside the middle between two singles,
+// and a code can notice only where one of those two is the middle between two codes, a number of at most eight bits. There are few
+// quotients so close to one, and QuotientTests goes through all of them: each gives the bits of the division.
+// Where the scale is small, values are moved up together with it, so that no remainder that a code could depend on is
 // subnormal; where it is not a number, they become zeros. Quotients are at most a format's scale target; those below 2^-26 may be
 // off, where every format has zero. The signs are such that zero keeps its own.
 struct Divisor
@@ -266,7 +277,7 @@ struct Divisor
         bool isNumber = tileScale == tileScale;
         up = !isNumber ? 0.0f : tileScale < Small ? Up : 1.0f;
         scale = isNumber ? __fmul_rn(tileScale, up) : 1.0f;
-        reciprocal = __fdiv_rn(1.0f, scale);
+        reciprocal = __frcp_rn(scale);
     }
 
     // Whether values must be moved; hardly ever, so a caller may ask once for many.
@@ -277,7 +288,6 @@ struct Divisor
     __device__ __forceinline__ float quotient(float x) const
     {
         float q = __fmul_rn(x, reciprocal);
-        q = __fmaf_rn(-reciprocal, __fmaf_rn(scale, q, -x), q);
         return __fmaf_rn(-reciprocal, __fmaf_rn(scale, q, -x), q);
     }
 };

@@ -96,16 +96,16 @@ __global__ void __launch_bounds__(MostThreads) rms_norm(
     }
 }
 
-// dx = rstd * (dy * weight - x * rstd^2 * mean(dy * weight * x)), or dx += that; dx may be dy.
-template <typename X, typename W, int N, int Items, bool Accumulate>
+// dx = rstd * (dy * weight - x * rstd^2 * mean(dy * weight * x)), or added + that; dx may be dy, or added.
+template <typename X, typename W, int N, int Items, bool Adds>
 __global__ void __launch_bounds__(MostThreads) rms_norm_input_gradient(
     const X* dy, int64_t dyStride, const X* x, int64_t xStride, const W* weight, const float* rstd, X* dx, int64_t dxStride,
-    int64_t columns)
+    const X* added, int64_t addedStride, int64_t columns)
 {
     Accesses<N, Items> accesses(columns);
     dx += blockIdx.x * dxStride;
     Row<X, N, Items> gradient(dy + blockIdx.x * dyStride, accesses), row(x + blockIdx.x * xStride, accesses);
-    Row<X, N, Accumulate ? Items : 0> before(dx, Accesses<N, Accumulate ? Items : 0>(columns));
+    Row<X, N, Adds ? Items : 0> before(added + blockIdx.x * addedStride, Accesses<N, Adds ? Items : 0>(columns));
     float r = rstd[blockIdx.x], projection = 0;
 #pragma unroll
     for (int item = 0; item < accesses.count(); item++)
@@ -130,12 +130,12 @@ __global__ void __launch_bounds__(MostThreads) rms_norm_input_gradient(
         gradient.get(d, item, access);
         row.get(a, item, access);
         read(w, weight + access * N);
-        if constexpr (Accumulate) before.get(b, item, access);
+        if constexpr (Adds) before.get(b, item, access);
 #pragma unroll
         for (int i = 0; i < N; i++)
         {
             d[i] = (d[i] * w[i] - a[i] * projection) * r;
-            if constexpr (Accumulate) d[i] += b[i];
+            if constexpr (Adds) d[i] += b[i];
         }
 
         write_access(dx, access, d);

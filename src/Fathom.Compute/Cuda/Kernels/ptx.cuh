@@ -73,6 +73,25 @@ __device__ __forceinline__ uint32_t halfx2_from_e5m2x2(uint16_t codes)
     return halves;
 }
 
+// ---- Magnitudes (9.7.3.12 max, 9.7.4.9 max) ----
+
+// The larger of a, which is not negative, and |b|; NaN where either is.
+__device__ __forceinline__ float larger_magnitude(float a, float b)
+{
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(fabsf(b)));
+    return larger;
+}
+
+// The same of two BF16 values each.
+__device__ __forceinline__ uint32_t larger_magnitudes_bf16x2(uint32_t a, uint32_t b)
+{
+    uint32_t magnitudes, larger;
+    asm("abs.bf16x2 %0, %1;" : "=r"(magnitudes) : "r"(b));
+    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(magnitudes));
+    return larger;
+}
+
 // ---- Threads (10.1 %tid) ----
 
 // threadIdx.x, read again here: what follows from it is computed again too, and takes no registers before.
@@ -90,6 +109,14 @@ __device__ __forceinline__ float exp2_approximately(float x)
 {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// 1 / x within one last bit for 2^-126 <= x <= 2^126, 0 above (9.7.3.13 rcp).
+__device__ __forceinline__ float reciprocal_approximately(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 

@@ -4,6 +4,7 @@
 //
 // Chunk is what a thread reads at once: 16 bytes where addresses and columns allow it, else one value (E5M6: a pair).
 #include "formats.cuh"
+#include "held.cuh"
 #include "rows.cuh"
 #include "tile_rows.cuh"
 
@@ -97,37 +98,29 @@ __device__ __forceinline__ uint32_t row_tile_index() { return blockIdx.x * (RowT
 
 // A lane's values: chunks lane, lane + 8, … of its tile; zeros past the end. Returns the largest magnitude of the lane's.
 template <typename X, int Chunk>
-__device__ __forceinline__ uint32_t load_tile(float (&x)[LaneValues], const TileArguments& p, const RowTile& at)
+__device__ __forceinline__ uint32_t load_tile(Held<X, Chunk> (&x)[LaneValues / Chunk], const TileArguments& p, const RowTile& at)
 {
     const X* from = static_cast<const X*>(p.plain) + at.row * p.plainStride + at.column;
     int lane = threadIdx.x % TileLanes;
-    uint32_t largest = 0;
 #pragma unroll
     for (int i = 0; i < LaneValues / Chunk; i++)
     {
         int start = (lane + i * TileLanes) * Chunk;
-        Pack<X, Chunk> pack = {};
-        if (start < at.left) pack = load_chunk<Chunk>(from + start);
-#pragma unroll
-        for (int j = 0; j < Chunk; j++)
-        {
-            x[i * Chunk + j] = to_float(pack.values[j]);
-            largest = max(largest, magnitude(x[i * Chunk + j]));
-        }
+        x[i] = {};
+        if (start >= at.left) continue;
+        if constexpr (Chunk * sizeof(X) == 16) x[i] = hold<X, Chunk>(from + start);
+        else x[i] = hold_singly<Chunk>(from + start, Chunk);
     }
 
-    return largest;
+    Held<X, Chunk> magnitudes = {};
+#pragma unroll
+    for (int i = 0; i < LaneValues / Chunk; i++) magnitudes.raise(x[i]);
+    return __float_as_uint(magnitudes.largest());
 }
 
-template <typename Q, int Chunk>
-__device__ __forceinline__ void store_tile(const TileArguments& p, const RowTile& at, float (&x)[LaneValues], const Divisor& divisor)
+template <bool Moves, typename Q, typename X, int Chunk>
+__device__ __forceinline__ void store_quotients(const TileArguments& p, const RowTile& at, const Held<X, Chunk> (&x)[LaneValues / Chunk], const Divisor& divisor)
 {
-    if (divisor.moves())
-    {
-#pragma unroll
-        for (int i = 0; i < LaneValues; i++) x[i] = divisor.moved(x[i]);
-    }
-
     uint8_t* to = p.codes + at.row * p.codeStride + code_bytes<Q>(at.column);
     int lane = threadIdx.x % TileLanes;
 #pragma unroll
@@ -137,16 +130,23 @@ __device__ __forceinline__ void store_tile(const TileArguments& p, const RowTile
         if (start >= at.left) continue;
         float quotients[Chunk];
 #pragma unroll
-        for (int j = 0; j < Chunk; j++) quotients[j] = divisor.quotient(x[i * Chunk + j]);
+        for (int j = 0; j < Chunk; j++) quotients[j] = divisor.quotient(Moves ? divisor.moved(x[i].get(j)) : x[i].get(j));
         store_codes<Q, Chunk>(to + code_bytes<Q>(start), quotients);
     }
+}
+
+template <typename Q, typename X, int Chunk>
+__device__ __forceinline__ void store_tile(const TileArguments& p, const RowTile& at, const Held<X, Chunk> (&x)[LaneValues / Chunk], const Divisor& divisor)
+{
+    if (divisor.moves()) store_quotients<true, Q, X, Chunk>(p, at, x, divisor);
+    else store_quotients<false, Q, X, Chunk>(p, at, x, divisor);
 }
 
 template <typename X, typename Q, int Chunk>
 __global__ void __launch_bounds__(RowThreads) quantize_rows(const __grid_constant__ TileArguments p)
 {
     RowTile at = row_tile(p, row_tile_index());
-    float x[LaneValues];
+    Held<X, Chunk> x[LaneValues / Chunk];
     uint32_t largest = load_tile<X, Chunk>(x, p, at);
 #pragma unroll
     for (int distance = TileLanes / 2; distance > 0; distance /= 2) largest = max(largest, __shfl_xor_sync(AllLanes, largest, distance));
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(RowThreads) quantize_rows(const __grid_constan
         if (largest >= SingleInfinity) report_fault(p, at.row * divide_up(p.columns, TileLength) + at.tile);
     }
 
-    store_tile<Q, Chunk>(p, at, x, Divisor(scale));
+    store_tile<Q, X, Chunk>(p, at, x, Divisor(scale));
 }
 
 // ---- One scale: the largest magnitude of parts, then codes ----
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(RowThreads) largest_magnitudes(const __grid_co
     uint32_t largest = 0;
     for (int64_t index = row_tile_index(); index < tiles; index += step)
     {
-        float x[LaneValues];
+        Held<X, Chunk> x[LaneValues / Chunk];
         largest = max(largest, load_tile<X, Chunk>(x, p, row_tile(p, static_cast<uint32_t>(index))));
     }
 
@@ -192,9 +192,9 @@ __global__ void __launch_bounds__(RowThreads) quantize_whole(const __grid_consta
     }
 
     RowTile at = row_tile(p, row_tile_index());
-    float x[LaneValues];
+    Held<X, Chunk> x[LaneValues / Chunk];
     load_tile<X, Chunk>(x, p, at);
-    store_tile<Q, Chunk>(p, at, x, Divisor(scale));
+    store_tile<Q, X, Chunk>(p, at, x, Divisor(scale));
 }
 
 // ---- Panels of 128 rows ----
@@ -351,16 +351,22 @@ __global__ void __launch_bounds__(RowThreads) dequantize_rows(const __grid_const
     const uint8_t* from = p.codes + at.row * p.codeStride + code_bytes<Q>(at.column);
     Y* to = static_cast<Y*>(p.plain) + at.row * p.plainStride + at.column;
     int lane = threadIdx.x % TileLanes;
+    float values[LaneValues / Chunk][Chunk] = {};
+#pragma unroll
+    for (int i = 0; i < LaneValues / Chunk; i++)
+    {
+        int start = (lane + i * TileLanes) * Chunk;
+        if (start < at.left) load_codes<Q, Chunk>(values[i], from + code_bytes<Q>(start));
+    }
+
 #pragma unroll
     for (int i = 0; i < LaneValues / Chunk; i++)
     {
         int start = (lane + i * TileLanes) * Chunk;
         if (start >= at.left) continue;
-        float values[Chunk];
-        load_codes<Q, Chunk>(values, from + code_bytes<Q>(start));
 #pragma unroll
-        for (int j = 0; j < Chunk; j++) values[j] = __fmul_rn(values[j], scale);
-        store_chunk<Chunk>(to + start, values);
+        for (int j = 0; j < Chunk; j++) values[i][j] = __fmul_rn(values[i][j], scale);
+        store_chunk<Chunk>(to + start, values[i]);
     }
 }
 

@@ -2,8 +2,8 @@
 #pragma once
 #include "common.cuh"
 
-// The quick division: within two last bits, and 0 for a denominator above 2^126. The rounded one would cost more than the memory.
-__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1, 1 + expf(-x)); }
+// The quick reciprocal: within one last bit, and 0 for a denominator above 2^126. The rounded one would cost more than the memory.
+__device__ __forceinline__ float sigmoid(float x) { return ptx::reciprocal_approximately(1 + expf(-x)); }
 
 // silu(gate) * up * scale.
 __device__ __forceinline__ float swiglu_of(float gate, float up, float scale) { return gate * sigmoid(gate) * up * scale; }
