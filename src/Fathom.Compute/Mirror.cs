@@ -39,4 +39,13 @@ public sealed class Mirror(Device device, Shape shape, DType dtype, MemoryKind k
     {
         if (!device.IsHost) device.Download(Tensor, Host);
     }
+
+    /// <summary>Gets the first elements of what the device computed, once it has.</summary>
+    /// <param name="elements">How many, in the order of memory.</param>
+    public void Pull(long elements)
+    {
+        if (device.IsHost || elements == 0) return;
+        Shape all = new(shape.Elements);
+        device.Download(Tensor.Reshape(all).Slice(0, elements), Host.Reshape(all).Slice(0, elements));
+    }
 }

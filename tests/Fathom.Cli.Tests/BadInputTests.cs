@@ -44,6 +44,7 @@ public sealed class BadInputTests(ITestOutputHelper output)
     [InlineData("there is no model preset \"nope\"", "study", "fp8", "--data", "{temporary}", "--preset", "nope")]
     [InlineData("there is no such file or folder", "study", "fp8", "--data", "/no/such/text", "--out", "{temporary}/study")]
     [InlineData("--k 0", "study", "accumulation", "--k", "0", "--out", "{temporary}/study")]
+    [InlineData("--kv-cache is 'int4'; give bf16 or fp8", "generate", "--model", "m", "--ids", "1", "--kv-cache", "int4")]
     [InlineData("--device is 'gpu'; give cpu, cuda, or cuda:N", "generate", "--model", "m", "--ids", "1", "--device", "gpu")]
     [InlineData("--device is 'cuda:-1'; give cpu, cuda, or cuda:N", "train", "--data", "{temporary}", "--device", "cuda:-1")]
     [InlineData("Option '--tensor' is required", "forward", "--model", "m", "--ids", "f", "--out", "o")]

@@ -61,18 +61,20 @@ public sealed class QuickstartTests(QuickstartRun quickstart, ITestOutputHelper 
     }
 
     [Fact]
-    public void A_chat_reads_only_what_is_new_in_a_turn_and_survives_mistakes()
+    public void A_chat_reads_again_less_than_a_block_of_what_was_said_and_survives_mistakes()
     {
         quickstart.Outcome.Expect(0);
         Outcome chat = FathomProcess.RunWithInput(
             "Hello there\nA second\\\nline\n/temperature 0\n/temperature warm\n/bogus\n/system Be short.\nAgain\n/reset\n/help\n/exit\nnot read\n",
-            "chat", "--model", quickstart.Run, "--max-new-tokens", "8", "--seed", "1", "--ignore-eos", "--threads", "1").Expect(0);
+            "chat", "--model", quickstart.Run, "--max-new-tokens", "60", "--seed", "1", "--ignore-eos", "--threads", "1").Expect(0);
         output.WriteLine(chat.Output + chat.Error);
         string[] answers = [.. chat.Error.Split('\n').Where(line => line.Contains("tokens/s", StringComparison.Ordinal))];
         Assert.Equal(3, answers.Length);
         (int New, int All)[] prompts = [.. answers.Select(Prompt)];
         Assert.Equal(prompts[0].All, prompts[0].New);
-        Assert.True(prompts[1].New < prompts[1].All - prompts[0].All, $"the second turn read {prompts[1].New} of {prompts[1].All} tokens");
+        int before = prompts[0].All + 60 - 1; // the last token of the answer was not computed
+        Assert.Equal(prompts[1].All - before / 64 * 64, prompts[1].New);
+        Assert.True(before >= 64, $"the first turn had {before} tokens, less than a block");
         Assert.Contains("/temperature needs a number", chat.Error, StringComparison.Ordinal);
         Assert.Contains("there is no command /bogus", chat.Error, StringComparison.Ordinal);
         Assert.Contains("system message set", chat.Output, StringComparison.Ordinal);

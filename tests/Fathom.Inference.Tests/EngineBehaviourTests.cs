@@ -83,7 +83,7 @@ public sealed class EngineBehaviourTests : IDisposable
         };
         using var engine = new InferenceEngine(model);
         Answer answer = await TestModels.Run(engine, new GenerationRequest { Prompt = prompt, Sampling = sampling });
-        using var session = new GenerationSession(model.Model, 128);
+        using var session = new SequenceLogits(model.Model, 128);
         float[] logits = session.Prefill(prompt).ToArray();
         var counts = new int[330];
         double worst = 0;
@@ -244,12 +244,10 @@ public sealed class EngineBehaviourTests : IDisposable
 
         public bool IsComplete => said == ids.Length;
 
-        public void Mask(Span<float> logits)
+        public void Mask(Span<ulong> allowed)
         {
-            for (int v = 0; v < logits.Length; v++)
-            {
-                if (v != ids[said]) logits[v] = float.NegativeInfinity;
-            }
+            allowed.Clear();
+            allowed[ids[said] / 64] = 1ul << ids[said];
         }
 
         public void Accept(int token) => Assert.Equal(ids[said++], token);
@@ -262,12 +260,12 @@ public sealed class EngineBehaviourTests : IDisposable
 
         public bool IsComplete => texts.Contains(said);
 
-        public void Mask(Span<float> logits)
+        public void Mask(Span<ulong> allowed)
         {
-            for (int v = 0; v < logits.Length; v++)
+            for (int v = 0; v < allowed.Length * 64; v++)
             {
                 string next = v < tokenizer.VocabularySize ? said + tokenizer.Decode([v], skipSpecial: true) : said;
-                if (next == said || !texts.Any(t => t.StartsWith(next, StringComparison.Ordinal))) logits[v] = float.NegativeInfinity;
+                if (next == said || !texts.Any(t => t.StartsWith(next, StringComparison.Ordinal))) allowed[v / 64] &= ~(1ul << v);
             }
         }
 
@@ -278,7 +276,7 @@ public sealed class EngineBehaviourTests : IDisposable
     {
         public bool IsComplete => false;
 
-        public void Mask(Span<float> logits) => throw new InvalidOperationException("broken on purpose");
+        public void Mask(Span<ulong> allowed) => throw new InvalidOperationException("broken on purpose");
 
         public void Accept(int token)
         {

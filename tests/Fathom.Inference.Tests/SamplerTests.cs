@@ -1,5 +1,10 @@
-// Samples must follow the distribution that the options describe.
+// Samples must follow the distribution that the options describe, on every device the same; and what requests change must be what the
+// definitions say, in the order of the definitions.
+using Fathom.Compute;
+using Fathom.Compute.Cpu;
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
+using Fathom.Testing;
 using Xunit;
 
 namespace Fathom.Inference.Tests;
@@ -19,10 +24,9 @@ public sealed class SamplerTests(ITestOutputHelper output)
     {
         var options = new SamplingOptions { Temperature = temperature, TopP = topP, TopK = topK, MinP = minP, Seed = 11 };
         double[] expected = Distribution(options);
-        var sampler = new Sampler(Logits.Length);
         const int Draws = 40_000;
         var counts = new int[Logits.Length];
-        for (int i = 0; i < Draws; i++) counts[sampler.Next(Logits, options, i)]++;
+        foreach (int token in Draw(options, Draws)) counts[token]++;
         double worst = 0;
         for (int v = 0; v < counts.Length; v++)
         {
@@ -39,20 +43,55 @@ public sealed class SamplerTests(ITestOutputHelper output)
     [Fact]
     public void Temperature_zero_takes_the_first_of_the_largest()
     {
-        var sampler = new Sampler(4);
-        Assert.Equal(1, sampler.Next([0, 3, 3, 1], new SamplingOptions { Temperature = 0 }, 0));
+        using var device = new CpuDevice(1);
+        Assert.Equal([1], Choose(device, [[0, 3, 3, 1]], (chooser, row) => chooser.Add(row, new SamplingOptions { Temperature = 0 }, 0)));
     }
 
     [Fact]
     public void The_same_seed_gives_the_same_tokens_and_another_seed_others()
     {
-        Assert.Equal(Draw(1), Draw(1));
-        Assert.NotEqual(Draw(1), Draw(2));
+        Assert.Equal(Draw(new SamplingOptions { Seed = 1 }, 200), Draw(new SamplingOptions { Seed = 1 }, 200));
+        Assert.NotEqual(Draw(new SamplingOptions { Seed = 1 }, 200), Draw(new SamplingOptions { Seed = 2 }, 200));
+    }
 
-        static int[] Draw(ulong seed)
+    [Fact]
+    public void Where_nothing_can_be_chosen_the_token_is_none()
+    {
+        using var device = new CpuDevice(1);
+        float[][] rows = [[float.NaN, float.NaN], [float.NegativeInfinity, float.NaN], [0, float.PositiveInfinity], [float.NaN, -3e38f]];
+        foreach (float temperature in (float[])[0, 1])
+            Assert.Equal([-1, -1, -1, 1], Choose(device, rows, (chooser, row) => chooser.Add(row, new SamplingOptions { Temperature = temperature }, 0)));
+    }
+
+    // Rows with changes and masks, rows without, rows twice, rows left out: each as if it were alone, and on every device the same.
+    [Theory]
+    [InlineData("cpu")]
+    [InlineData("separate")]
+    [InlineData("cuda")]
+    public void Rows_are_chosen_together_as_they_are_alone(string name)
+    {
+        const int Rows = 40, Vocabulary = 1000;
+        var random = new Random(5);
+        float[][] logits = [.. Enumerable.Range(0, Rows).Select(_ => Enumerable.Range(0, Vocabulary).Select(_ => 3 * random.NextSingle()).ToArray())];
+        SamplingOptions[] options = [.. Enumerable.Range(0, Rows).Select(i => new SamplingOptions { Seed = (ulong)i, Temperature = i % 3 == 0 ? 0 : 0.5f * (i % 3), TopK = i % 5 == 0 ? 20 : 0, TopP = i % 4 == 0 ? 0.9f : 1, MinP = i % 7 == 0 ? 0.3f : 0 })];
+        LogitChange[][] changes = [.. Enumerable.Range(0, Rows).Select(i => i % 3 == 1 ? [new LogitChange(7 * i, 4, 1, 0), new LogitChange(7 * i + 1, 0, 1.5f, 0.5f), new LogitChange(3, float.NegativeInfinity, 1, 0)] : Array.Empty<LogitChange>())];
+        ulong[][] masks = [.. Enumerable.Range(0, Rows).Select(i => i % 4 == 1 ? Enumerable.Range(0, 16).Select(_ => (ulong)random.NextInt64() << 1).ToArray() : [])];
+        using Device device = TestDevices.Open(name);
+        int[] order = [.. Enumerable.Range(0, Rows).Where(i => i % 6 != 5)];
+        random.Shuffle(order);
+        int[] together = Choose(device, logits, (chooser, _) => { }, chooser =>
         {
-            var sampler = new Sampler(Logits.Length);
-            return [.. Enumerable.Range(0, 200).Select(i => sampler.Next(Logits, new SamplingOptions { Seed = seed }, i))];
+            foreach (int row in order) chooser.Add(row, options[row], row, changes[row], masks[row]);
+        });
+        using var cpu = new CpuDevice(1);
+        int[] alone = [.. order.Select(row => Choose(cpu, [logits[row]], (chooser, _) => chooser.Add(0, options[row], row, changes[row], masks[row]))[0])];
+        output.WriteLine($"{name}: {order.Length} rows, {together.Distinct().Count()} different tokens");
+        Assert.Equal(alone, together);
+        for (int i = 0; i < order.Length; i++)
+        {
+            ulong[] mask = masks[order[i]];
+            if (mask.Length > 0) Assert.True((mask[together[i] / 64] >> together[i] & 1) != 0);
+            if (changes[order[i]].Length > 0) Assert.NotEqual(3, together[i]);
         }
     }
 
@@ -66,6 +105,27 @@ public sealed class SamplerTests(ITestOutputHelper output)
     {
         var options = new SamplingOptions { Temperature = temperature, TopP = topP, TopK = topK, MinP = minP };
         Assert.Contains(name, Assert.Throws<FathomException>(options.Validate).Message, StringComparison.Ordinal);
+    }
+
+    private static int[] Draw(SamplingOptions options, int count)
+    {
+        using var device = new CpuDevice(2);
+        return Choose(device, [Logits], (_, _) => { }, chooser =>
+        {
+            for (int i = 0; i < count; i++) chooser.Add(0, options, i);
+        });
+    }
+
+    private static int[] Choose(Device device, float[][] logits, Action<TokenChooser, int> each, Action<TokenChooser>? all = null)
+    {
+        Tensor tensor = device.Allocate(new Shape(logits.Length, logits[0].Length), DType.F32, MemoryKind.Workspace);
+        device.Write(tensor, logits.SelectMany(row => row).ToArray());
+        var chooser = new TokenChooser(device);
+        for (int row = 0; row < logits.Length; row++) each(chooser, row);
+        all?.Invoke(chooser);
+        int[] tokens = chooser.Choose(tensor).ToArray();
+        GC.KeepAlive(tensor.Owner);
+        return tokens;
     }
 
     /// <summary>The definition, with sorting and no shortcuts.</summary>

@@ -16,12 +16,13 @@ public sealed class SpeculationTests(ITestOutputHelper output)
     {
         using var device = new CpuDevice(2);
         LoadedModel model = TestModels.Loaded(device, TestModels.Config(vocabulary: 4, mtpModules: 1));
-        GenerationRequest[] requests = [.. Enumerable.Range(0, 30).Select(i => TestModels.Request((ulong)i, 4) with { Priority = i % 3 })];
+        GenerationRequest[] requests = [.. Enumerable.Range(0, 30).Select(i => Varied(TestModels.Request((ulong)i, 4) with { Priority = i % 3 }, i))];
         var options = new EngineOptions { ContextTokens = 512, CacheTokens = 8192, Reuse = PrefixReuse.None };
         Answer[] expected;
+        GenerationRequest[] again = [.. requests.Select(r => r.Constraint is null ? r : r with { Constraint = new EveryOther() })];
         using (var plain = new InferenceEngine(model, options)) expected = await Task.WhenAll(requests.Select(r => TestModels.Run(plain, r)));
         using var drafting = new InferenceEngine(model, options with { DraftTokens = drafts, CacheTokens = cacheTokens, Reuse = reuse });
-        Answer[] answers = await Task.WhenAll(requests.Select(r => TestModels.Run(drafting, r)));
+        Answer[] answers = await Task.WhenAll(again.Select(r => TestModels.Run(drafting, r)));
         EngineStatistics statistics = drafting.Statistics;
         output.WriteLine($"accepted {string.Join(", ", statistics.AcceptedTokens.Zip(statistics.DraftedTokens, (a, d) => $"{a} of {d}"))}; {statistics.Steps} steps, {statistics.Preemptions} preemptions");
         for (int i = 0; i < requests.Length; i++) expected[i].AssertEqual(answers[i], i);
@@ -50,6 +51,34 @@ public sealed class SpeculationTests(ITestOutputHelper output)
         Assert.InRange(always.LongestStepSeconds, always.StepSeconds / always.Steps, always.StepSeconds);
     }
 
+    // Some choose from the logits as they are, all drafted rows at once; others by what was chosen before, row by row.
+    private static GenerationRequest Varied(GenerationRequest request, int i) => (i % 4) switch
+    {
+        0 => request,
+        1 => request with { Sampling = request.Sampling with { LogProbs = null } },
+        2 => request with { Sampling = request.Sampling with { LogProbs = null, FrequencyPenalty = 0.1f, RepetitionPenalty = 1.1f, MinNewTokens = 5 } },
+        _ => request with { Constraint = new EveryOther() },
+    };
+
+    /// <summary>Token 3 in no two places beside each other.</summary>
+    private sealed class EveryOther : ITokenConstraint
+    {
+        private int last;
+
+        public bool IsComplete => false;
+
+        public void Mask(Span<ulong> allowed)
+        {
+            if (last == 3) allowed[0] &= ~8ul;
+        }
+
+        public void Accept(int token)
+        {
+            Assert.False(last == 3 && token == 3);
+            last = token;
+        }
+    }
+
     // 64 texts of three tokens, each as often as the product of its conditional probabilities says.
     [Fact]
     public async Task Sampled_texts_follow_the_models_distribution()
@@ -59,7 +88,7 @@ public sealed class SpeculationTests(ITestOutputHelper output)
         LoadedModel model = TestModels.Loaded(device, TestModels.Config(vocabulary: Vocabulary, mtpModules: 1));
         int[] prompt = TestModels.Tokens(9, Vocabulary, 2);
         var expected = new double[64];
-        using (var session = new GenerationSession(model.Model, 64))
+        using (var session = new SequenceLogits(model.Model, 64))
         {
             for (int text = 0; text < expected.Length; text++)
             {

@@ -198,12 +198,12 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
             }
 
             Tensor rules = device.Allocate(new Shape(m, SamplingRule.Bytes), DType.U8, MemoryKind.Workspace), tokens = operands.Empty(new Shape(m), DType.I32);
-            yield return Traffic($"sampling.choose M={m} V={Vocabulary} greedy", 4.0 * m * Vocabulary, () => device.Sampling.Choose(logits, rules, tokens));
+            yield return Traffic($"sampling.choose M={m} V={Vocabulary} greedy", 4.0 * m * Vocabulary, () => device.Sampling.Choose(logits, default, rules, tokens));
             SamplingRule[] nucleus = [.. Enumerable.Repeat(new SamplingRule(0.6f, 0.95f, 0, 0, 0.5), m)];
             Tensor host = HostMemory.Allocate(rules.Shape, DType.U8);
             System.Runtime.InteropServices.MemoryMarshal.AsBytes(nucleus.AsSpan()).CopyTo(host.AsSpan<byte>());
             device.Upload(host, rules);
-            yield return Traffic($"sampling.choose M={m} V={Vocabulary} top-p", 4.0 * m * Vocabulary, () => device.Sampling.Choose(logits, rules, tokens));
+            yield return Traffic($"sampling.choose M={m} V={Vocabulary} top-p", 4.0 * m * Vocabulary, () => device.Sampling.Choose(logits, default, rules, tokens));
         }
     }
 

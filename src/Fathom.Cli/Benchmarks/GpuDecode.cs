@@ -72,7 +72,7 @@ internal sealed class GpuDecode(CudaDevice device, GpuCeilings ceilings, ModelCo
                 pass.AddDecode(sequences[i], chosen.Host.AsSpan<int>()[i]);
             }
 
-            device.Sampling.Choose(model.Infer(pass, cache), greedy, chosen.Tensor);
+            device.Sampling.Choose(model.Infer(pass, cache), default, greedy, chosen.Tensor);
             chosen.Pull();
             if (step >= 0) seconds[step] = Stopwatch.GetElapsedTime(start).TotalSeconds;
             foreach (CachedSequence sequence in sequences) sequence.Truncate(context - 1);

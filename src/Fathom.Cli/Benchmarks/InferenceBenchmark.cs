@@ -24,7 +24,7 @@ internal static class InferenceBenchmark
             yield return new BenchmarkRow($"opening a checkpoint of {what}", opening * 1e3, "ms", new Goal(50, AtLeast: false, "≤ 50 ms"));
 
             LoadedModel model = LoadedModel.Open(sampling.Device, folder);
-            using var session = new GenerationSession(model.Model, 2048, DType.BF16);
+            using var session = new SequenceLogits(model.Model, 2048, DType.BF16);
             int[] prompt = [.. Enumerable.Range(0, Prompt).Select(i => i * 31 % checkpoint.Config.VocabSize)];
 
             session.Prefill(prompt.AsSpan(0, Warm));

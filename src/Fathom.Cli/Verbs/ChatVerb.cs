@@ -25,10 +25,12 @@ internal static class ChatVerb
         var context = new Option<int>("--context") { Description = "Most tokens of the whole conversation; 0 for the model's own, at most 32,768.", HelpName = "N" };
         var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
+        var cache = CommonOptions.Cache();
         var command = new Command("chat", "Talk to a model.") { model, weights, system, plain, context };
         var sampling = new SamplingArguments(command, defaultTokens: 512, defaultTemperature: 0.7f);
         command.Options.Add(on);
         command.Options.Add(threads);
+        command.Options.Add(cache);
         command.SetAction(arguments =>
         {
             SamplingOptions options = sampling.Read(arguments);
@@ -39,22 +41,29 @@ internal static class ChatVerb
                 ? null
                 : new Conversation(tokenizer, loaded.ChatTemplate ?? throw new FathomException($"{loaded.Path} has no chat template; use --continue to continue text without one"));
             if (conversation is not null) conversation.System = arguments.GetValue(system);
-            using var session = new GenerationSession(loaded.Model, arguments.GetValue(context));
-            using var chat = new Dialogue(loaded, tokenizer, session, conversation, options);
+            using InferenceEngine engine = Engine(loaded, arguments.GetValue(context), arguments.GetValue(cache));
+            using var chat = new Dialogue(engine, tokenizer, conversation, options);
             chat.Run();
             return ExitCode.Success;
         });
         return command;
     }
 
-    private sealed class Dialogue(LoadedModel model, Tokenizer tokenizer, GenerationSession session, Conversation? conversation, SamplingOptions options) : IDisposable
+    /// <summary>An engine for one conversation: what was said and answered before is found in the cache, but for the last block.</summary>
+    private static InferenceEngine Engine(LoadedModel model, int context, DType cache)
+    {
+        int room = context > 0 ? context : Math.Min(model.Model.Config.MaxPositionEmbeddings, 32_768);
+        return new InferenceEngine(model, new EngineOptions { ContextTokens = room, CacheTokens = room, CacheType = cache, MostRunning = 1, Reuse = PrefixReuse.PromptsAndAnswers, BatchInvariant = false });
+    }
+
+    private sealed class Dialogue(InferenceEngine engine, Tokenizer tokenizer, Conversation? conversation, SamplingOptions options) : IDisposable
     {
         private readonly AnswerInterruption interruption = new();
         private SamplingOptions options = options;
 
         public void Run()
         {
-            if (!Console.IsInputRedirected) Console.WriteLine($"{CommandName.Argument(model.Path)} on {model.Model.Device.Name}. /help shows the commands, Ctrl-C stops an answer.");
+            if (!Console.IsInputRedirected) Console.WriteLine($"{CommandName.Argument(engine.Model.Path)} on {engine.Model.Model.Device.Name}. /help shows the commands, Ctrl-C stops an answer.");
             while (LineReader.Read(Prompt) is { } line)
             {
                 try
@@ -117,19 +126,21 @@ internal static class ChatVerb
         {
             int[] prompt = conversation?.Ask(line) ?? Document(line);
             var answer = new List<int>();
-            var stream = new TextStream(tokenizer, options.StopSequences, Console.Out);
+            var text = new System.Text.StringBuilder();
             if (conversation is null) Console.Write(line);
-            GenerationReport report;
+            GenerationResult result;
             try
             {
-                report = session.Generate(
-                    prompt, options with { Seed = options.Seed + (ulong)prompt.Length }, model.EosIds,
-                    id =>
-                    {
-                        answer.Add(id);
-                        return stream.Push(id);
-                    },
-                    interruption.Begin());
+                Generation generation = engine.Submit(new GenerationRequest { Prompt = prompt, Sampling = options with { Seed = options.Seed + (ulong)prompt.Length } }, interruption.Begin());
+                foreach (GenerationPiece piece in generation.ToBlockingEnumerable())
+                {
+                    answer.AddRange(piece.Tokens.Select(token => token.Id));
+                    text.Append(piece.Text);
+                    Console.Write(piece.Text);
+                    Console.Out.Flush();
+                }
+
+                result = generation.Completion.Result;
             }
             catch (FathomException)
             {
@@ -141,11 +152,10 @@ internal static class ChatVerb
                 interruption.End();
             }
 
-            stream.Finish();
-            conversation?.Answered(stream.Text, answer);
+            conversation?.Answered(text.ToString(), answer);
             Console.WriteLine();
-            string ended = report.Reason switch { FinishReason.Length => "; cut off at the limit", FinishReason.Cancelled => "; stopped", _ => "" };
-            Console.Error.WriteLine(Invariant($"[{report.NewTokens} tokens at {report.TokensPerSecond:F1} tokens/s; {report.PromptTokens - report.CachedTokens} of {report.PromptTokens} prompt tokens read in {report.PrefillSeconds * 1e3:F0} ms{ended}]"));
+            string ended = result.Reason switch { FinishReason.Length => "; cut off at the limit", FinishReason.Cancelled => "; stopped", _ => "" };
+            Console.Error.WriteLine(Invariant($"[{result.NewTokens} tokens at {result.TokensPerSecond:F1} tokens/s; {result.PromptTokens - result.CachedTokens} of {result.PromptTokens} prompt tokens read in {result.TimeToFirstToken.TotalMilliseconds:F0} ms{ended}]"));
         }
 
         // In training every document follows an end token, or begins with a begin token where the tokenizer says so.

@@ -24,10 +24,12 @@ internal static class GenerateVerb
         var raw = new Option<bool>("--raw") { Description = "Print the continuation alone: no prompt before it, no numbers after it." };
         var on = CommonOptions.Device();
         var threads = CommonOptions.Threads();
+        var cache = CommonOptions.Cache();
         var command = new Command("generate", "Continue a text.") { model, weights, prompt, promptFile, ids, printIds, raw };
         var sampling = new SamplingArguments(command, defaultTokens: 128, defaultTemperature: 0.7f);
         command.Options.Add(on);
         command.Options.Add(threads);
+        command.Options.Add(cache);
         command.Validators.Add(result =>
         {
             if (new Option[] { prompt, promptFile, ids }.Count(o => result.GetResult(o) is not null) != 1)
@@ -41,44 +43,45 @@ internal static class GenerateVerb
             using Device device = CommonOptions.Device(arguments.GetValue(on), arguments.GetValue(threads));
             LoadedModel loaded = LoadedModel.Open(device, arguments.GetRequiredValue(model), arguments.GetValue(weights));
             int[] tokens = given ?? Encode(loaded.RequireTokenizer(), text!);
+            bool asIds = arguments.GetValue(printIds) || loaded.Tokenizer is null;
+            if (asIds && options.StopSequences.Count > 0) throw new FathomException("--stop is about text; it does not go with --print-ids or a model without tokenizer");
             using var interruption = new Interruption();
-            if (arguments.GetValue(printIds) || loaded.Tokenizer is null) PrintIds(loaded, tokens, options, interruption.Token);
-            else PrintText(loaded, tokens, text, options, arguments.GetValue(raw), interruption.Token);
+            using InferenceEngine engine = Engine(loaded, tokens.Length, options.MaxNewTokens, arguments.GetValue(cache));
+            Generation generation = engine.Submit(new GenerationRequest { Prompt = tokens, Sampling = options }, interruption.Token);
+            if (asIds) PrintIds(generation, tokens);
+            else PrintText(generation, text, arguments.GetValue(raw));
             return ExitCode.Success;
         });
         return command;
     }
 
-    /// <summary>A session with room for a prompt and its continuation, as far as the model's context goes.</summary>
-    private static GenerationSession Session(LoadedModel model, int prompt, int more) =>
-        new(model.Model, (int)Math.Min((long)model.Model.Config.MaxPositionEmbeddings, Math.Max(1, (long)prompt + more)));
-
-    private static void PrintIds(LoadedModel model, int[] tokens, SamplingOptions options, CancellationToken stop)
+    /// <summary>An engine for one text, with room for prompt and continuation as far as the model's context goes.</summary>
+    private static InferenceEngine Engine(LoadedModel model, int prompt, int more, DType cache)
     {
-        if (options.StopSequences.Count > 0) throw new FathomException("--stop is about text; it does not go with --print-ids or a model without tokenizer");
+        int room = (int)Math.Min(model.Model.Config.MaxPositionEmbeddings, (long)prompt + Math.Max(1, more));
+        return new InferenceEngine(model, new EngineOptions { ContextTokens = room, CacheTokens = room, CacheType = cache, MostRunning = 1, Reuse = PrefixReuse.None, BatchInvariant = false });
+    }
+
+    private static void PrintIds(Generation generation, int[] tokens)
+    {
         List<int> all = [.. tokens];
-        using GenerationSession session = Session(model, tokens.Length, options.MaxNewTokens);
-        session.Generate(
-            tokens, options, model.EosIds,
-            id =>
-            {
-                all.Add(id);
-                return true;
-            },
-            stop);
+        foreach (GenerationPiece piece in generation.ToBlockingEnumerable()) all.AddRange(piece.Tokens.Select(token => token.Id));
         Console.WriteLine(TokenIds.Format(all));
     }
 
-    private static void PrintText(LoadedModel model, int[] tokens, string? text, SamplingOptions options, bool raw, CancellationToken stop)
+    private static void PrintText(Generation generation, string? text, bool raw)
     {
-        var stream = new TextStream(model.RequireTokenizer(), options.StopSequences, Console.Out);
-        using GenerationSession session = Session(model, tokens.Length, options.MaxNewTokens);
         if (!raw && text is not null) Console.Write(text);
-        GenerationReport report = session.Generate(tokens, options, model.EosIds, stream.Push, stop);
-        stream.Finish();
+        foreach (GenerationPiece piece in generation.ToBlockingEnumerable())
+        {
+            Console.Write(piece.Text);
+            Console.Out.Flush();
+        }
+
         if (raw) return;
+        GenerationResult result = generation.Completion.Result;
         Console.WriteLine();
-        Console.Error.WriteLine(Invariant($"[{report.PromptTokens} tokens read in {report.PrefillSeconds * 1e3:F0} ms, {report.NewTokens} written at {report.TokensPerSecond:F1} tokens/s; ended by {Reason(report.Reason)}]"));
+        Console.Error.WriteLine(Invariant($"[{result.PromptTokens} tokens read in {result.TimeToFirstToken.TotalMilliseconds:F0} ms, {result.NewTokens} written at {result.TokensPerSecond:F1} tokens/s; ended by {Reason(result.Reason)}]"));
     }
 
     private static string Reason(FinishReason reason) => reason switch

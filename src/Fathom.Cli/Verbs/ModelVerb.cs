@@ -81,6 +81,7 @@ internal static class ModelVerb
         Line(Invariant($"training, {length} tokens, whole attention matrix"), Short(size.TrainingFlopsPerToken(length, causal: false)) + " FLOPs per token");
         Line(Invariant($"decoding after {length} tokens"), Short(size.DecodeFlops(length)) + " FLOPs per token");
         Line("KV cache, BF16", Invariant($"{size.CacheBytesPerToken():N0} bytes per token"));
+        Line("KV cache, FP8", Invariant($"{size.CacheBytesPerToken(DType.F8E4M3):N0} bytes per token"));
 
         static void Line(string what, string value) => Console.WriteLine($"{what,-58} {value}");
     }
@@ -143,6 +144,7 @@ internal static class ModelVerb
                 ["decode_per_token"] = size.DecodeFlops(length),
             },
             ["cache_bytes_per_token"] = size.CacheBytesPerToken(),
+            ["fp8_cache_bytes_per_token"] = size.CacheBytesPerToken(DType.F8E4M3),
         };
     }
 }

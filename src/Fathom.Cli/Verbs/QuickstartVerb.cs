@@ -106,7 +106,8 @@ internal static class QuickstartVerb
     {
         if (run.Text is not { HeldOut: { } heldOut } text) return;
         LoadedModel model = LoadedModel.Open(device, run.Directory.ModelFolder);
-        using var session = new GenerationSession(model.Model, Math.Min(1024, model.Model.Config.MaxPositionEmbeddings));
+        int context = Math.Min(1024, model.Model.Config.MaxPositionEmbeddings);
+        using var engine = new InferenceEngine(model, new EngineOptions { ContextTokens = context, CacheTokens = context, MostRunning = 1, BatchInvariant = false });
         var options = new SamplingOptions { Temperature = 0.7f, TopP = 0.95f, Seed = seed, MaxNewTokens = SampleTokens };
         Console.WriteLine();
         Console.WriteLine("Samples from the beginnings of held-out documents (what stands before » is theirs):");
@@ -114,18 +115,10 @@ internal static class QuickstartVerb
         {
             // In training every document follows an end token.
             int[] ids = [heldOut.EosId, .. prompt];
-            var decoder = new StreamingDecoder(text.Tokenizer, skipSpecial: true);
-            var answer = new System.Text.StringBuilder();
-            session.Generate(
-                ids, options, model.EosIds,
-                id =>
-                {
-                    answer.Append(decoder.Push(id));
-                    return true;
-                },
-                stop);
+            Generation generation = engine.Submit(new GenerationRequest { Prompt = ids, Sampling = options }, stop);
+            string answer = string.Concat(generation.ToBlockingEnumerable(CancellationToken.None).Select(piece => piece.Text));
             Console.WriteLine();
-            Console.WriteLine("  " + (text.Tokenizer.Decode(prompt) + "»" + answer + decoder.Flush()).Trim().ReplaceLineEndings("\n").Replace("\n", "\n  ", StringComparison.Ordinal));
+            Console.WriteLine("  " + (text.Tokenizer.Decode(prompt) + "»" + answer).Trim().ReplaceLineEndings("\n").Replace("\n", "\n  ", StringComparison.Ordinal));
         }
     }
 

@@ -109,6 +109,7 @@ internal static class ServeVerb
         private static readonly EngineOptions Usual = new();
         private readonly Option<int> context = new("--context") { Description = "Most tokens of a request, prompt and answer; 0 for the model's own, at most 32,768.", HelpName = "N" };
         private readonly Option<long> cache = new("--cache-tokens") { Description = "Tokens that the cache holds, of all requests together; 0 for four contexts.", HelpName = "N" };
+        private readonly Option<DType> cacheType = CommonOptions.Cache();
         private readonly Option<int> running = new("--max-running") { Description = "Most requests that are computed side by side.", HelpName = "N", DefaultValueFactory = _ => Usual.MostRunning };
         private readonly Option<int> waiting = new("--max-waiting") { Description = "Most requests that wait; further ones are refused.", HelpName = "N", DefaultValueFactory = _ => Usual.MostWaiting };
         private readonly Option<int> step = new("--step-tokens") { Description = "Tokens of a step: how long a prompt may delay the tokens of others.", HelpName = "N", DefaultValueFactory = _ => Usual.StepTokens };
@@ -116,7 +117,7 @@ internal static class ServeVerb
 
         public EngineArguments(Command command)
         {
-            foreach (Option option in (Option[])[context, cache, running, waiting, step, draft]) command.Options.Add(option);
+            foreach (Option option in (Option[])[context, cache, cacheType, running, waiting, step, draft]) command.Options.Add(option);
         }
 
         public EngineOptions Read(ParseResult arguments)
@@ -125,6 +126,7 @@ internal static class ServeVerb
             {
                 ContextTokens = arguments.GetValue(context),
                 CacheTokens = arguments.GetValue(cache),
+                CacheType = arguments.GetValue(cacheType),
                 MostRunning = arguments.GetValue(running),
                 MostWaiting = arguments.GetValue(waiting),
                 StepTokens = arguments.GetValue(step),

@@ -24,7 +24,7 @@ internal sealed unsafe partial class CpuAttention
                 KvB = new KeyValueWeights(kvB),
                 Cache = cache.Pointer<byte>(),
                 CacheRow = cache.RowStride * cache.DType.SizeInBytes(),
-                CacheIsBF16 = cache.DType == DType.BF16,
+                CacheLayout = new LatentRow(cache.DType, sizes.Latent, sizes.Rope),
                 BlockTables = blockTables.Pointer<int>(),
                 BlockColumns = blockTables.Columns,
                 Lengths = lengths.Pointer<int>(),

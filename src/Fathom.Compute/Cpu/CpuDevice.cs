@@ -26,6 +26,7 @@ public sealed class CpuDevice : Device
         Routing = new CpuRouting(Team);
         Activation = new CpuActivation(Team);
         Loss = new CpuLoss(Team);
+        Sampling = new CpuSampling(Team);
         Embedding = new CpuEmbedding(Team);
         Optimizer = new CpuOptimizer(Team);
         Reduction = new CpuReduction(Team);
@@ -81,7 +82,7 @@ public sealed class CpuDevice : Device
     public override ILossOperators Loss { get; }
 
     /// <inheritdoc/>
-    public override ISamplingOperators Sampling { get; } = new CpuSampling();
+    public override ISamplingOperators Sampling { get; }
 
     /// <inheritdoc/>
     public override IEmbeddingOperators Embedding { get; }

@@ -1,120 +1,69 @@
-// Sampling on the processor: one pass for the largest logit, one for the weights; only what may lie in the nucleus is sorted, and
-// only where a filter needs an order.
-using System.Numerics;
+// Sampling on the processor: a thread has a row of logits, which stays in its cache for the passes over it.
 using System.Runtime.InteropServices;
 using Fathom.Compute.Operators;
 
 namespace Fathom.Compute.Cpu;
 
-/// <summary><see cref="ISamplingOperators"/> on the processor. One thread at a time: it keeps its working memory.</summary>
-internal sealed class CpuSampling : ISamplingOperators
+/// <summary><see cref="ISamplingOperators"/> on the worker team. One caller at a time: threads keep their working memory.</summary>
+internal sealed class CpuSampling(WorkerTeam team) : ISamplingOperators
 {
-    private ulong[] candidates = []; // weight's bits inverted, then id: ascending is by weight, then by id
+    private readonly RowSampler[] samplers = [.. Enumerable.Range(0, team.Size).Select(_ => new RowSampler())];
 
-    public void Choose(Tensor logits, Tensor rules, Tensor tokens)
+    public void Adjust(Tensor logits, Tensor rows, Tensor changes, Tensor masks)
     {
-        SamplingWeights.Check(logits, rules, tokens);
-        ReadOnlySpan<SamplingRule> all = MemoryMarshal.Cast<byte, SamplingRule>(rules.AsSpan<byte>());
-        if (candidates.Length < logits.Columns) candidates = new ulong[logits.Columns];
-        for (long m = 0; m < logits.Rows; m++) tokens.AsSpan<int>()[(int)m] = Choose(logits.Row<float>(m), all[(int)m]);
+        SamplingWeights.CheckAdjust(logits, rows, changes, masks);
+        team.For(checked((int)rows.Rows), new AdjustJob(logits, rows, changes, masks));
     }
 
-    private int Choose(ReadOnlySpan<float> logits, SamplingRule rule)
+    public void Choose(Tensor logits, Tensor rows, Tensor rules, Tensor tokens)
     {
-        float largest = Largest(logits);
-        if (largest == float.NegativeInfinity) return 0;
-        if (rule.Temperature == 0) return logits.IndexOf(largest);
-        Span<ulong> kept = candidates.AsSpan(0, Weigh(logits, largest, rule, out ulong total));
-        kept = Filter(kept, rule, total);
-        ulong sum = 0;
-        foreach (ulong candidate in kept) sum += SamplingWeights.Fixed(Weight(candidate));
-        if (IsRanked(rule)) kept.Sort((a, b) => ((uint)a).CompareTo((uint)b));
-        ulong left = SamplingWeights.Share(rule.Draw, sum);
-        foreach (ulong candidate in kept)
-        {
-            ulong share = SamplingWeights.Fixed(Weight(candidate));
-            if (left < share) return (int)(uint)candidate;
-            left -= share;
-        }
-
-        throw new ArgumentException($"sampling: a draw of {rule.Draw} is not in [0, 1)");
+        SamplingWeights.Check(logits, rows, rules, tokens);
+        team.For(checked((int)tokens.Elements), new ChooseJob(samplers, logits, rows, rules, tokens));
     }
 
-    /// <summary>Lists what may be kept; the sum is that of all.</summary>
-    private int Weigh(ReadOnlySpan<float> logits, float largest, SamplingRule rule, out ulong total)
+    private readonly struct AdjustJob(Tensor logits, Tensor rows, Tensor changes, Tensor masks) : ITileJob
     {
-        int count = 0;
-        total = 0;
-        float least = rule.TopP < 1 || rule.TopK > 0 ? 0 : rule.MinP;
-        for (int i = 0; i < logits.Length; i++)
+        public void Run(int tile, int worker)
         {
-            float weight = SamplingWeights.Of(logits[i], largest, rule.Temperature);
-            if (weight == 0 || weight < least) continue;
-            total += SamplingWeights.Fixed(weight);
-            candidates[count++] = (ulong)~BitConverter.SingleToUInt32Bits(weight) << 32 | (uint)i;
+            const string Op = "sampling.adjust:";
+            AdjustedRow row = MemoryMarshal.Cast<byte, AdjustedRow>(rows.AsSpan<byte>())[tile];
+            Span<float> x = logits.Row<float>(SamplingWeights.Index("sampling: row", row.Row, "entry", tile, "rows of logits", logits.Rows));
+            if (row.Mask >= 0) Forbid(x, masks.Row<int>(SamplingWeights.Index($"{Op} mask", row.Mask, "entry", tile, "masks", masks.IsEmpty ? 0 : masks.Rows)));
+            ReadOnlySpan<LogitChange> all = changes.IsEmpty ? [] : MemoryMarshal.Cast<byte, LogitChange>(changes.AsSpan<byte>());
+            if ((long)row.First + row.Count > all.Length) throw new ArgumentException($"{Op} some change of entry {tile} is outside the list of changes");
+            for (int i = row.First; i < row.First + row.Count; i++)
+            {
+                ref float logit = ref x[SamplingWeights.Index($"{Op} token", all[i].Token, "change", i, "tokens of the vocabulary", x.Length)];
+                logit = all[i].Of(logit);
+            }
         }
 
-        if (rule.TopK > 0 || rule.TopP >= 1) return count;
-
-        // All tokens lighter than this weigh less than what the nucleus may leave out.
-        float light = (float)((1.0 - rule.TopP) * total / logits.Length / SamplingWeights.Unit * 0.999);
-        int heavy = 0;
-        for (int i = 0; i < count; i++)
+        private static void Forbid(Span<float> x, ReadOnlySpan<int> mask)
         {
-            if (Weight(candidates[i]) >= light) candidates[heavy++] = candidates[i];
-        }
+            for (int word = 0; word * 32 < x.Length; word++)
+            {
+                if (mask[word] == -1) continue;
+                Span<float> part = x.Slice(word * 32, Math.Min(32, x.Length - word * 32));
+                if (mask[word] == 0)
+                {
+                    part.Fill(float.NegativeInfinity);
+                    continue;
+                }
 
-        return heavy;
+                for (int i = 0; i < part.Length; i++)
+                {
+                    if ((mask[word] >> i & 1) == 0) part[i] = float.NegativeInfinity;
+                }
+            }
+        }
     }
 
-    private static Span<ulong> Filter(Span<ulong> kept, SamplingRule rule, ulong total)
+    private readonly struct ChooseJob(RowSampler[] samplers, Tensor logits, Tensor rows, Tensor rules, Tensor tokens) : ITileJob
     {
-        if (IsRanked(rule)) kept.Sort();
-        if (rule.TopK > 0 && rule.TopK < kept.Length)
+        public void Run(int tile, int worker)
         {
-            kept = kept[..rule.TopK];
-            total = 0;
-            foreach (ulong candidate in kept) total += SamplingWeights.Fixed(Weight(candidate));
+            int row = rows.IsEmpty ? tile : SamplingWeights.Index("sampling: row", rows.AsSpan<int>()[tile], "entry", tile, "rows of logits", logits.Rows);
+            tokens.AsSpan<int>()[tile] = samplers[worker].Choose(logits.Row<float>(row), MemoryMarshal.Cast<byte, SamplingRule>(rules.AsSpan<byte>())[tile]);
         }
-
-        if (rule.TopP < 1)
-        {
-            ulong limit = Math.Max(1, SamplingWeights.Share(rule.TopP, total)), before = 0;
-            int nucleus = 0;
-            while (nucleus < kept.Length && before < limit) before += SamplingWeights.Fixed(Weight(kept[nucleus++]));
-            kept = kept[..nucleus];
-        }
-
-        if (IsRanked(rule))
-        {
-            while (Weight(kept[^1]) < rule.MinP && kept.Length > 1) kept = kept[..^1];
-        }
-
-        return kept;
-    }
-
-    private static bool IsRanked(SamplingRule rule) => rule.TopK > 0 || rule.TopP < 1;
-
-    private static float Weight(ulong candidate) => BitConverter.UInt32BitsToSingle(~(uint)(candidate >> 32));
-
-    /// <summary>The largest number; minus infinity where there is none.</summary>
-    private static float Largest(ReadOnlySpan<float> logits)
-    {
-        var best = new Vector<float>(float.NegativeInfinity);
-        int i = 0;
-        for (; i <= logits.Length - Vector<float>.Count; i += Vector<float>.Count)
-        {
-            var next = new Vector<float>(logits[i..]);
-            best = Vector.ConditionalSelect(Vector.GreaterThan(next, best), next, best);
-        }
-
-        float largest = float.NegativeInfinity;
-        for (int lane = 0; lane < Vector<float>.Count; lane++) largest = MathF.Max(largest, best[lane]);
-        for (; i < logits.Length; i++)
-        {
-            if (logits[i] > largest) largest = logits[i];
-        }
-
-        return largest;
     }
 }

@@ -22,7 +22,8 @@ internal sealed partial class CudaAttention
             sizes.Latent <= DecodeVariant.MostLatent, AttentionChecks.Decode,
             $"kvB has {sizes.Latent} columns, expected a latent of at most {DecodeVariant.MostLatent} on a GPU");
         int splits = DecodeVariant.MostSplits(blockTables.Columns * sizes.BlockSize), weightBytes = kvB.DType.SizeInBytes();
-        bool aligned = CausalVariant.IsAligned(cache);
+        bool codes = cache.DType == DType.F8E4M3, aligned = codes ? (cache.Address | (nint)cache.RowStride) % 16 == 0 : CausalVariant.IsAligned(cache);
+        if (codes) CudaCache.RequireWords(AttentionChecks.Decode, cache);
         var call = new DecodeCall(sizes, kvB)
         {
             Q = new(q),

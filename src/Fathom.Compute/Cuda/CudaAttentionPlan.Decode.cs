@@ -28,7 +28,7 @@ internal readonly record struct DecodeVariant(DType Type, DType Weights, DType C
     public string Absorb => $"decode_absorb<{DTypeNames.Of(Type)}, {DTypeNames.Of(Weights)}, {(TensorCores ? "bf16" : "float")}, {Queries}>";
 
     /// <summary>Name of the attention kernel.</summary>
-    public string Attend => TensorCores ? $"decode_attend_mma<{Heads}, {Latent}, {Key}>" : $"decode_attend<{DTypeNames.Of(Cache)}, {Latent / Threads}>";
+    public string Attend => TensorCores ? $"decode_attend_mma<{Heads}, {Latent}, {Key}, {CacheName}>" : $"decode_attend<{CacheName}, {Latent / Threads}>";
 
     /// <summary>Name of the kernel that takes results out of the latent space.</summary>
     public string Project => $"decode_project<{DTypeNames.Of(Type)}, {DTypeNames.Of(Weights)}, {Queries}>";
@@ -37,7 +37,7 @@ internal readonly record struct DecodeVariant(DType Type, DType Weights, DType C
     public int TensorSharedBytes => sizeof(ushort) * (Heads + Stages * TokenTile) * (Key + 8) + Heads * (sizeof(float) * (TokenTile + 4) + sizeof(ushort) * (TokenTile + 8) + 3 * sizeof(float));
 
     /// <summary>
-    /// Tensor cores where queries and cache are BF16, the latent is whole pieces of 16 and at most 512. As many heads to a block as leave
+    /// Tensor cores where queries are BF16 and the cache is no wider, the latent is whole pieces of 16 and at most 512. As many heads to a block as leave
     /// each multiprocessor a block, since all heads of a block share what it reads.
     /// </summary>
     /// <param name="type">Type of queries and results.</param>
@@ -53,7 +53,7 @@ internal readonly record struct DecodeVariant(DType Type, DType Weights, DType C
     {
         int queries = sizes.Batch == 1 ? 1 : ManyQueries, columns = sizes.Latent <= Threads ? 1 : sizes.Latent <= 2 * Threads ? 2 : 4;
         var general = new DecodeVariant(type, weights, cache, false, SmallestHeads, columns * Threads, 0, queries);
-        bool fits = type == DType.BF16 && cache == DType.BF16 && aligned && sizes.Latent % 16 == 0 && sizes.Latent is > 0 and <= MostTensorLatent && sizes.Key % 8 == 0;
+        bool fits = type == DType.BF16 && cache is DType.BF16 or DType.F8E4M3 && aligned && sizes.Latent % 16 == 0 && sizes.Latent is > 0 and <= MostTensorLatent && sizes.Key % 8 == 0;
         if (!fits) return general;
         DecodeVariant tensor = general with { TensorCores = true, Heads = LargestHeads, Latent = sizes.Latent, Key = (sizes.Key + 31) / 32 * 32 };
         while (tensor.Heads > SmallestHeads && (tensor.TensorSharedBytes > sharedBytes || Wasteful(tensor.Heads, sizes) || LaunchShape.Cover(sizes.Heads, tensor.Heads) * splits * sizes.Batch < multiprocessors))
@@ -84,6 +84,8 @@ internal readonly record struct DecodeVariant(DType Type, DType Weights, DType C
     /// <summary>Blocks of the kernel that takes results out of the latent space.</summary>
     public LaunchShape ProjectShape(in DecodeSizes sizes) => new(
         (LaunchShape.Cover(sizes.Value, ProjectRows), sizes.Heads, LaunchShape.Cover(sizes.Batch, Queries)), Threads, sizeof(float) * Queries * ((sizes.Latent + 3) / 4 * 4));
+
+    private string CacheName => Cache == DType.F8E4M3 ? "latent8" : DTypeNames.Of(Cache);
 
     // More than half of a block's heads would be missing.
     private static bool Wasteful(int heads, in DecodeSizes sizes) => heads / 2 >= sizes.Heads;

@@ -86,11 +86,12 @@ internal static class AttentionChecks
         CheckRank(Decode, "output", output, "[B, H, dv]");
         if (kvB.Shape.Rank != 2 || !ReadsWeights(kvB))
             throw new ArgumentException($"{Decode}: kvB is {kvB}, expected F32, BF16 or codes with scales by block [H·(dn + dv), R]");
-        if (cache.DType is not (DType.F32 or DType.BF16))
-            throw new ArgumentException($"{Decode}: cache is {cache}, expected F32 or BF16 [blocks, block size, R + dr]");
-        long rope = cache.Columns - kvB.Shape.Columns, nope = q.Columns - rope, batch = q.Shape[0], heads = q.Shape[1];
-        if (rope < 0 || nope < 0)
-            throw new ArgumentException($"{Decode}: q {q.Shape}, kvB {kvB.Shape} and cache {cache.Shape} do not fit: R + dr is {cache.Columns}, R {kvB.Shape.Columns}, dn + dr {q.Columns}");
+        if (cache.DType is not (DType.F32 or DType.BF16 or DType.F8E4M3))
+            throw new ArgumentException($"{Decode}: cache is {cache}, expected F32, BF16 or rows of codes [blocks, block size, columns of a row]");
+        LatentRow row = LatentRow.Of(cache, kvB.Shape.Columns);
+        long rope = row.Rope, nope = q.Columns - rope, batch = q.Shape[0], heads = q.Shape[1];
+        if (rope < 0 || nope < 0 || row.Columns != cache.Columns || !row.IsPossible)
+            throw new ArgumentException($"{Decode}: q {q.Shape}, kvB {kvB.Shape} and cache {cache} do not fit: R is {kvB.Shape.Columns}, dn + dr {q.Columns}, and the cache's rows leave a dr of {rope}");
         var sizes = new DecodeSizes(
             checked((int)batch), checked((int)heads), (int)nope, (int)rope, checked((int)output.Columns), checked((int)kvB.Shape.Columns), checked((int)cache.Shape[1]));
         Require.Matrix(Decode, "q", q, batch * heads, nope + rope, type);

@@ -43,7 +43,7 @@ public interface IAttentionOperators
     /// </summary>
     /// <param name="q">[B, H, dn + dr], the rotary part already turned.</param>
     /// <param name="kvB">[H·(dn + dv), R], kv_b_proj: F32, BF16, or 8-bit codes with scales by block or one for all.</param>
-    /// <param name="cache">[blocks, block size, R + dr], F32 or BF16: the normalised latent, then the turned shared key.</param>
+    /// <param name="cache">[blocks, block size, columns]: a <see cref="LatentRow"/> each, the normalised latent, then the turned shared key.</param>
     /// <param name="blockTables">[B, most blocks], I32: the cache blocks of each sequence, in order.</param>
     /// <param name="lengths">[B], I32: cached tokens of each sequence, the query's own among them; at least 1.</param>
     /// <param name="scale">Softmax scale.</param>

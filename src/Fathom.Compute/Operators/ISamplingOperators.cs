@@ -19,18 +19,63 @@ public readonly record struct SamplingRule(float Temperature, float TopP, float 
     public const int Bytes = 24;
 }
 
+/// <summary>A row of logits that a request changes before a token is chosen.</summary>
+/// <param name="Row">Of the logits.</param>
+/// <param name="First">The first of its changes.</param>
+/// <param name="Count">How many changes; their tokens differ.</param>
+/// <param name="Mask">Which mask says what may come at all; -1 for none.</param>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct AdjustedRow(int Row, int First, int Count, int Mask)
+{
+    /// <summary>Bytes in memory.</summary>
+    public const int Bytes = 16;
+}
+
+/// <summary>
+/// What becomes of one token's logit: x + bias, then divided by the repetition penalty where it is positive and multiplied where not, then
+/// less the penalty.
+/// </summary>
+/// <param name="Token">Id of the token.</param>
+/// <param name="Bias">Added first; negative infinity forbids the token.</param>
+/// <param name="Repetition">Penalty of tokens that were there before; 1 for none.</param>
+/// <param name="Penalty">Taken away last.</param>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct LogitChange(int Token, float Bias, float Repetition, float Penalty)
+{
+    /// <summary>Bytes in memory.</summary>
+    public const int Bytes = 16;
+
+    /// <summary>The changed logit, rounded alike on every device.</summary>
+    public float Of(float logit)
+    {
+        float x = logit + Bias;
+        if (Repetition != 1) x = x > 0 ? x / Repetition : x * Repetition;
+        return x - Penalty;
+    }
+}
+
 /// <summary>Sampling from logits.</summary>
 public interface ISamplingOperators
 {
+    /// <summary>Changes logits as requests ask: first what their masks forbid becomes negative infinity, then tokens are changed one by one.</summary>
+    /// <param name="logits">[M, V] F32, in place.</param>
+    /// <param name="rows">[N, 16] U8: an <see cref="AdjustedRow"/> each; no row of the logits twice.</param>
+    /// <param name="changes">[C, 16] U8: a <see cref="LogitChange"/> each; empty for none.</param>
+    /// <param name="masks">[masks, words] I32: bit v % 32 of word v / 32 is set where token v may come, at least ceil(V / 32) words; empty for none.</param>
+    /// <exception cref="ArgumentException">Operands that do not fit, and indices outside them; of these a GPU tells with the next wait.</exception>
+    void Adjust(Tensor logits, Tensor rows, Tensor changes, Tensor masks);
+
     /// <summary>
-    /// The token of each row. Weights are exp((logit - largest) / temperature), as multiples of 2^-40; top-k, top-p and min-p each cut the
+    /// A token for each rule. Weights are exp((logit - largest) / temperature), as multiples of 2^-40; top-k, top-p and min-p each cut the
     /// ranking by weight (ties by id), top-p by the sum of what top-k kept; the draw's share of what is left, counted by id, is the
-    /// token. A logit that is not a number weighs nothing; where none is, the token is 0.
+    /// token. A logit that is not a number weighs nothing; where the largest is not finite, nothing can be chosen, and the token is -1.
     /// </summary>
     /// <param name="logits">[M, V] F32.</param>
-    /// <param name="rules">[M, 24] U8: a <see cref="SamplingRule"/> a row.</param>
-    /// <param name="tokens">[M] I32, overwritten.</param>
-    void Choose(Tensor logits, Tensor rules, Tensor tokens);
+    /// <param name="rows">[N] I32: the row of the logits that each rule is for; empty where they are all rows in order.</param>
+    /// <param name="rules">[N, 24] U8: a <see cref="SamplingRule"/> each.</param>
+    /// <param name="tokens">[N] I32, overwritten.</param>
+    /// <exception cref="ArgumentException">Operands that do not fit, and rows outside the logits; of these a GPU tells with the next wait.</exception>
+    void Choose(Tensor logits, Tensor rows, Tensor rules, Tensor tokens);
 }
 
 /// <summary>What the devices' samplers share.</summary>
@@ -39,7 +84,8 @@ internal static class SamplingWeights
     /// <summary>Weight of the likeliest token in integer sums.</summary>
     public const float Unit = 1L << 40;
 
-    private const float LeastExponent = -40;
+    /// <summary>Least base-2 logarithm of a weight that counts.</summary>
+    public const float LeastExponent = -40;
 
     /// <summary>2^x by a polynomial in operations that every device rounds alike (sampling.cu has the same).</summary>
     /// <returns>At most 1; 0 below 2^-40 and for what is not a number.</returns>
@@ -65,14 +111,37 @@ internal static class SamplingWeights
     /// <summary>A share of a sum, rounded down.</summary>
     public static ulong Share(double share, ulong total) => (ulong)(share * total);
 
-    /// <summary>Checks the operator's arguments.</summary>
-    public static void Check(in Tensor logits, in Tensor rules, in Tensor tokens)
+    /// <summary>How much of a sum above zero passes before the drawn token; always less than the sum, which the product may round up to.</summary>
+    public static ulong Drawn(double draw, ulong total) => Math.Min(Share(draw, total), total - 1);
+
+    /// <summary>Checks the arguments of a choice.</summary>
+    public static void Check(in Tensor logits, in Tensor rows, in Tensor rules, in Tensor tokens)
     {
-        const string Op = "sampling";
+        const string Op = "sampling.choose";
         Require.Matrix(Op, "logits", logits, logits.Rows, logits.Columns);
         Require.That(logits.Columns > 0, Op, "the vocabulary is empty");
-        Require.Vector(Op, "rules", rules, logits.Rows * SamplingRule.Bytes, DType.U8);
-        Require.Vector(Op, "tokens", tokens, logits.Rows, DType.I32);
+        long count = rows.IsEmpty ? logits.Rows : rows.Elements;
+        if (!rows.IsEmpty) Require.Vector(Op, "rows", rows, count, DType.I32);
+        Require.Vector(Op, "rules", rules, count * SamplingRule.Bytes, DType.U8);
+        Require.Vector(Op, "tokens", tokens, count, DType.I32);
         Require.Writable(Op, "tokens", tokens);
     }
+
+    /// <summary>Checks the arguments of an adjustment, but for what rows and changes contain.</summary>
+    public static void CheckAdjust(in Tensor logits, in Tensor rows, in Tensor changes, in Tensor masks)
+    {
+        const string Op = "sampling.adjust";
+        Require.Matrix(Op, "logits", logits, logits.Rows, logits.Columns);
+        Require.Writable(Op, "logits", logits);
+        Require.Vector(Op, "rows", rows, rows.Rows * AdjustedRow.Bytes, DType.U8);
+        if (!changes.IsEmpty) Require.Vector(Op, "changes", changes, changes.Rows * LogitChange.Bytes, DType.U8);
+        if (masks.IsEmpty) return;
+        Require.Vector(Op, "masks", masks, masks.Elements, DType.I32);
+        Require.That(masks.Columns * 32 >= logits.Columns, Op, $"masks have {masks.Columns} words, expected at least {(logits.Columns + 31) / 32} for {logits.Columns} tokens");
+    }
+
+    /// <summary>Whether an index is one of 0 to limit - 1; the message is that of a GPU's note.</summary>
+    /// <exception cref="ArgumentException">It is not.</exception>
+    public static int Index(string what, int index, string where, long place, string limits, long limit) =>
+        (uint)index < (ulong)limit ? index : throw new ArgumentException($"{what} {index} of {where} {place} is outside the {limit} {limits}");
 }

@@ -82,8 +82,10 @@ internal sealed class ReferenceAttention(IQuantizationOperators quantization) : 
     {
         Tensor kvB = scaledKvB.Elements;
         if (scaledKvB.Layout != ScaleLayout.None) quantization.Dequantize(scaledKvB, kvB = HostMemory.Allocate(scaledKvB.Shape, DType.F32));
-        int batch = (int)q.Shape[0], heads = (int)q.Shape[1], latent = (int)kvB.Columns, rope = (int)cache.Columns - latent;
+        LatentRow layout = LatentRow.Of(cache, kvB.Columns);
+        int batch = (int)q.Shape[0], heads = (int)q.Shape[1], latent = layout.Latent, rope = layout.Rope;
         int nope = (int)q.Columns - rope, value = (int)output.Columns, blockSize = (int)cache.Shape[1];
+        if (layout.IsQuantized) cache = Restored(cache, layout);
         for (int b = 0; b < batch; b++)
         {
             int length = lengths.GetInt(b);
@@ -122,6 +124,14 @@ internal sealed class ReferenceAttention(IQuantizationOperators quantization) : 
                 }
             }
         }
+    }
+
+    private static Tensor Restored(Tensor cache, LatentRow layout)
+    {
+        Tensor values = HostMemory.Allocate(new Shape(cache.Rows, layout.Latent + layout.Rope), DType.F32);
+        for (long r = 0; r < cache.Rows; r++)
+            ReferenceCache.Restore(layout, cache.Row<byte>(r), values.Row<float>(r)[..layout.Latent], values.Row<float>(r)[layout.Latent..]);
+        return values;
     }
 
     private static double[] Probabilities(

@@ -6,11 +6,27 @@ namespace Fathom.Compute.Reference;
 /// <summary>Specification of <see cref="ISamplingOperators"/>: the whole vocabulary is ranked.</summary>
 internal sealed class ReferenceSampling : ISamplingOperators
 {
-    public void Choose(Tensor logits, Tensor rules, Tensor tokens)
+    public void Adjust(Tensor logits, Tensor rows, Tensor changes, Tensor masks)
     {
-        SamplingWeights.Check(logits, rules, tokens);
+        SamplingWeights.CheckAdjust(logits, rows, changes, masks);
+        ReadOnlySpan<LogitChange> all = changes.IsEmpty ? [] : MemoryMarshal.Cast<byte, LogitChange>(changes.AsSpan<byte>());
+        foreach (AdjustedRow row in MemoryMarshal.Cast<byte, AdjustedRow>(rows.AsSpan<byte>()))
+        {
+            Span<float> x = logits.Row<float>(row.Row);
+            for (int v = 0; v < x.Length && row.Mask >= 0; v++)
+            {
+                if ((masks.Row<int>(row.Mask)[v / 32] >> v % 32 & 1) == 0) x[v] = float.NegativeInfinity;
+            }
+
+            foreach (LogitChange change in all.Slice(row.First, row.Count)) x[change.Token] = change.Of(x[change.Token]);
+        }
+    }
+
+    public void Choose(Tensor logits, Tensor rows, Tensor rules, Tensor tokens)
+    {
+        SamplingWeights.Check(logits, rows, rules, tokens);
         ReadOnlySpan<SamplingRule> all = MemoryMarshal.Cast<byte, SamplingRule>(rules.AsSpan<byte>());
-        for (long m = 0; m < logits.Rows; m++) tokens.AsSpan<int>()[(int)m] = Choose(logits.Row<float>(m), all[(int)m]);
+        for (int i = 0; i < all.Length; i++) tokens.AsSpan<int>()[i] = Choose(logits.Row<float>(rows.IsEmpty ? i : rows.GetInt(i)), all[i]);
     }
 
     private static int Choose(ReadOnlySpan<float> logits, SamplingRule rule)
@@ -21,7 +37,7 @@ internal sealed class ReferenceSampling : ISamplingOperators
             if (logit > largest) largest = logit;
         }
 
-        if (largest == float.NegativeInfinity) return 0;
+        if (!float.IsFinite(largest)) return -1;
         if (rule.Temperature == 0) return logits.IndexOf(largest);
         var weights = new List<(float Weight, int Id)>();
         for (int i = 0; i < logits.Length; i++)
@@ -43,7 +59,7 @@ internal sealed class ReferenceSampling : ISamplingOperators
 
         weights.RemoveRange(kept, weights.Count - kept);
         weights.RemoveAll(w => w.Weight < rule.MinP);
-        ulong left = SamplingWeights.Share(rule.Draw, Total(weights, weights.Count));
+        ulong left = SamplingWeights.Drawn(rule.Draw, Total(weights, weights.Count));
         foreach ((float weight, int id) in weights.OrderBy(w => w.Id))
         {
             ulong share = SamplingWeights.Fixed(weight);

@@ -4,6 +4,7 @@
 // Tolerances: the reference sums in F64; F32 sums of n products differ by about √n 2^-24 of the largest, and the exponential
 // turns a score's absolute error into a relative one of its probability. That is a few 1e-7 for outputs, some times more for
 // gradients, which are differences (dP - delta) summed over all queries.
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Table;
@@ -77,12 +78,21 @@ public static partial class OperatorTable
         }
 
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [700, 4100], DType.BF16, DType.F8E4M3, true, weightPad: 16);
+
+        // Latents in codes: ends of tiles, of scales and of splits, rows that tensor cores read and rows that they do not.
+        yield return LatentDecode(16, 128, 64, 128, 512, 64, [63, 1030, 64, 65, 513], DType.F8E4M3, DType.BF16, true, weightPad: 16);
+        yield return LatentDecode(80, 128, 64, 128, 512, 128, [130, 700], DType.F8E4M3, DType.F8E4M3, true, weightPad: 16);
+        yield return LatentDecode(128, 128, 64, 128, 512, 64, [1], DType.F8E4M3, DType.BF16, true, weightPad: 16);
+        yield return LatentDecode(3, 32, 8, 24, 400, 32, [1, 33, 390], DType.F8E4M3, DType.BF16, true);
+        yield return LatentDecode(5, 16, 8, 16, 200, 16, [33, 1, 700], DType.F8E4M3, DType.F32, true);
+        yield return LatentDecode(2, 12, 6, 7, 36, 16, [70], DType.F8E4M3, DType.F32, true);
         yield return LatentDecode(2, 128, 64, 128, 512, 64, [12345], DType.BF16, DType.BF16, true); // splits of more than 384 tokens
 
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [4096], DType.F32, DType.F32, false);
         yield return LatentDecode(6, 64, 32, 64, 128, 64, [1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024], DType.BF16, DType.BF16, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096], DType.BF16, DType.BF16, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096], DType.BF16, DType.F8E4M3, false);
+        yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096], DType.F8E4M3, DType.F8E4M3, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [1], DType.BF16, DType.BF16, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [1], DType.BF16, DType.F8E4M3, false);
         yield return LatentDecode(128, 128, 64, 128, 512, 64, [4096, 4096, 4096, 4096], DType.BF16, DType.BF16, false);
@@ -145,6 +155,7 @@ public static partial class OperatorTable
         int h, int dn, int dr, int dv, int r, int blockSize, int[] lengths, DType cacheType, DType weightType, bool small, int weightPad = 3)
     {
         int b = lengths.Length, columns = lengths.Max(n => (n + blockSize - 1) / blockSize) + 1, blocks = b * columns;
+        var row = new LatentRow(cacheType, r, dr);
         double tokens = lengths.Sum(n => (double)n), weights = (double)h * (dn + dv) * r;
         bool stored = weightType is DType.F8E4M3 or DType.HiF8;
         return new OperatorCase
@@ -155,7 +166,7 @@ public static partial class OperatorTable
             [
                 new("q", new Shape(b, h, dn + dr), Fill.Normal, Activation: true),
                 stored ? new("kvB", new Shape(h * (dn + dv), r), Fill.Custom, weightType, PadColumns: weightPad, Initialize: Codes(weightType)) : new("kvB", new Shape(h * (dn + dv), r), Fill.Weight, weightType),
-                new("cache", new Shape(blocks, blockSize, r + dr), Fill.Normal, cacheType),
+                CacheOperand(row, new Shape(blocks, blockSize, row.Columns)),
                 new("blockTables", new Shape(b, columns), Fill.Custom, DType.I32, Initialize: (tensor, random) => ShuffledBlocks(tensor, random, lengths, blockSize)),
                 new("lengths", new Shape(b), Fill.Custom, DType.I32, Initialize: (tensor, _) => lengths.CopyTo(tensor.AsSpan<int>())),
                 new("output", new Shape(b, h, dv), Fill.Poison, Compare: true, Activation: true),
@@ -164,7 +175,7 @@ public static partial class OperatorTable
             Run = (device, x) => device.Attention.LatentDecode(
                 x[0], stored ? new ScaledTensor(x[1], x[6], ScaleLayout.Block) : x[1], x[2], x[3], x[4], 1 / MathF.Sqrt(dn + dr), x[5]),
             Flops = 2 * b * weights + 2 * tokens * h * (2 * r + dr),
-            Bytes = tokens * (r + dr) * cacheType.SizeInBytes() + weights * weightType.SizeInBytes(),
+            Bytes = tokens * row.Bytes + weights * weightType.SizeInBytes(),
             Tolerance = AttentionTolerance,
             RoundedTolerance = AttentionRoundedTolerance,
             Small = small,

@@ -21,7 +21,7 @@ internal sealed class ActiveGeneration : ScheduledSequence
     private long firstToken;
     private int? endToken;
     private bool ended;
-    private float[]? raw; // logits as the model gave them, where log-probabilities are wanted
+    private float[] raw = []; // logits as the model gave them, where log-probabilities are wanted
 
     /// <summary>A request to be scheduled.</summary>
     /// <param name="handle">What its reader holds.</param>
@@ -31,12 +31,13 @@ internal sealed class ActiveGeneration : ScheduledSequence
     /// <param name="limit">Most tokens of prompt and answer.</param>
     /// <param name="tokenizer">Makes tokens text; null for none.</param>
     /// <param name="eosIds">Ids that end a text.</param>
+    /// <param name="vocabulary">V.</param>
     public ActiveGeneration(
-        Generation handle, CachedSequence cache, GenerationRequest request, ReadOnlySpan<int> prompt, int limit, Tokenizer? tokenizer, IReadOnlyList<int> eosIds)
+        Generation handle, CachedSequence cache, GenerationRequest request, ReadOnlySpan<int> prompt, int limit, Tokenizer? tokenizer, IReadOnlyList<int> eosIds, int vocabulary)
         : base(cache, prompt, limit, request.Priority, request.UserId)
     {
         (Handle, this.request, this.eosIds) = (handle, request, eosIds);
-        adjustments = new LogitAdjustments(request.Sampling, prompt, eosIds, request.Constraint);
+        adjustments = new LogitAdjustments(request.Sampling, prompt, eosIds, request.Constraint, vocabulary);
         decoder = tokenizer is null ? null : new StreamingDecoder(tokenizer, skipSpecial: !request.KeepSpecialTokens);
         stops = new StopMatcher(request.Sampling.StopSequences);
     }
@@ -70,40 +71,61 @@ internal sealed class ActiveGeneration : ScheduledSequence
         Handle.HasStarted = true;
     }
 
-    /// <summary>Chooses and takes the next token.</summary>
-    /// <param name="logits">[V], changed.</param>
-    /// <param name="sampler">Of the engine.</param>
-    /// <exception cref="FathomException">No token can be chosen.</exception>
-    public int Choose(Span<float> logits, Sampler sampler)
-    {
-        SamplingOptions options = request.Sampling;
-        double logSum = 0;
-        TokenLogProb[] alternatives = [];
-        if (options.LogProbs is { } count)
-        {
-            logSum = LogProbabilities.LogSum(logits);
-            alternatives = LogProbabilities.Top(logits, count, logSum);
-            raw ??= new float[logits.Length];
-            logits.CopyTo(raw);
-        }
+    /// <summary>
+    /// Whether a token takes logits and a random number and nothing that depends on the tokens before: then drafted rows can be chosen
+    /// before it is known whether they are valid.
+    /// </summary>
+    public bool ChoosesAhead => adjustments.IsEmpty && request.Sampling.LogProbs is null;
 
-        adjustments.Apply(logits);
-        int token = sampler.Next(logits, options, NewTokens);
-        float logProb = options.LogProbs is null ? float.NaN : LogProbabilities.Of(raw!, token, logSum);
-        Take(token, new GeneratedToken(token, logProb, alternatives));
-        return token;
+    /// <summary>Whether the logits themselves are wanted, by <see cref="Note"/>.</summary>
+    public bool WantsLogits => request.Sampling.LogProbs is not null;
+
+    /// <summary>Keeps the logits of the next token for its log-probabilities.</summary>
+    /// <param name="logits">[V], as the model gave them.</param>
+    public void Note(ReadOnlySpan<float> logits)
+    {
+        if (raw.Length == 0) raw = new float[logits.Length];
+        logits.CopyTo(raw);
+    }
+
+    /// <summary>Asks for a token.</summary>
+    /// <param name="chooser">Of the engine.</param>
+    /// <param name="row">Of the logits.</param>
+    /// <param name="ahead">Tokens between the next one and this; 0 unless <see cref="ChoosesAhead"/>.</param>
+    public void Ask(TokenChooser chooser, int row, int ahead)
+    {
+        if (adjustments.IsEmpty) chooser.Add(row, request.Sampling, NewTokens + ahead);
+        else chooser.Add(row, request.Sampling, NewTokens, adjustments.Changes, adjustments.Mask());
     }
 
     /// <summary>
-    /// Drafts a further token: what would be chosen if the module's logits were the model's, with the random number of its place and the
-    /// request's biases. Where nothing can be chosen any token is as good: the model decides.
+    /// Asks for a further draft: what would be chosen if the module's logits were the model's, with the random number of its place and the
+    /// request's biases and penalties.
     /// </summary>
-    /// <param name="logits">[V], of the MTP module; changed.</param>
-    /// <param name="sampler">Of the engine.</param>
-    public void DraftNext(Span<float> logits, Sampler sampler)
+    /// <param name="chooser">Of the engine.</param>
+    /// <param name="row">Of the module's logits.</param>
+    public void AskDraft(TokenChooser chooser, int row) => chooser.Add(row, request.Sampling, NewTokens + Draft.Count, adjustments.Changes, default);
+
+    /// <summary>Takes the next token.</summary>
+    /// <param name="token">As it was chosen.</param>
+    /// <exception cref="FathomException">No token could be chosen.</exception>
+    public void Take(int token)
     {
-        foreach ((int id, float bias) in request.Sampling.LogitBias) logits[id] += bias;
-        Draft.Add(float.IsFinite(logits[Sampler.IndexOfMax(logits)]) ? sampler.Next(logits, request.Sampling, NewTokens + Draft.Count) : 0);
+        if (token < 0)
+        {
+            throw new FathomException(adjustments.IsEmpty
+                ? "no token can be chosen: the model's logits are not numbers"
+                : "no token can be chosen: the constraint, biases and least length forbid all of them, or the model's logits are not numbers");
+        }
+
+        if (request.Sampling.LogProbs is not { } count)
+        {
+            Take(new GeneratedToken(token, float.NaN, []));
+            return;
+        }
+
+        double logSum = LogProbabilities.LogSum(raw);
+        Take(new GeneratedToken(token, LogProbabilities.Of(raw, token, logSum), LogProbabilities.Top(raw, count, logSum)));
     }
 
     /// <summary>Hands what the step brought to the reader.</summary>
@@ -141,8 +163,9 @@ internal sealed class ActiveGeneration : ScheduledSequence
         return result;
     }
 
-    private void Take(int token, GeneratedToken generated)
+    private void Take(GeneratedToken generated)
     {
+        int token = generated.Id;
         if (firstToken == 0) firstToken = Stopwatch.GetTimestamp();
         Append(token);
         stepTokens.Add(generated);

@@ -38,16 +38,17 @@ internal sealed class EngineCounters
     };
 
     /// <summary>Requests came, went or got on.</summary>
-    public void Observe(Scheduler scheduler, BlockPool pool, MtpDrafter? drafter = null) => last = last with
+    public void Observe(Scheduler scheduler, LatentCache cache, MtpDrafter? drafter = null) => last = last with
     {
+        BytesPerToken = cache.BytesPerToken,
         Drafts = drafter?.Drafts ?? last.Drafts,
         DraftedTokens = drafter is null ? last.DraftedTokens : [.. drafter.Drafted],
         AcceptedTokens = drafter is null ? last.AcceptedTokens : [.. drafter.Accepted],
         Running = scheduler.Running,
         Waiting = scheduler.Waiting,
-        Blocks = pool.Blocks,
-        FreeBlocks = pool.FreeBlocks,
-        CachedBlocks = pool.KeptBlocks,
+        Blocks = cache.Pool.Blocks,
+        FreeBlocks = cache.Pool.FreeBlocks,
+        CachedBlocks = cache.Pool.KeptBlocks,
         Preemptions = scheduler.Preemptions,
         PrefixQueriedTokens = scheduler.QueriedTokens,
         PrefixHitTokens = scheduler.FoundTokens,

@@ -31,7 +31,7 @@ public sealed record EngineOptions
     /// <summary>Tokens that the cache holds, of all requests together; 0 for four contexts. Rounded up to whole blocks.</summary>
     public long CacheTokens { get; init; }
 
-    /// <summary>F32 or BF16.</summary>
+    /// <summary>F32, BF16, or F8E4M3 for latents in codes: 656 bytes a token and layer at V3's sizes, where BF16 takes 1,152.</summary>
     public DType CacheType { get; init; } = DType.BF16;
 
     /// <summary>Most requests that are computed side by side; the others wait.</summary>
@@ -58,6 +58,13 @@ public sealed record EngineOptions
     /// <summary>Whether to draft where it does not pay, too: to measure what drafts cost and bring.</summary>
     public bool DraftAlways { get; init; }
 
+    /// <summary>
+    /// Whether a text has the same bits whatever shares its steps: products then sum each row as if it were alone
+    /// (<see cref="Compute.Device.LinearByRow"/>), which costs long prompts on the processor a quarter of their speed. A GPU chooses its
+    /// products by the number of rows, and gives no such promise either way.
+    /// </summary>
+    public bool BatchInvariant { get; init; } = true;
+
     /// <summary>How activations are stored and multiplied; <see cref="Recipe.ForInference"/> where null.</summary>
     public Recipe? Recipe { get; init; }
 
@@ -67,7 +74,7 @@ public sealed record EngineOptions
     {
         Check(ContextTokens >= 0, "the context must not be negative; 0 takes the model's");
         Check(CacheTokens >= 0, "the cache's size in tokens must not be negative; 0 takes four contexts");
-        Check(CacheType is DType.F32 or DType.BF16, $"the cache is F32 or BF16, not {CacheType}");
+        Check(CacheType is DType.F32 or DType.BF16 or DType.F8E4M3, $"the cache is F32, BF16 or F8E4M3, not {CacheType}");
         Check(MostRunning > 0, "at least one request must run");
         Check(MostWaiting >= 0, "the number of requests that may wait must not be negative");
         Check(StepTokens > 0, "a step must have at least one token");

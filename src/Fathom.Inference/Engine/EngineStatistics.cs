@@ -12,6 +12,9 @@ public sealed record EngineStatistics
     /// <summary>Blocks of the cache.</summary>
     public int Blocks { get; init; }
 
+    /// <summary>Bytes of the cache for a token, in all layers; a block has 64 tokens.</summary>
+    public long BytesPerToken { get; init; }
+
     /// <summary>Blocks that no request uses; those among them that a prefix may still be found in are counted by <see cref="CachedBlocks"/> too.</summary>
     public int FreeBlocks { get; init; }
 

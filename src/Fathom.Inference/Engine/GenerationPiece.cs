@@ -19,6 +19,22 @@ public readonly record struct GeneratedToken(int Id, float LogProb, IReadOnlyLis
 /// <param name="Tokens">New tokens, an end token among them; none in a last piece that only brings held-back text.</param>
 public sealed record GenerationPiece(string Text, IReadOnlyList<GeneratedToken> Tokens);
 
+/// <summary>Why a text ended.</summary>
+public enum FinishReason
+{
+    /// <summary>An end-of-sequence token or a stop sequence.</summary>
+    Stop,
+
+    /// <summary>The most tokens that were asked for, or the end of the context.</summary>
+    Length,
+
+    /// <summary>Cancelled.</summary>
+    Cancelled,
+
+    /// <summary>An error, which the result names.</summary>
+    Failed,
+}
+
 /// <summary>How a generation went.</summary>
 /// <param name="Reason">Why it ended.</param>
 /// <param name="PromptTokens">Tokens of the prompt.</param>
@@ -46,6 +62,9 @@ public sealed record GenerationResult(FinishReason Reason, int PromptTokens, int
 
     /// <summary>Mean time of a token after the first; zero where there is none.</summary>
     public TimeSpan TimePerToken => NewTokens > 1 ? (TotalTime - TimeToFirstToken) / (NewTokens - 1) : TimeSpan.Zero;
+
+    /// <summary>Tokens a second after the first; zero where there is none.</summary>
+    public double TokensPerSecond => NewTokens > 1 ? (NewTokens - 1) / (TotalTime - TimeToFirstToken).TotalSeconds : 0;
 
     /// <summary>How often its memory was taken for others, and what it held computed again.</summary>
     public int Preemptions { get; init; }

@@ -48,7 +48,7 @@ public sealed class InferenceEngine : IDisposable
         cache = new LatentCache(model.Model.Device, model.Model.Config, tokens, options.CacheType, options.DraftTokens > 0 ? 1 : 0);
         scheduler = new Scheduler(cache.Pool, options);
         runner = new StepRunner(model.Model, cache, options);
-        counters.Observe(scheduler, cache.Pool);
+        counters.Observe(scheduler, cache);
         thread = new Thread(Loop) { Name = "inference engine", IsBackground = true };
         thread.Start();
     }
@@ -93,7 +93,7 @@ public sealed class InferenceEngine : IDisposable
                 throw new EngineBusyException($"{unfinished} requests are running or waiting, which is all that the engine takes; try again later");
             var handle = new Generation(submitted++, Wake);
             int limit = (int)Math.Min(ContextTokens, (long)prompt.Length + request.Sampling.MaxNewTokens);
-            generation = new ActiveGeneration(handle, new CachedSequence(cache.Pool), request, prompt, limit, loaded.Tokenizer, loaded.EosIds);
+            generation = new ActiveGeneration(handle, new CachedSequence(cache.Pool), request, prompt, limit, loaded.Tokenizer, loaded.EosIds, loaded.Model.Config.VocabSize);
             if (request.Sampling.MaxNewTokens == 0)
             {
                 counters.Ended(generation.End(FinishReason.Length));
@@ -208,7 +208,7 @@ public sealed class InferenceEngine : IDisposable
             if (all || active[i].Handle.IsCancelled) End(active[i], FinishReason.Cancelled);
         }
 
-        lock (gate) counters.Observe(scheduler, cache.Pool);
+        lock (gate) counters.Observe(scheduler, cache);
     }
 
     /// <summary>Computes one step.</summary>
@@ -244,7 +244,7 @@ public sealed class InferenceEngine : IDisposable
         lock (gate)
         {
             counters.Step(Stopwatch.GetElapsedTime(start));
-            counters.Observe(scheduler, cache.Pool, runner.Drafter);
+            counters.Observe(scheduler, cache, runner.Drafter);
         }
 
         Stepped?.Invoke(tokens);

@@ -13,18 +13,16 @@ internal sealed class MtpDrafter
 {
     private readonly DeepSeekModel model;
     private readonly LatentCache cache;
-    private readonly Sampler sampler;
-    private readonly Staging staging;
+    private readonly TokenChooser chooser;
     private readonly int most;
     private readonly InferencePass[] passes;
     private readonly List<ActiveGeneration> drafting = [];
 
     /// <summary>A drafter with memory of its own.</summary>
-    public MtpDrafter(DeepSeekModel model, LatentCache cache, Sampler sampler, EngineOptions options)
+    public MtpDrafter(DeepSeekModel model, LatentCache cache, TokenChooser chooser, EngineOptions options)
     {
-        (this.model, this.cache, this.sampler, most) = (model, cache, sampler, options.DraftTokens);
-        staging = new Staging(model.Device);
-        passes = [.. Enumerable.Range(0, 2).Select(_ => new InferencePass(model.Device, options.Recipe, byRow: true))];
+        (this.model, this.cache, this.chooser, most) = (model, cache, chooser, options.DraftTokens);
+        passes = [.. Enumerable.Range(0, 2).Select(_ => new InferencePass(model.Device, options.Recipe, options.BatchInvariant))];
         Drafted = new long[most];
         Accepted = new long[most];
     }
@@ -51,10 +49,10 @@ internal sealed class MtpDrafter
         for (int i = 0; i < plan.Prompts.Count; i++) Follow(pass, plan.Prompts[i], firstRows[i], draft);
         for (int i = 0; i < plan.Decodes.Count; i++) Follow(pass, plan.Decodes[i], firstRows[plan.Prompts.Count + i], draft);
         if (pass.IsEmpty) return;
-        Tensor logits = staging.Download(model.InferMtp(pass, hidden, cache));
+        Tensor logits = model.InferMtp(pass, hidden, cache);
         for (int place = 0; drafting.Count > 0; place++)
         {
-            for (int i = 0; i < drafting.Count; i++) drafting[i].DraftNext(logits.Row<float>(i), sampler);
+            DraftNext(logits);
             if (place + 1 == most) return;
             InferencePass next = passes[(place + 1) % 2];
             next.Clear();
@@ -70,7 +68,7 @@ internal sealed class MtpDrafter
 
             drafting.RemoveRange(kept, drafting.Count - kept);
             if (kept == 0) return;
-            logits = staging.Download(model.InferMtp(next, pass.Hidden, cache));
+            logits = model.InferMtp(next, pass.Hidden, cache);
             pass = next;
         }
     }
@@ -81,6 +79,15 @@ internal sealed class MtpDrafter
         Drafts++;
         for (int i = 0; i < drafted; i++) Drafted[i]++;
         for (int i = 0; i < accepted; i++) Accepted[i]++;
+    }
+
+    /// <summary>A draft more for each. Where nothing can be chosen any token is as good: the model decides.</summary>
+    private void DraftNext(Tensor logits)
+    {
+        chooser.Clear();
+        for (int i = 0; i < drafting.Count; i++) drafting[i].AskDraft(chooser, i);
+        ReadOnlySpan<int> tokens = chooser.Choose(logits);
+        for (int i = 0; i < drafting.Count; i++) drafting[i].Draft.Add(Math.Max(0, tokens[i]));
     }
 
     /// <summary>Adds what the model has computed of a sequence, each token with the one that follows.</summary>

@@ -1,7 +1,7 @@
-// Runs a step: one pass of the model over what was planned, then a token for each sequence whose last token has been computed. Drafted
-// tokens are checked by choosing as if there were none: the token that a row gives is taken, and where it is the one that was drafted, the
-// next row is that of the next token. So drafts change how many tokens a step brings, never which.
+// Runs a step: one pass of the model over what was planned, then a token for each sequence whose last token has been computed
+// (StepSampler), then the MTP module's drafts.
 using System.Diagnostics;
+using System.Numerics;
 using System.Runtime.InteropServices;
 using Fathom.Compute;
 using Fathom.Model;
@@ -14,8 +14,7 @@ internal sealed class StepRunner
     private readonly DeepSeekModel model;
     private readonly LatentCache cache;
     private readonly InferencePass pass;
-    private readonly Staging staging;
-    private readonly Sampler sampler;
+    private readonly StepSampler sampler;
     private readonly List<int> fed = [];
     private readonly List<int> firstRows = [];
     private readonly DraftPolicy policy = new();
@@ -25,10 +24,10 @@ internal sealed class StepRunner
     public StepRunner(DeepSeekModel model, LatentCache cache, EngineOptions options)
     {
         (this.model, this.cache, draftAlways) = (model, cache, options.DraftAlways);
-        sampler = new Sampler(model.Config.VocabSize);
-        Drafter = options.DraftTokens > 0 ? new MtpDrafter(model, cache, sampler, options) : null;
-        pass = new InferencePass(model.Device, options.Recipe, byRow: true) { KeepsHidden = Drafter is not null };
-        staging = new Staging(model.Device);
+        var chooser = new TokenChooser(model.Device);
+        Drafter = options.DraftTokens > 0 ? new MtpDrafter(model, cache, chooser, options) : null;
+        sampler = new StepSampler(model.Device, chooser, Drafter);
+        pass = new InferencePass(model.Device, options.Recipe, options.BatchInvariant) { KeepsHidden = Drafter is not null };
     }
 
     /// <summary>The MTP module's side, or null where nothing is drafted.</summary>
@@ -41,25 +40,8 @@ internal sealed class StepRunner
     {
         long start = Stopwatch.GetTimestamp();
         Fill(plan);
-        Tensor logits = staging.Download(model.Infer(pass, cache));
-        int row = 0, tokens = 0;
-        bool drafted = false;
-        foreach (StepWork work in plan.All)
-        {
-            if (!work.Samples) continue;
-            try
-            {
-                tokens += Choose((ActiveGeneration)work.Sequence, work, logits, row);
-            }
-            catch (Exception error)
-            {
-                failed((ActiveGeneration)work.Sequence, error);
-            }
-
-            row += 1 + work.Drafts;
-            drafted |= work.Drafts > 0;
-        }
-
+        Tensor logits = model.Infer(pass, cache);
+        int tokens = sampler.Run(plan, logits, failed, out bool drafted);
         if (Drafter is null) return;
         long chosen = Stopwatch.GetTimestamp();
         DraftMode mode = draftAlways ? DraftMode.Draft : policy.Next(plan.Decodes.Count);
@@ -74,6 +56,7 @@ internal sealed class StepRunner
         pass.Clear();
         firstRows.Clear();
         int rows = 0;
+        bool samples = true;
         foreach (StepWork work in plan.Prompts)
         {
             pass.AddPrefill(work.Sequence.Cache, work.Sequence.Tokens.Slice(work.First, work.Count), work.Samples);
@@ -86,8 +69,17 @@ internal sealed class StepRunner
             AddDecode(work);
             firstRows.Add(rows);
             rows += work.Count + work.Drafts;
+            samples &= work.Samples && work.Count == 1;
         }
+
+        // Where something is computed again, rows and logits differ in number: such steps are rare, and run as they are.
+        if (pass.IsRepeatable && samples) pass.FillUp(RecordedRows(rows), cache);
     }
+
+    /// <summary>Rows that a recorded step has: a power of two up to 128, then a multiple of 64, so that sequences may come and go without a new recording.</summary>
+    /// <param name="rows">Rows that are wanted.</param>
+    internal static int RecordedRows(int rows) =>
+        rows <= 128 ? (int)BitOperations.RoundUpToPowerOf2((uint)rows) : (rows + 63) / 64 * 64;
 
     private void AddDecode(StepWork work)
     {
@@ -102,30 +94,5 @@ internal sealed class StepRunner
         fed.AddRange(tokens);
         for (int i = 0; i < work.Drafts; i++) fed.Add(work.Sequence.Draft[i]);
         pass.AddDecode(work.Sequence.Cache, work.First, CollectionsMarshal.AsSpan(fed), 1 + work.Drafts);
-    }
-
-    /// <returns>Tokens chosen.</returns>
-    private int Choose(ActiveGeneration generation, StepWork work, Tensor logits, int row)
-    {
-        int accepted = 0, before = generation.NewTokens;
-        while (true)
-        {
-            int token = generation.Choose(logits.Row<float>(row + accepted), sampler);
-            bool foreseen = accepted < work.Drafts && token == generation.Draft[accepted];
-            if (foreseen) accepted++;
-            if (!foreseen || generation.Finish is not null) break;
-        }
-
-        // Of a sequence that ends with an accepted draft there may be a row more than is known; nobody needs it.
-        generation.Cache.Rewind(Math.Min(work.First + work.Count + accepted, generation.Tokens.Length - 1));
-        generation.Draft.Clear();
-        if (work.Drafts > 0)
-        {
-            Drafter!.Verified(work.Drafts, accepted);
-            generation.DraftedTokens += work.Drafts;
-            generation.AcceptedTokens += accepted;
-        }
-
-        return generation.NewTokens - before;
     }
 }

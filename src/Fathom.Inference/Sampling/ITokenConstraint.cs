@@ -8,9 +8,9 @@ public interface ITokenConstraint
     /// <summary>Whether the text is finished: nothing more may come, and the generation ends.</summary>
     bool IsComplete { get; }
 
-    /// <summary>Sets the logits of tokens that may not come next to negative infinity. An end token is treated as any other.</summary>
-    /// <param name="logits">[V], in place.</param>
-    void Mask(Span<float> logits);
+    /// <summary>Clears the bits of tokens that may not come next. An end token is treated as any other.</summary>
+    /// <param name="allowed">[ceil(V / 64)], bit v % 64 of word v / 64 for token v; all set before, and what is beyond the vocabulary is not looked at.</param>
+    void Mask(Span<ulong> allowed);
 
     /// <summary>Told each token that was chosen, an end token too.</summary>
     /// <param name="token">An id that the mask allowed.</param>

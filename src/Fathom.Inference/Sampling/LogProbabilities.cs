@@ -12,7 +12,8 @@ internal static class LogProbabilities
     /// <summary>Logarithm of the sum of the exponentials.</summary>
     public static double LogSum(ReadOnlySpan<float> logits)
     {
-        float max = logits[Sampler.IndexOfMax(logits)];
+        float max = float.NegativeInfinity;
+        foreach (float logit in logits) max = logit > max ? logit : max;
         double sum = 0;
         foreach (float logit in logits) sum += Math.Exp(logit - max);
         return max + Math.Log(sum);

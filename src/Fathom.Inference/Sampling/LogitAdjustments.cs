@@ -1,41 +1,54 @@
 // What a request asks for before a token is chosen: a constraint's mask, biases, penalties. Presence and frequency count what was
-// generated; repetition counts the prompt too.
+// generated; repetition counts the prompt too. Each token that is affected has one entry, kept up to date as the text grows, so that a
+// step hands over a list and never goes over the vocabulary.
+using System.Runtime.InteropServices;
+using Fathom.Compute.Operators;
 
 namespace Fathom.Inference;
 
 /// <summary>The adjustments of one request, with the counts that they follow.</summary>
-/// <param name="options">Biases and penalties.</param>
-/// <param name="prompt">Ids of the prompt.</param>
-/// <param name="endIds">Ids that may not come before the least number of tokens.</param>
-/// <param name="constraint">What may come, or null.</param>
-internal sealed class LogitAdjustments(SamplingOptions options, ReadOnlySpan<int> prompt, IReadOnlyList<int> endIds, ITokenConstraint? constraint)
+internal sealed class LogitAdjustments
 {
+    private readonly SamplingOptions options;
+    private readonly int[] endIds;
+    private readonly ITokenConstraint? constraint;
+    private readonly ulong[] mask;
+    private readonly List<LogitChange> changes = [];
+    private readonly Dictionary<int, int> places = [];
     private readonly Dictionary<int, int> generated = [];
-    private readonly HashSet<int> inPrompt = options.RepetitionPenalty == 1 ? [] : [.. prompt];
     private int count;
 
-    /// <summary>Changes the logits of the next token.</summary>
-    /// <param name="logits">[V], in place.</param>
-    public void Apply(Span<float> logits)
+    /// <summary>The adjustments of the first token.</summary>
+    /// <param name="options">Biases and penalties.</param>
+    /// <param name="prompt">Ids of the prompt.</param>
+    /// <param name="endIds">Ids that may not come before the least number of tokens.</param>
+    /// <param name="constraint">What may come, or null.</param>
+    /// <param name="vocabulary">V.</param>
+    public LogitAdjustments(SamplingOptions options, ReadOnlySpan<int> prompt, IReadOnlyList<int> endIds, ITokenConstraint? constraint, int vocabulary)
     {
-        constraint?.Mask(logits);
-        foreach ((int id, float bias) in options.LogitBias) logits[id] += bias;
-        if (count < options.MinNewTokens)
-        {
-            foreach (int id in endIds) logits[id] = float.NegativeInfinity;
-        }
+        (this.options, this.constraint) = (options, constraint);
+        this.endIds = [.. endIds.Where(id => id < vocabulary)];
+        mask = constraint is null ? [] : new ulong[(vocabulary + 63) / 64];
+        foreach ((int id, float bias) in options.LogitBias) Of(id).Bias(bias);
+        if (options.MinNewTokens > 0) Forbid(true);
+        if (options.RepetitionPenalty == 1) return;
+        foreach (int id in prompt) Of(id).Repetition(options.RepetitionPenalty);
+    }
 
-        if (options.RepetitionPenalty != 1)
-        {
-            foreach (int id in inPrompt) Repeat(logits, id);
-            foreach (int id in generated.Keys)
-            {
-                if (!inPrompt.Contains(id)) Repeat(logits, id);
-            }
-        }
+    /// <summary>Whether logits stay as they are, for the next token and all that follow.</summary>
+    public bool IsEmpty => constraint is null && changes.Count == 0 && !CountsTokens;
 
-        if (options.FrequencyPenalty == 0 && options.PresencePenalty == 0) return;
-        foreach ((int id, int times) in generated) logits[id] -= options.FrequencyPenalty * times + options.PresencePenalty;
+    /// <summary>Changes of single logits before the next token.</summary>
+    public ReadOnlySpan<LogitChange> Changes => CollectionsMarshal.AsSpan(changes);
+
+    private bool CountsTokens => options.RepetitionPenalty != 1 || options.FrequencyPenalty != 0 || options.PresencePenalty != 0;
+
+    /// <summary>Bits of the tokens that may come next, as <see cref="ITokenConstraint.Mask"/> leaves them; empty where all may. Valid until the next call.</summary>
+    public ReadOnlySpan<ulong> Mask()
+    {
+        mask.AsSpan().Fill(ulong.MaxValue);
+        constraint?.Mask(mask);
+        return mask;
     }
 
     /// <summary>Told each token that was chosen.</summary>
@@ -43,9 +56,37 @@ internal sealed class LogitAdjustments(SamplingOptions options, ReadOnlySpan<int
     {
         count++;
         constraint?.Accept(token);
-        generated[token] = generated.GetValueOrDefault(token) + 1;
+        if (count == options.MinNewTokens) Forbid(false);
+        if (!CountsTokens) return;
+        int times = generated[token] = generated.GetValueOrDefault(token) + 1;
+        Entry entry = Of(token);
+        entry.Repetition(options.RepetitionPenalty);
+        entry.Penalty(options.FrequencyPenalty * times + options.PresencePenalty);
     }
 
-    private void Repeat(Span<float> logits, int id) =>
-        logits[id] = logits[id] > 0 ? logits[id] / options.RepetitionPenalty : logits[id] * options.RepetitionPenalty;
+    private void Forbid(bool forbidden)
+    {
+        foreach (int id in endIds) Of(id).Bias(forbidden ? float.NegativeInfinity : options.LogitBias.GetValueOrDefault(id));
+    }
+
+    private Entry Of(int token)
+    {
+        ref int place = ref CollectionsMarshal.GetValueRefOrAddDefault(places, token, out bool known);
+        if (!known)
+        {
+            place = changes.Count;
+            changes.Add(new LogitChange(token, 0, 1, 0));
+        }
+
+        return new Entry(changes, place);
+    }
+
+    private readonly struct Entry(List<LogitChange> changes, int place)
+    {
+        public void Bias(float value) => changes[place] = changes[place] with { Bias = value };
+
+        public void Repetition(float value) => changes[place] = changes[place] with { Repetition = value };
+
+        public void Penalty(float value) => changes[place] = changes[place] with { Penalty = value };
+    }
 }

@@ -4,6 +4,7 @@
 //   training     6 · (active matrix parameters with head, without embedding) + 6 · layers · heads · T · (qk + v) FLOPs per
 //                token: 281.2 G at 4096 tokens; a causal mask halves the second term: 250.4 G. MTP is not counted
 //   cache        layers · (latent + rotated key) numbers per token: 70,272 bytes in BF16
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Model;
@@ -88,9 +89,9 @@ public sealed class ModelSize
     }
 
     /// <summary>Bytes of latent cache per token over all layers of the main model.</summary>
-    /// <param name="dtype">Type of the cache; the published 70,272 bytes are BF16.</param>
+    /// <param name="dtype">Type of the cache, as <see cref="LatentCache"/> has it; the published 70,272 bytes are BF16.</param>
     public long CacheBytesPerToken(DType dtype = DType.BF16) =>
-        (long)config.NumHiddenLayers * config.KeyValueCacheWidth * dtype.SizeInBytes();
+        (long)config.NumHiddenLayers * new LatentRow(dtype, config.KvLoraRank, config.QkRopeHeadDim).Bytes;
 
     /// <summary>FLOPs of a forward and backward pass per token of the main model, without recomputation.</summary>
     /// <param name="tokens">Sequence length T.</param>

@@ -50,8 +50,11 @@ public sealed class InferencePass
     /// <summary>Number of tokens, M.</summary>
     public int Count => ids.Count;
 
-    /// <summary>Whether the device does passes of this form again and again, and can record them.</summary>
-    internal bool IsRepeatable => device.CanRecord && prefills.Count == 0 && decodes.Count > 0;
+    /// <summary>Whether the device does passes of this form again and again, and can record them: then it pays to give passes few forms.</summary>
+    public bool IsRepeatable => device.CanRecord && prefills.Count == 0 && decodes.Count > 0;
+
+    /// <summary>Rows that have been added.</summary>
+    public int Rows => ids.Count + decodes.Count;
 
     internal StepRecordings Recordings { get; }
 
@@ -117,7 +120,7 @@ public sealed class InferencePass
     public void AddPrefill(CachedSequence sequence, ReadOnlySpan<int> tokens, bool wantLogits, int source = 0)
     {
         int past = sequence.Length - tokens.Length, start = ids.Count;
-        for (int i = 0; i < tokens.Length; i++) AddToken(sequence, tokens[i], past + i, source + i);
+        for (int i = 0; i < tokens.Length; i++) AddToken(sequence.Slot(past + i), tokens[i], past + i, source + i);
         prefills.Add(new PrefillChunk(start, tokens.Length, past, sequenceSlots.Count));
         for (int i = 0; i < sequence.Length; i++) sequenceSlots.Add(sequence.Slot(i));
         if (wantLogits) outputs.Add(ids.Count - 1);
@@ -135,7 +138,18 @@ public sealed class InferencePass
     public void AddDecode(CachedSequence sequence, int position, ReadOnlySpan<int> tokens, int outputs, int source = 0)
     {
         for (int i = 0; i < tokens.Length; i++)
-            decodes.Add(new DecodeRow(sequence, tokens[i], position + i, i >= tokens.Length - outputs, source + i));
+            decodes.Add(new DecodeRow(sequence, tokens[i], position + i, i >= tokens.Length - outputs, source + i, sequence.Slot(position + i)));
+    }
+
+    /// <summary>
+    /// Fills the pass up with rows of nobody, each a first token of its own that wants logits, so that it has the form of others of its size.
+    /// They attend to themselves and are written where no sequence reads.
+    /// </summary>
+    /// <param name="rows">Rows that the pass is to have.</param>
+    /// <param name="cache">Of the pass.</param>
+    public void FillUp(int rows, LatentCache cache)
+    {
+        while (Rows < rows) decodes.Add(new DecodeRow(null, 0, 0, true, 0, cache.ScratchSlot));
     }
 
     /// <summary>Adds the tokens that are generated, and hands all tables to the device.</summary>
@@ -147,7 +161,7 @@ public sealed class InferencePass
         foreach (DecodeRow row in decodes)
         {
             if (row.WantLogits) outputs.Add(ids.Count);
-            AddToken(row.Sequence, row.Token, row.Position, row.Source);
+            AddToken(row.Slot, row.Token, row.Position, row.Source);
             mostBlocks = Math.Max(mostBlocks, BlockPool.BlocksOf(row.Position + 1));
         }
 
@@ -179,7 +193,7 @@ public sealed class InferencePass
             DecodeRow row = decodes[d];
             lengths[d] = row.Position + 1;
             int blocks = BlockPool.BlocksOf(row.Position + 1);
-            for (int i = 0; i < mostBlocks; i++) table[d * mostBlocks + i] = i < blocks ? row.Sequence.Blocks[i] : 0;
+            for (int i = 0; i < mostBlocks; i++) table[d * mostBlocks + i] = i >= blocks ? 0 : row.Sequence?.Blocks[i] ?? row.Slot / BlockPool.BlockSize;
         }
 
         at += DecodeCount * (1 + mostBlocks);
@@ -193,15 +207,15 @@ public sealed class InferencePass
         return placed;
     }
 
-    private void AddToken(CachedSequence sequence, int token, int position, int source)
+    private void AddToken(int slot, int token, int position, int source)
     {
         sources.Add(source);
         ids.Add(token);
         positions.Add(position);
-        slots.Add(sequence.Slot(position));
+        slots.Add(slot);
         Reach = Math.Max(Reach, position + 1);
     }
 
-    /// <summary>A token of a generating sequence.</summary>
-    private readonly record struct DecodeRow(CachedSequence Sequence, int Token, int Position, bool WantLogits, int Source);
+    /// <summary>A token of a generating sequence, or of none.</summary>
+    private readonly record struct DecodeRow(CachedSequence? Sequence, int Token, int Position, bool WantLogits, int Source, int Slot);
 }

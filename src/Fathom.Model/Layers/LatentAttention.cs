@@ -107,7 +107,7 @@ public sealed class LatentAttention
     /// <param name="context">The pass's memory.</param>
     /// <param name="x">[M, D].</param>
     /// <param name="pass">Which tokens belong to which sequence.</param>
-    /// <param name="cache">This layer's cache, [blocks, block size, R + dr].</param>
+    /// <param name="cache">This layer's cache, [blocks, block size, columns of a row].</param>
     /// <param name="sum">[M, D], added to.</param>
     public void Infer(LayerContext context, in LinearInput x, InferencePass pass, Tensor cache, Tensor sum)
     {

@@ -92,7 +92,7 @@ public sealed class MtpModule
     /// <param name="hidden">[rows, D]: hidden states of the depth before.</param>
     /// <param name="pass">The tokens that follow, and which rows they follow.</param>
     /// <param name="embedding">[V, D].</param>
-    /// <param name="cache">The module's cache, [blocks, block size, R + dr].</param>
+    /// <param name="cache">The module's cache, [blocks, block size, columns of a row].</param>
     /// <param name="output">[M, D].</param>
     public void Infer(LayerContext context, Tensor hidden, InferencePass pass, Tensor embedding, Tensor cache, Tensor output)
     {

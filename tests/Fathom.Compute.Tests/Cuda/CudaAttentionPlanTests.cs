@@ -81,16 +81,19 @@ public sealed class CudaAttentionPlanTests(ITestOutputHelper output)
     {
         var sizes = new DecodeSizes(1, 128, 128, 64, 128, 512, 64);
         DecodeVariant one = Choose(sizes, 8), some = Choose(sizes with { Batch = 8 }, 8), many = Choose(sizes with { Batch = 128 }, 8);
-        Assert.Equal("decode_attend_mma<16, 512, 576>", one.Attend);
+        Assert.Equal("decode_attend_mma<16, 512, 576, bf16>", one.Attend);
         Assert.Equal("decode_absorb<bf16, e4m3, bf16, 1>", one.Absorb);
         Assert.Equal((8L, 8L, 1L), one.AttendShape(sizes, 8).Grid);
         Assert.Equal(32, some.Heads);
-        Assert.Equal("decode_attend_mma<64, 512, 576>", many.Attend);
+        Assert.Equal("decode_attend_mma<64, 512, 576, bf16>", many.Attend);
         Assert.Equal("decode_project<bf16, e4m3, 8>", many.Project);
         Assert.True(many.TensorSharedBytes <= SharedBytes);
         Assert.Equal(16, Choose(sizes with { Heads = 6, Batch = 512 }, 8).Heads);
         Assert.False(DecodeVariant.Choose(DType.F32, DType.BF16, DType.BF16, sizes, 8, true, Multiprocessors, SharedBytes).TensorCores);
         Assert.False(Choose(sizes with { Latent = 500 }, 8).TensorCores);
+        DecodeVariant codes = DecodeVariant.Choose(DType.BF16, DType.F8E4M3, DType.F8E4M3, sizes with { Batch = 128 }, 8, true, Multiprocessors, SharedBytes);
+        Assert.Equal("decode_attend_mma<64, 512, 576, latent8>", codes.Attend);
+        Assert.Equal("decode_attend<latent8, 2>", DecodeVariant.Choose(DType.BF16, DType.F8E4M3, DType.F8E4M3, sizes, 8, false, Multiprocessors, SharedBytes).Attend);
 
         static DecodeVariant Choose(DecodeSizes sizes, int splits) =>
             DecodeVariant.Choose(DType.BF16, DType.F8E4M3, DType.BF16, sizes, splits, true, Multiprocessors, SharedBytes);

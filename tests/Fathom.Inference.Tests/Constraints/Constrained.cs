@@ -23,16 +23,11 @@ internal static class Constrained
     /// <summary>Ids that may come next, found by the mask.</summary>
     public static List<int> Allowed(ITokenConstraint constraint, Tokenizer tokenizer, int beyond = 3)
     {
-        var logits = new float[tokenizer.VocabularySize + beyond];
-        constraint.Mask(logits);
-        List<int> allowed = [];
-        for (int id = 0; id < logits.Length; id++)
-        {
-            if (logits[id] == 0) allowed.Add(id);
-            else Assert.Equal(float.NegativeInfinity, logits[id]);
-        }
-
-        return allowed;
+        int vocabulary = tokenizer.VocabularySize + beyond;
+        var mask = new ulong[(vocabulary + 63) / 64];
+        mask.AsSpan().Fill(ulong.MaxValue);
+        constraint.Mask(mask);
+        return [.. Enumerable.Range(0, vocabulary).Where(id => (mask[id / 64] >> id & 1) != 0)];
     }
 
     /// <summary>

@@ -76,21 +76,21 @@ public sealed class DeepSeekVocabularyTests(ITestOutputHelper output)
     private void Measure(string name, TokenGrammar grammar, Tokenizer tokenizer, string text)
     {
         int[] ids = tokenizer.Encode(text);
-        var logits = new float[ModelVocabulary];
+        var allowed = new ulong[(ModelVocabulary + 63) / 64];
         foreach (string round in (string[])["first", "second"])
         {
             ITokenConstraint constraint = grammar.Begin();
             double worst = 0, sum = 0;
             foreach (int id in ids)
             {
-                Array.Clear(logits);
+                allowed.AsSpan().Fill(ulong.MaxValue);
                 long start = Stopwatch.GetTimestamp();
-                constraint.Mask(logits);
+                constraint.Mask(allowed);
                 constraint.Accept(id);
                 double time = Milliseconds(start);
                 worst = Math.Max(worst, time);
                 sum += time;
-                Assert.Equal(0, logits[id]);
+                Assert.True((allowed[id / 64] >> id & 1) != 0);
             }
 
             Assert.True(constraint.IsComplete);

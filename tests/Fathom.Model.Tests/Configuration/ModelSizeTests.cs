@@ -20,6 +20,7 @@ public sealed class ModelSizeTests(ITestOutputHelper output)
         Assert.Equal(37.55, size.ActiveParameters / 1e9, 2);
         Assert.Equal(36.63, size.ActiveParametersWithoutEmbedding / 1e9, 2);
         Assert.Equal(70_272, size.CacheBytesPerToken());
+        Assert.Equal(61 * 656, size.CacheBytesPerToken(DType.F8E4M3));
     }
 
     [Fact]

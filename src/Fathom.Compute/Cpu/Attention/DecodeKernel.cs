@@ -4,6 +4,8 @@
 // for up to 64 heads and both products of attention are matrix products.
 // How a sequence is split follows from its own length alone, and a head's sums are its own however heads are grouped: a result
 // depends neither on the batch nor on the threads.
+using Fathom.Compute.Cpu.Gemm;
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu.Attention;
@@ -62,7 +64,8 @@ internal readonly unsafe struct DecodeTask
     /// <summary>Bytes from one cached token to the next.</summary>
     public required long CacheRow { get; init; }
 
-    public required bool CacheIsBF16 { get; init; }
+    /// <summary>How a cached token lies.</summary>
+    public required LatentRow CacheLayout { get; init; }
 
     public required int* BlockTables { get; init; }
 
@@ -150,12 +153,6 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
     }
 
     /// <inheritdoc/>
-    public override void Attend(in DecodeTask task, int tile, float* scratch)
-    {
-        if (task.CacheIsBF16) Attend<FormatBF16>(task, tile, scratch);
-        else Attend<FormatF32>(task, tile, scratch);
-    }
-
     /// <inheritdoc/>
     public override void Project(in DecodeTask task, int tile, float* scratch)
     {
@@ -206,7 +203,8 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
             Rows<TSimd, TVector>.Scale(task.Q[(long)b * shape.Heads + head] + shape.Nope, absorbed + b * absorbedRow + shape.Latent, shape.Rope, factor);
     }
 
-    private static void Attend<TElement>(in DecodeTask task, int tile, float* scratch) where TElement : struct, IElementFormat
+    /// <inheritdoc/>
+    public override void Attend(in DecodeTask task, int tile, float* scratch)
     {
         DecodeShape shape = task.Shape;
         var buffers = new DecodeBuffers(scratch, shape);
@@ -223,7 +221,7 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
         for (int start = first; start < end; start += DecodeShape.TokenTile)
         {
             int tokens = Math.Min(DecodeShape.TokenTile, end - start);
-            Gather<TElement>(task, sequence, start, end, buffers.Tokens, buffers.TokenLength);
+            Gather(task, sequence, start, end, buffers.Tokens, buffers.TokenLength);
             for (int h = 0; h < heads; h += CausalShape.RowTile)
             {
                 int rows = Math.Min(CausalShape.RowTile, heads - h);
@@ -304,15 +302,28 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
     }
 
     /// <summary>Reads cached tokens, wherever their blocks lie, as F32 rows, and asks for those of the next tile.</summary>
-    private static void Gather<TElement>(in DecodeTask task, int sequence, int start, int end, float* rows, int rowLength)
-        where TElement : struct, IElementFormat
+    private static void Gather(in DecodeTask task, int sequence, int start, int end, float* rows, int rowLength)
     {
+        LatentRow layout = task.CacheLayout;
         int key = task.Shape.Key, tokens = Math.Min(DecodeShape.TokenTile, end - start);
         for (int t = 0; t < tokens; t++)
         {
             int next = start + t + DecodeShape.TokenTile;
-            if (next < end) Prefetch.Bytes(task.Token(sequence, next), key * TElement.Size);
-            Rows<TSimd, TVector>.Widen<TElement>(task.Token(sequence, start + t), rows + (nint)t * rowLength, key);
+            if (next < end) Prefetch.Bytes(task.Token(sequence, next), layout.Bytes);
+            byte* token = task.Token(sequence, start + t);
+            float* row = rows + (nint)t * rowLength;
+            if (layout.IsQuantized) Expand(layout, token, row);
+            else if (layout.Type == DType.BF16) Rows<TSimd, TVector>.Widen<FormatBF16>(token, row, key);
+            else Rows<TSimd, TVector>.Widen<FormatF32>(token, row, key);
         }
+    }
+
+    /// <summary>The numbers of a token in codes, once for all heads that the task has.</summary>
+    private static void Expand(in LatentRow layout, byte* token, float* row)
+    {
+        float* scales = (float*)(token + layout.Latent);
+        for (int first = 0; first < layout.Latent; first += LatentRow.Tile)
+            CodeRows.Expand(DType.F8E4M3, token + first, Math.Min(LatentRow.Tile, layout.Latent - first), scales[first / LatentRow.Tile], row + first);
+        Rows<TSimd, TVector>.Widen<FormatBF16>(token + layout.RopeOffset, row + layout.Latent, layout.Rope);
     }
 }

@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(Threads) decode_attend(const __grid_constant__
         for (int t = threadIdx.x / WarpSize; t < TokenTile; t += Warps)
         {
             const C* from = start + t < end ? cached_token<C>(p, b, start + t, broken) : nullptr;
-            for (int c = threadIdx.x % WarpSize; c < pitch; c += WarpSize) tokens[t * pitch + c] = from != nullptr && c < columns ? to_float(from[c]) : 0;
+            for (int c = threadIdx.x % WarpSize; c < pitch; c += WarpSize) tokens[t * pitch + c] = from != nullptr && c < columns ? cached_value(from, c, p.latent) : 0;
         }
 
         __syncthreads();
@@ -141,16 +141,79 @@ __global__ void __launch_bounds__(Threads) decode_attend(const __grid_constant__
     }
 }
 
+// Eight threads' share of a cached token in codes: read in pieces of eight numbers, written as BF16. A row is whole 16 bytes.
+template <int Latent, int Key>
+struct WidenedToken
+{
+    static constexpr int Pieces = (Key / 8 + 7) / 8, CodePieces = (Latent / 8 + 7) / 8, KeyPieces = Pieces - Latent / 64;
+    uint2 codes[CodePieces];
+    float scales[CodePieces];
+    Pack<bf16, 8> key[KeyPieces];
+
+    static __device__ __forceinline__ int column(int piece) { return (threadIdx.x % 8 + 8 * piece) * 8; }
+
+    // Zeros where there is no token, and behind its columns.
+    __device__ __forceinline__ void fetch(const latent8* token, int columns)
+    {
+#pragma unroll
+        for (int i = 0; i < CodePieces; i++)
+        {
+            int c = column(i);
+            bool there = token != nullptr && c < Latent;
+            codes[i] = there ? *reinterpret_cast<const uint2*>(token + c) : make_uint2(0, 0);
+            scales[i] = there ? latent_scales(token, Latent)[c / TileLength] : 0;
+        }
+
+#pragma unroll
+        for (int i = 0; i < KeyPieces; i++)
+        {
+            int c = column(Latent / 64 + i);
+            key[i] = {};
+            if (token != nullptr && c >= Latent && c < columns) key[i] = *reinterpret_cast<const Pack<bf16, 8>*>(rotary_key(token, Latent) + (c - Latent));
+        }
+    }
+
+    __device__ __forceinline__ void store(bf16* to) const
+    {
+#pragma unroll
+        for (int i = 0; i < Pieces; i++)
+        {
+            int c = column(i);
+            if (c >= Key) break;
+            if (c >= Latent)
+            {
+                *reinterpret_cast<Pack<bf16, 8>*>(to + c) = key[i - Latent / 64];
+                continue;
+            }
+
+            uint32_t pairs[4] = {codes[i].x & 0xffffu, codes[i].x >> 16, codes[i].y & 0xffffu, codes[i].y >> 16};
+            float x[8];
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+            {
+                Format<e4m3>::decode(pairs[j], x[2 * j], x[2 * j + 1]);
+                x[2 * j] = __fmul_rn(x[2 * j], scales[i]);
+                x[2 * j + 1] = __fmul_rn(x[2 * j + 1], scales[i]);
+            }
+
+            ::store(to + c, x);
+        }
+    }
+};
+
 // On tensor cores: Heads heads (16, 32 or 64) by a split. Three tiles of tokens are under way; the first Latent columns of a tile are
 // its values too. Scores go through shared memory, so that a warp has whole rows of them: sums do not depend on Heads.
 // Latent is a multiple of 16, Key = R + dr up to the next 32. Blocks: (groups of heads, splits, sequences).
 // Shared: [Heads, pitch] and [Stages, TokenTile, pitch] BF16; [Heads, ScorePitch] F32; [Heads, WeightPitch] BF16; [3, Heads] F32.
-template <int Heads, int Latent, int Key>
+// A cache of codes (C is latent8, rows of whole 16 bytes) is widened on its way: what memory brings during one tile's products is
+// written to shared memory after them.
+template <int Heads, int Latent, int Key, typename C>
 __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_constant__ Decode p)
 {
     constexpr int Stages = 3, Pitch = Key + 8, ScorePitch = TokenTile + 4, WeightPitch = TokenTile + 8, TokenTiles = TokenTile / 8;
     constexpr int ScoreTiles = Heads / 16 * TokenTiles, WarpScoreTiles = ScoreTiles < Warps ? 1 : ScoreTiles / Warps;
     constexpr int RowGroups = Heads == 64 ? 2 : 1, RowTiles = Heads / 16 / RowGroups, ColumnParts = Warps / RowGroups;
+    constexpr bool Widens = sizeof(C) == 1;
     constexpr int Units = Latent / 16, WarpUnits = (Units + ColumnParts - 1) / ColumnParts; // sixteen columns of the sums
     DYNAMIC_SHARED(shared);
     __shared__ int broken;
@@ -163,6 +226,13 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
     int firstHead = blockIdx.x * Heads, warp = threadIdx.x / WarpSize, lane = threadIdx.x % WarpSize, columns = p.latent + p.rope;
 
     // Eight threads for each token of a tile.
+    WidenedToken<Latent, Key> fetched;
+    auto fetch_tokens = [&](int start)
+    {
+        int t = threadIdx.x / 8;
+        fetched.fetch(start + t < end ? cached_token<latent8>(p, b, start + t, broken) : nullptr, columns);
+    };
+    auto store_tokens = [&](int stage) { fetched.store(tokens + (stage * TokenTile + threadIdx.x / 8) * Pitch); };
     auto copy_tokens = [&](int start, int stage)
     {
         int t = threadIdx.x / 8;
@@ -189,10 +259,23 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
     if (threadIdx.x < Heads) largest[threadIdx.x] = -Infinity, total[threadIdx.x] = 0;
     if (threadIdx.x == 0) broken = false;
     __syncthreads();
-    copy_tokens(first, 0);
-    ptx::copy_async_commit();
-    copy_tokens(first + TokenTile, 1);
-    ptx::copy_async_commit();
+    if constexpr (Widens)
+    {
+        fetch_tokens(first);
+        store_tokens(0);
+        fetch_tokens(first + TokenTile);
+        store_tokens(1);
+        ptx::copy_async_commit();
+        ptx::copy_async_commit();
+    }
+    else
+    {
+        copy_tokens(first, 0);
+        ptx::copy_async_commit();
+        copy_tokens(first + TokenTile, 1);
+        ptx::copy_async_commit();
+    }
+
     float sum[RowTiles][2 * WarpUnits][4] = {};
     int rowGroup = warp % RowGroups, unit = warp / RowGroups * WarpUnits, stage = 0;
     for (int start = first; start < end; start += TokenTile)
@@ -200,7 +283,9 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
         const bf16* tile = tokens + stage * TokenTile * Pitch;
         ptx::copy_async_wait<1>();
         __syncthreads(); // this tile is here, and the one before is used
-        copy_tokens(start + 2 * TokenTile, (stage + 2) % Stages);
+        int later = (stage + 2) % Stages;
+        if constexpr (Widens) fetch_tokens(start + 2 * TokenTile);
+        else copy_tokens(start + 2 * TokenTile, later);
         ptx::copy_async_commit();
         stage = (stage + 1) % Stages;
 
@@ -287,6 +372,8 @@ __global__ void __launch_bounds__(Threads, 1) decode_attend_mma(const __grid_con
                 }
             }
         }
+
+        if constexpr (Widens) store_tokens(later);
     }
 
 #pragma unroll

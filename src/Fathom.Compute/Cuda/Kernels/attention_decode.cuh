@@ -16,7 +16,7 @@ struct Decode
     Rows output;          // [B H, dv]
     Rows weights;         // [H (dn + dv), R]
     Rows scales;          // [row blocks, column blocks]; one value where the strides of blocks are zero
-    Rows cache;           // [blocks * block size, R + dr]
+    Rows cache;           // [blocks * block size, R + dr], or rows of codes
     const int32_t* blockTables; // [B, table columns]
     const int32_t* lengths;     // [B]
     void* absorbed;       // [B, H, query length]: queries in the latent space, then their rotary part, times scale log2 e; on Hopper BF16 and not scaled
@@ -53,6 +53,24 @@ __device__ __forceinline__ int sequence_length(const Decode& p, int b, bool note
     if (length >= 1 && length <= most) return length;
     if (notes) *p.fault = {DecodeLengthFault, length, b, static_cast<int32_t>(most)};
     return 0;
+}
+
+// A cached token in codes (LatentRow on the host): codes of the latent, an F32 scale for each 128 of them, the rotary key in BF16.
+struct latent8 { uint8_t byte; };
+
+__device__ __forceinline__ const float* latent_scales(const latent8* token, int latent) { return reinterpret_cast<const float*>(token + latent); }
+
+__device__ __forceinline__ const bf16* rotary_key(const latent8* token, int latent)
+{
+    return reinterpret_cast<const bf16*>(token + latent + sizeof(float) * ((latent + TileLength - 1) / TileLength));
+}
+
+// A number of a cached token, of its latent or of its rotary key.
+template <typename C> __device__ __forceinline__ float cached_value(const C* token, int column, int) { return to_float(token[column]); }
+__device__ __forceinline__ float cached_value(const latent8* token, int column, int latent)
+{
+    if (column >= latent) return to_float(rotary_key(token, latent)[column - latent]);
+    return __fmul_rn(to_float(e4m3{token[column].byte}), latent_scales(token, latent)[column / TileLength]);
 }
 
 __device__ __forceinline__ float weight_scale(const Decode& p, int64_t row, int column)

@@ -17,6 +17,10 @@ constexpr int32_t CacheStoreFault = 5;
 constexpr int32_t CacheLoadFault = 6;
 constexpr int32_t DecodeLengthFault = 7;
 constexpr int32_t DecodeBlockFault = 8;
+constexpr int32_t SamplingRowFault = 9;
+constexpr int32_t SamplingMaskFault = 10;
+constexpr int32_t SamplingChangeFault = 11;
+constexpr int32_t SamplingTokenFault = 12;
 
 // Whether an index is one of 0 to limit - 1; notes it otherwise.
 __device__ __forceinline__ bool in_range(int32_t value, int64_t limit, int64_t place, int32_t code, Fault* fault)

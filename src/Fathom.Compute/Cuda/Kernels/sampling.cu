@@ -3,7 +3,7 @@
 // predecessors measure less than a limit, where an element measures one or its weight. The last kept weight is found digit by digit,
 // ten bits of its float at a time. The traps: weights must be computed as the processor does, to the bit, and everything summed is an
 // integer, so that the order of additions does not matter.
-#include "common.cuh"
+#include "faults.cuh"
 
 constexpr int Threads = 1024;
 constexpr int DigitBits = 10, Digits = 3, Bins = 1 << DigitBits; // a weight is at most 1: its float has 30 bits that count
@@ -18,6 +18,10 @@ struct Rule
 };
 
 static_assert(sizeof(Rule) == 24, "as the host declares it");
+
+// As AdjustedRow and LogitChange are declared.
+struct AdjustedRow { int32_t row, first, count, mask; };
+struct LogitChange { int32_t token; float bias, repetition, penalty; };
 
 typedef unsigned long long Measure;
 
@@ -172,30 +176,72 @@ __device__ void pick(const Kept& kept, Measure passed, Measure* shared, int32_t*
     }
 }
 
-// Grid: rows.
-__global__ void __launch_bounds__(Threads, 1) sample(const float* logits, int64_t stride, int32_t columns, const Rule* rules, int32_t* tokens)
+__device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
+
+// Logits as a request has them changed. Grid: adjusted rows. A change may meet what the mask has written, so the block waits between.
+__global__ void __launch_bounds__(Threads, 1) adjust(
+    float* logits, int64_t stride, int64_t rowCount, int32_t columns, const AdjustedRow* rows, const LogitChange* changes, int64_t changeCount,
+    const uint32_t* masks, int64_t maskCount, int64_t maskWords, Fault* fault)
+{
+    const AdjustedRow adjusted = rows[blockIdx.x];
+    if (!in_range(adjusted.row, rowCount, blockIdx.x, SamplingRowFault, fault)) return;
+    float* row = logits + adjusted.row * stride;
+    if (adjusted.mask >= 0 && in_range(adjusted.mask, maskCount, blockIdx.x, SamplingMaskFault, fault))
+    {
+        const uint32_t* mask = masks + adjusted.mask * maskWords;
+        for (int column = threadIdx.x; column < columns; column += Threads)
+        {
+            if ((mask[column / 32] >> column % 32 & 1) == 0) row[column] = minus_infinity();
+        }
+    }
+
+    __syncthreads();
+    for (int i = threadIdx.x; i < adjusted.count; i += Threads)
+    {
+        int64_t place = static_cast<int64_t>(adjusted.first) + i;
+        if (!in_range(place < changeCount ? 0 : -1, 1, blockIdx.x, SamplingChangeFault, fault)) return;
+        const LogitChange change = changes[place];
+        if (!in_range(change.token, columns, place, SamplingTokenFault, fault)) return;
+        float x = __fadd_rn(row[change.token], change.bias);
+        if (change.repetition != 1) x = x > 0 ? __fdiv_rn(x, change.repetition) : __fmul_rn(x, change.repetition);
+        row[change.token] = __fadd_rn(x, -change.penalty);
+    }
+}
+
+// Grid: rules. Without rows the n-th rule is the n-th row's.
+__global__ void __launch_bounds__(Threads, 1) sample(
+    const float* logits, int64_t stride, int64_t rowCount, int32_t columns, const int32_t* rows, const Rule* rules, int32_t* tokens, Fault* fault)
 {
     __shared__ Measure shared[Threads];
-    const float* row = logits + blockIdx.x * stride;
     const Rule rule = rules[blockIdx.x];
     int32_t* token = tokens + blockIdx.x;
+    int64_t index = rows == nullptr ? blockIdx.x : rows[blockIdx.x];
+    if (index < 0 || index >= rowCount)
+    {
+        in_range(static_cast<int32_t>(index), rowCount, blockIdx.x, SamplingRowFault, fault);
+        if (threadIdx.x == 0) *token = -1;
+        return;
+    }
+
+    const float* row = logits + index * stride;
 
     // The largest logit in the upper half, its first place in the lower: floats as integers of the same order.
     Measure best = 0;
     for (int column = threadIdx.x; column < columns; column += Threads)
     {
         float logit = row[column] + 0.0f;
-        if (!(logit > __uint_as_float(0xff800000u))) continue;
+        if (!(logit > minus_infinity())) continue;
         uint32_t bits = __float_as_uint(logit);
         Measure candidate = static_cast<Measure>(bits & 0x80000000u ? ~bits : bits | 0x80000000u) << 32 | static_cast<uint32_t>(~column);
         best = candidate > best ? candidate : best;
     }
 
     best = block_reduce<Max>(best);
-    int32_t place = best == 0 ? 0 : static_cast<int32_t>(~static_cast<uint32_t>(best));
-    if (best == 0 || rule.temperature == 0)
+    int32_t place = static_cast<int32_t>(~static_cast<uint32_t>(best));
+    bool none = best == 0 || row[place] == -minus_infinity();
+    if (none || rule.temperature == 0)
     {
-        if (threadIdx.x == 0) *token = place;
+        if (threadIdx.x == 0) *token = none ? -1 : place;
         return;
     }
 
@@ -214,5 +260,6 @@ __global__ void __launch_bounds__(Threads, 1) sample(const float* logits, int64_
         kept.ties = AllTies;
     }
 
-    pick(kept, static_cast<Measure>(rule.draw * static_cast<double>(total_of(kept))), shared, token);
+    Measure total = total_of(kept), drawn = static_cast<Measure>(rule.draw * static_cast<double>(total));
+    pick(kept, drawn < total ? drawn : total - 1, shared, token); // the product may round up to the total
 }

@@ -42,6 +42,10 @@ internal sealed unsafe class DeviceFaults
             6 => ("cache load: slot {0} of token {1}", "the cache of {2} rows"),
             7 => ("attention.latent_decode: length {0} of sequence {1}", "1 to {2}, the tokens of its row of the block tables"),
             8 => ("attention.latent_decode: cache block {0} of sequence {1}", "the cache of {2} blocks"),
+            9 => ("sampling: row {0} of entry {1}", "the {2} rows of logits"),
+            10 => ("sampling.adjust: mask {0} of entry {1}", "the {2} masks"),
+            11 => ("sampling.adjust: some change of entry {1}", "the list of changes"),
+            12 => ("sampling.adjust: token {0} of change {1}", "the vocabulary of {2}"),
             _ => ("index {0} at place {1} of an unknown operator", "the {2} entries"),
         };
         return string.Format(CultureInfo.InvariantCulture, $"{subject} is outside {limits}", note.Value, note.Place, note.Limit);
