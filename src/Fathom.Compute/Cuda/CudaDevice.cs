@@ -104,7 +104,13 @@ public sealed unsafe class CudaDevice : Device
         if (tensor.Bytes == 0) return;
         if (tensor.DType == DType.F8E4M3) linear.Changed(tensor);
         context.MakeCurrent();
-        if (uploads.TryCopy(host.Address, tensor.Address, tensor.Bytes)) return;
+        if (uploads.TryCopy(host.Address, tensor.Address, tensor.Bytes))
+        {
+            // Weights are F32; what passes are given, ids and tables, is not.
+            if (tensor.DType == DType.F32) ((CudaOptimizer)Optimizer).WeightsMoved();
+            return;
+        }
+
         CudaException.Check(Driver.CopyToDevice(tensor.Address, host.Address, (nuint)tensor.Bytes, context.Stream.Handle), "cuMemcpyHtoDAsync");
         // The caller may write the memory again when this returns; a driver that reaches pageable memory in place reads it after the call.
         context.Stream.Synchronize();

@@ -19,6 +19,9 @@ internal sealed class CudaOptimizer : IOptimizerOperators
         weightAverage = new WeightAverage(context);
     }
 
+    /// <summary>Weights are written in the main stream other than by a step: by an upload that nobody waits for.</summary>
+    public void WeightsMoved() => weightAverage.WeightsMoved();
+
     public void AdamW(Tensor weights, Tensor gradients, Tensor firstMoment, Tensor secondMoment, in AdamWStep step)
     {
         const string Op = "adamw";

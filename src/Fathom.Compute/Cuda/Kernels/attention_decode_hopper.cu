@@ -328,7 +328,10 @@ __device__ __forceinline__ void sum_parts(const HopperDecode& p, const Memory& m
             float factor[2] = {factors[0], factors[8]};
             share[0] = shares[0];
             share[1] = shares[8];
-            if (tile > 0 && __any_sync(AllLanes, factor[0] != 1 || factor[1] != 1))
+
+            // The vote comes with the first tile too: the warp's arrivals at "emptied" must follow all of its lanes' reads.
+            bool shrinks = __any_sync(AllLanes, factor[0] != 1 || factor[1] != 1);
+            if (tile > 0 && shrinks)
             {
 #pragma unroll
                 for (int i = 0; i < QuarterSums; i++)
