@@ -87,7 +87,7 @@ public sealed class ResumeTests(UnbrokenRun unbroken, ITestOutputHelper output) 
     {
         string run = unbroken.File("interrupted");
         using FathomProcess process = FathomProcess.Start("train", "--config", unbroken.Config, "--out", run, "--threads", "1");
-        SmallRun.WaitForLines(process, run, SmallRun.SaveEvery + 5);
+        SmallRun.WaitForLines(process, run, SmallRun.SaveEvery + 15); // of steps, validations and loads of experts
         process.Interrupt();
         Outcome outcome = process.Wait().Expect(0);
         Assert.Contains("train --resume", outcome.Output, StringComparison.Ordinal);
