@@ -37,13 +37,13 @@ internal static class RunControl
         }
     }
 
-    /// <summary>Starts or resumes a run, with the processor's peak measured for the share that metrics and view show.</summary>
+    /// <summary>Starts or resumes a run, which measures the processor's peak for the share that metrics and view show.</summary>
     /// <param name="device">Where to train.</param>
     /// <param name="open">Opens the run.</param>
     public static TrainingRun Open(Device device, Func<TrainingRun> open)
     {
         TrainingRun run = open();
-        if (device is CpuDevice cpu) run.PeakFlops = MachinePeaks.Measure(cpu.Team).TeamGigaflops * 1e9;
+        if (device is CpuDevice cpu) run.MeasurePeak = () => MachinePeaks.TeamFlops(cpu.Team);
         return run;
     }
 

@@ -6,7 +6,7 @@ namespace Fathom.Compute.Table;
 
 /// <summary>How far one result of a device lies from the other's.</summary>
 /// <param name="Case">The row, and the operand.</param>
-/// <param name="Largest">Largest finite magnitude of the expected result and of what it was added to.</param>
+/// <param name="Largest">Largest finite magnitude of the expected result and of the row's addend.</param>
 /// <param name="Worst">Largest difference; infinite where one is finite and the other is not.</param>
 /// <param name="Excess">Largest difference relative to what is allowed for the element; at most 1.</param>
 /// <param name="Where">The place and the values of the largest excess.</param>
@@ -26,9 +26,6 @@ public static unsafe class OperatorCheck
     /// <summary>One rounding to BF16 is half of this of the value.</summary>
     private const double BFloat16Step = 1.0 / 256;
 
-    /// <summary>Name of operands that a result is added to.</summary>
-    private const string Addend = "added";
-
     /// <summary>Runs a row on both devices.</summary>
     /// <param name="row">The row.</param>
     /// <param name="device">What is checked.</param>
@@ -40,10 +37,9 @@ public static unsafe class OperatorCheck
         OperatorCase row, Device device, Device reference, int seed, BFloat16Activations rounded = BFloat16Activations.None, double tolerance = 0)
     {
         Tensor[] expected = row.Prepare(reference, seed, rounded), actual = row.Prepare(device, seed, rounded);
-        double[] added = [.. row.Operands.Select((operand, i) => (operand.Compare && operand.Fill != Fill.Poison) || operand.Name == Addend ? Largest(expected[i]) : 0)];
+        double addend = row.Operands.Zip(expected).Where(o => o.First.Addend).Select(o => Largest(o.Second)).DefaultIfEmpty().Max();
         row.Run(reference, expected);
         row.Run(device, actual);
-        double ofAddend = row.Operands.Zip(added).Where(o => o.First.Name == Addend).Select(o => o.Second).DefaultIfEmpty().Max();
         var differences = new List<OperatorDifference>();
         for (int i = 0; i < expected.Length; i++)
         {
@@ -57,7 +53,7 @@ public static unsafe class OperatorCheck
             if (expected[i].DType is not (DType.F32 or DType.BF16)) bound = 0;
             string name = $"{row} {operand.Name}{(rounded == BFloat16Activations.None ? "" : $" ({rounded} in BF16)")}";
             differences.Add(intact
-                ? Compare(name, expected[i], Math.Max(added[i], ofAddend), result, bound, rounds && device.HoldsBFloat16 ? BFloat16Step : 0)
+                ? Compare(name, expected[i], addend, result, bound, rounds && device.HoldsBFloat16 ? BFloat16Step : 0)
                 : new OperatorDifference(name, 0, double.PositiveInfinity, double.PositiveInfinity, "what lies between the rows was overwritten"));
         }
 
@@ -77,9 +73,9 @@ public static unsafe class OperatorCheck
     };
 
     // What a result was added to counts as much as the result: a sum of two numbers that cancel is no more exact than they are.
-    private static OperatorDifference Compare(string name, Tensor expected, double largestAddend, Tensor actual, double relativeToLargest, double relative)
+    private static OperatorDifference Compare(string name, Tensor expected, double addend, Tensor actual, double relativeToLargest, double relative)
     {
-        double largest = Math.Max(Largest(expected), largestAddend);
+        double largest = Math.Max(Largest(expected), addend);
         double worst = 0, excess = 0;
         string where = "nowhere";
         for (long r = 0; r < expected.Rows; r++)

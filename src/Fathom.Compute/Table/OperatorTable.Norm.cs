@@ -51,8 +51,10 @@ public static partial class OperatorTable
                         new("x", matrix, Fill.Normal, Activation: true),
                         new("weight", new Shape(columns), Fill.Positive),
                         new("rstd", new Shape(rows), Fill.Positive),
-                        new("dx", matrix, added == "dx" ? Fill.Normal : Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
-                        .. another ? [new Operand("added", matrix, Fill.Normal, PadColumns: pad, Activation: true)] : (Operand[])[],
+                        adds && !another
+                            ? new("dx", matrix, Fill.Normal, Compare: true, PadColumns: pad, Activation: true, Addend: true)
+                            : new("dx", matrix, Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
+                        .. another ? [new Operand("added", matrix, Fill.Normal, PadColumns: pad, Activation: true, Addend: true)] : (Operand[])[],
                     ],
                     Run = (device, t) => device.Norm.RmsNormInputGradient(t[0], t[1], t[2], t[3], t[4], another ? t[5] : adds ? t[4] : default),
                     Bytes = (adds ? 4 : 3) * bytes,

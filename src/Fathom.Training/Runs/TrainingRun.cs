@@ -34,10 +34,13 @@ public interface IRunObserver
 /// <summary>A training run in its directory.</summary>
 public sealed class TrainingRun : IDisposable
 {
+    private const int MostPeakMeasurements = 5;
+
     private readonly IRunObserver observer;
     private readonly CheckpointStore checkpoints;
     private readonly ValidationWindows? windows;
     private readonly TextData? text;
+    private int peakMeasurements;
 
     private TrainingRun(Device device, RunDirectory directory, TrainingConfig config, IRunObserver observer, CancellationToken cancellation)
     {
@@ -101,8 +104,11 @@ public sealed class TrainingRun : IDisposable
         }
     }
 
-    /// <summary>The machine's measured peak in FLOP/s, for the share in the metrics; 0 where it was not measured.</summary>
-    public double PeakFlops { get; set; }
+    /// <summary>Measures the machine's peak in FLOP/s, for the share in the metrics; without it there is none.</summary>
+    public Func<double>? MeasurePeak { get; set; }
+
+    /// <summary>The machine's peak in FLOP/s; 0 where it was not measured.</summary>
+    public double PeakFlops { get; private set; }
 
     /// <summary>Starts a new run.</summary>
     /// <exception cref="FathomException">The configuration, data or directory is wrong.</exception>
@@ -156,8 +162,7 @@ public sealed class TrainingRun : IDisposable
         while (!Trainer.IsFinished && !stop.IsCancellationRequested)
         {
             StepReport report = Trainer.Step();
-            double share = PeakFlops > 0 ? FlopsPerToken * report.StepTokens / report.Seconds / PeakFlops : 0;
-            metrics.Step(report, share, Environment.WorkingSet);
+            metrics.Step(report, ShareOfPeak(report), Environment.WorkingSet);
             if (Due(Trainer.ExpertLoadEvery, report.Step) || (Trainer.ExpertLoadEvery > 0 && Trainer.IsFinished)) metrics.ExpertLoad(report, expertLayers);
             observer.Stepped(report);
             if (Due(Config.ValidateEvery, report.Step)) Validate(metrics, ref lastValidated);
@@ -167,6 +172,15 @@ public sealed class TrainingRun : IDisposable
         if (lastValidated != Trainer.State.Step && Trainer.IsFinished) Validate(metrics, ref lastValidated);
         if (lastSaved != Trainer.State.Step) Save(ref lastSaved);
         return Trainer.IsFinished;
+    }
+
+    // A step above the peak shows that something disturbed the measurement.
+    private double ShareOfPeak(StepReport report)
+    {
+        if (MeasurePeak is not { } measure) return 0;
+        double rate = FlopsPerToken * report.StepTokens / report.Seconds;
+        for (; rate > PeakFlops && peakMeasurements < MostPeakMeasurements; peakMeasurements++) PeakFlops = Math.Max(PeakFlops, measure());
+        return rate / PeakFlops;
     }
 
     /// <summary>Writes the model as it stands to model/, in BF16.</summary>

@@ -4,18 +4,20 @@
 #include "faults.cuh"
 #include "formats.cuh"
 
+// Whether a token's slot is a row of the cache, asked by every thread of its block; one of them notes a slot that is not.
+__device__ __forceinline__ bool slot_known(const int32_t* slots, int64_t token, int64_t cacheRows, int32_t code, Fault* fault)
+{
+    int32_t slot = slots[token];
+    return threadIdx.x == 0 ? in_range(slot, cacheRows, token, code, fault) : slot >= 0 && slot < cacheRows;
+}
+
 template <typename T, typename C, int N>
 __global__ void cache_store(
     const T* latent, int64_t latentStride, const T* rope, int64_t ropeStride, const int32_t* slots, C* cache, int64_t cacheStride,
     int64_t cacheRows, int32_t rank, int32_t columns, Fault* fault)
 {
     int64_t token = blockIdx.x, slot = slots[token];
-    if (slot < 0 || slot >= cacheRows)
-    {
-        if (threadIdx.x == 0) in_range(slots[token], cacheRows, token, CacheStoreFault, fault);
-        return;
-    }
-
+    if (!slot_known(slots, token, cacheRows, CacheStoreFault, fault)) return;
     latent += token * latentStride;
     rope += token * ropeStride;
     cache += slot * cacheStride;
@@ -33,8 +35,7 @@ __global__ void cache_load(
     int64_t ropeStride, int32_t rank, int32_t columns, Fault* fault)
 {
     int64_t token = blockIdx.x, slot = slots[token];
-    bool known = slot >= 0 && slot < cacheRows;
-    if (!known && threadIdx.x == 0) in_range(slots[token], cacheRows, token, CacheLoadFault, fault);
+    bool known = slot_known(slots, token, cacheRows, CacheLoadFault, fault);
     latent += token * latentStride;
     rope += token * ropeStride;
     for (int column = threadIdx.x * N; column < columns; column += blockDim.x * N)
@@ -59,12 +60,7 @@ __global__ void cache_store_codes(
 {
     constexpr int Each = TileLength / WarpSize;
     int64_t token = blockIdx.x, slot = slots[token];
-    if (slot < 0 || slot >= cacheRows)
-    {
-        if (threadIdx.x == 0) in_range(slots[token], cacheRows, token, CacheStoreFault, fault);
-        return;
-    }
-
+    if (!slot_known(slots, token, cacheRows, CacheStoreFault, fault)) return;
     latent += token * latentStride;
     rope += token * ropeStride;
     cache += slot * cacheStride;
@@ -101,8 +97,7 @@ __global__ void cache_load_codes(
     int64_t ropeStride, int32_t rank, int32_t ropeColumns, Fault* fault)
 {
     int64_t token = blockIdx.x, slot = slots[token];
-    bool known = slot >= 0 && slot < cacheRows;
-    if (!known && threadIdx.x == 0) in_range(slots[token], cacheRows, token, CacheLoadFault, fault);
+    bool known = slot_known(slots, token, cacheRows, CacheLoadFault, fault);
     latent += token * latentStride;
     rope += token * ropeStride;
     cache += known ? slot * cacheStride : 0;
