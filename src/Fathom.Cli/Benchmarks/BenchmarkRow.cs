@@ -18,7 +18,7 @@ internal enum Yardstick
 
 /// <summary>One measured number.</summary>
 /// <param name="Name">What was measured.</param>
-/// <param name="Value">The best of several samples.</param>
+/// <param name="Value">The best of several samples, or their median.</param>
 /// <param name="Unit">Its unit.</param>
 /// <param name="Goal">What it should reach, as <see cref="Goal.Text"/> says it; null where there is none.</param>
 internal sealed record BenchmarkRow(string Name, double Value, string Unit, Goal? Goal = null)
@@ -26,10 +26,10 @@ internal sealed record BenchmarkRow(string Name, double Value, string Unit, Goal
     /// <summary>What the ratio is formed with.</summary>
     public Yardstick Yardstick { get; init; }
 
-    /// <summary>The yardstick's best value in the run so far.</summary>
+    /// <summary>The yardstick's value: of arithmetic the best in the run so far, of memory the median beside the samples.</summary>
     public double YardstickValue { get; init; } = double.NaN;
 
-    /// <summary>Value over yardstick.</summary>
+    /// <summary>Value over yardstick, or the median of such shares.</summary>
     public double Ratio { get; init; } = double.NaN;
 
     /// <summary>What the number depends on.</summary>

@@ -28,7 +28,7 @@ internal static class GemmBenchmark
             }
         }
 
-        BenchmarkRow Row(string name, double flops, Action work) => sampling.Rate("GEMM " + name, flops, Yardstick.FmaPeak, Share, work);
+        BenchmarkRow Row(string name, double flops, Action work) => sampling.ArithmeticRate("GEMM " + name, flops, Share, work);
     }
 
     private static string Text(Role role) => role switch

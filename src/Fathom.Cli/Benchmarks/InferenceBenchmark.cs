@@ -1,8 +1,10 @@
 // Decoding one token at a time is bound by reading the weights, prefill by arithmetic: each has its own yardstick. The same model in
 // BF16 and in FP8 as stored: half the bytes should be twice the tokens.
+using Fathom.Compute;
 using Fathom.Inference;
 using Fathom.Model;
 using Fathom.Numerics;
+using static Fathom.Cli.Terminal.Numbers;
 
 namespace Fathom.Cli.Benchmarks;
 
@@ -15,46 +17,71 @@ internal static class InferenceBenchmark
     public static IEnumerable<BenchmarkRow> Run(Sampling sampling)
     {
         using var checkpoint = new RandomCheckpoint(sampling.Quick ? 3 : 5);
-        double plain = 0;
-        foreach (DType format in (DType[])[DType.BF16, DType.F8E4M3])
+        using Candidate plain = new(sampling.Device, checkpoint, DType.BF16), quantized = new(sampling.Device, checkpoint, DType.F8E4M3);
+        Candidate[] both = [plain, quantized];
+        foreach (Candidate model in both)
         {
-            string name = format == DType.BF16 ? "BF16" : "FP8", what = $"{Terminal.Numbers.Short(checkpoint.FileBytes(format))}B of {name}", folder = checkpoint.Folder(format);
-            LoadedModel.Open(sampling.Device, folder);
-            double opening = sampling.BestSeconds(() => LoadedModel.Open(sampling.Device, folder));
-            yield return new BenchmarkRow($"opening a checkpoint of {what}", opening * 1e3, "ms", new Goal(50, AtLeast: false, "≤ 50 ms"));
-
-            LoadedModel model = LoadedModel.Open(sampling.Device, folder);
-            using var session = new SequenceLogits(model.Model, 2048, DType.BF16);
-            int[] prompt = [.. Enumerable.Range(0, Prompt).Select(i => i * 31 % checkpoint.Config.VocabSize)];
-
-            session.Prefill(prompt.AsSpan(0, Warm));
-            double stepBytes = checkpoint.DecodeBytes(format, Warm + 1);
-            BenchmarkRow decode = sampling.Rate($"decode, batch 1, {what}", stepBytes, Yardstick.ReadBandwidth, Goal.Share(0.7), () =>
-            {
-                session.Decode(7);
-                session.Truncate(Warm);
-            });
-            double tokens = decode.Value * 1e9 / stepBytes;
-            yield return decode with { Note = $"{Terminal.Numbers.Short(tokens)} tokens/s" };
-            if (format == DType.BF16) plain = tokens;
-            else yield return new BenchmarkRow("decode, FP8 over BF16", tokens / plain, "x", new Goal(1.8, AtLeast: true, "≥ 1.8 x"));
-
-            const int Steps = 4;
-            double bytes = (double)Sampling.AllocatedBytes(
-                () =>
-                {
-                    session.Decode(7);
-                    session.Truncate(Warm);
-                },
-                Steps) / Steps;
-            yield return new BenchmarkRow($"managed bytes allocated in a decode step, {name}", bytes, "bytes", new Goal(0, AtLeast: false, "0"));
-
-            BenchmarkRow prefill = sampling.Rate($"prefill, {Prompt} tokens, {name}", new ModelSize(checkpoint.Config).PrefillFlops(Prompt), Yardstick.FmaPeak, Goal.Share(0.5), () =>
-            {
-                session.Truncate(0);
-                session.Prefill(prompt);
-            });
-            yield return prefill with { Note = $"{Terminal.Numbers.Short(prefill.Value * 1e9 / new ModelSize(checkpoint.Config).PrefillFlops(Prompt) * Prompt)} tokens/s" };
+            double opening = sampling.BestSeconds(() => LoadedModel.Open(sampling.Device, checkpoint.Folder(model.Format)));
+            yield return new BenchmarkRow($"opening a checkpoint of {model.What}", opening * 1e3, "ms", new Goal(50, AtLeast: false, "≤ 50 ms"));
         }
+
+        ReadSamples samples = sampling.ReadRates((plain.StepBytes, plain.Decode), (quantized.StepBytes, quantized.Decode));
+        for (int i = 0; i < both.Length; i++)
+        {
+            BenchmarkRow row = samples.Row(i, $"decode, batch 1, {both[i].What}", Goal.Share(0.7));
+            yield return row with { Note = $"{Short(row.Value * 1e9 / both[i].StepBytes)} tokens/s" };
+        }
+
+        yield return new BenchmarkRow("decode, FP8 over BF16", samples.CallsOver(1, quantized.StepBytes, 0, plain.StepBytes), "x", new Goal(1.8, AtLeast: true, "≥ 1.8 x"));
+
+        foreach (Candidate model in both)
+        {
+            const int Steps = 4;
+            double bytes = (double)Sampling.AllocatedBytes(model.Decode, Steps) / Steps, flops = new ModelSize(checkpoint.Config).PrefillFlops(Prompt);
+            yield return new BenchmarkRow($"managed bytes allocated in a decode step, {model.Name}", bytes, "bytes", new Goal(0, AtLeast: false, "0"));
+
+            BenchmarkRow prefill = sampling.ArithmeticRate($"prefill, {Prompt} tokens, {model.Name}", flops, Goal.Share(0.5), model.Prefill);
+            yield return prefill with { Note = $"{Short(prefill.Value * 1e9 / flops * Prompt)} tokens/s" };
+        }
+    }
+
+    /// <summary>The model in one format, with a sequence.</summary>
+    private sealed class Candidate : IDisposable
+    {
+        private readonly SequenceLogits session;
+        private readonly int[] prompt;
+
+        public Candidate(Device device, RandomCheckpoint checkpoint, DType format)
+        {
+            (Format, Name) = (format, format == DType.BF16 ? "BF16" : "FP8");
+            What = $"{Short(checkpoint.FileBytes(format))}B of {Name}";
+            StepBytes = checkpoint.DecodeBytes(format, Warm + 1);
+            session = new SequenceLogits(LoadedModel.Open(device, checkpoint.Folder(format)).Model, 2048, DType.BF16);
+            prompt = [.. Enumerable.Range(0, Prompt).Select(i => i * 31 % checkpoint.Config.VocabSize)];
+            session.Prefill(prompt.AsSpan(0, Warm));
+        }
+
+        public DType Format { get; }
+
+        public string Name { get; }
+
+        public string What { get; }
+
+        public double StepBytes { get; }
+
+        // After a prefill or another step: one token behind the first ones.
+        public void Decode()
+        {
+            session.Truncate(Warm);
+            session.Decode(7);
+        }
+
+        public void Prefill()
+        {
+            session.Truncate(0);
+            session.Prefill(prompt);
+        }
+
+        public void Dispose() => session.Dispose();
     }
 }

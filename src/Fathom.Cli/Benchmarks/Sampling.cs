@@ -1,6 +1,8 @@
-// Measuring on a machine that is not ours alone. Work and peak are sampled in turn, so that both see the same disturbances, and of
-// both the best is taken, since a disturbed sample can only be slower. The peak is the best of the whole run so far: the machine
-// does not get faster from row to row, so a row cannot look good beside a yardstick that was measured at a bad moment.
+// Measuring on a machine that is not ours alone. Work and peak are sampled in turn, so that both see the same disturbances.
+// Arithmetic: of both the best is taken, since a disturbed sample can only be slower. The peak is the best of the whole run so far:
+// cores do not get faster from row to row, so a row cannot look good beside a yardstick that was measured at a bad moment.
+// Memory does get faster: what neighbours leave of it differs by a factor of two from one second to the next. So each sample of
+// work is divided by the better of the yardstick right before and right after it, and the median of these shares counts.
 using System.Diagnostics;
 using Fathom.Compute.Cpu;
 
@@ -23,35 +25,46 @@ internal sealed class Sampling(CpuDevice device, bool quick)
 
     private int Samples => quick ? 3 : 7;
 
-    /// <summary>A row for work that is counted in FLOPs or bytes.</summary>
+    /// <summary>A row for work that is bound by arithmetic.</summary>
     /// <param name="name">The row's name.</param>
-    /// <param name="amount">FLOPs or bytes of one call.</param>
-    /// <param name="yardstick">What it is compared with; not none.</param>
+    /// <param name="flops">Of one call.</param>
     /// <param name="goal">The goal.</param>
     /// <param name="work">The work; called a few times for warm-up, then as often as a sample takes.</param>
-    public BenchmarkRow Rate(string name, double amount, Yardstick yardstick, Goal? goal, Action work)
+    public BenchmarkRow ArithmeticRate(string name, double flops, Goal? goal, Action work)
     {
         int calls = WarmUp(work);
         double best = 0, peak = 0;
         for (int i = 0; i < Samples; i++)
         {
-            MachinePeaks measured = MeasurePeaks();
-            peak = yardstick == Yardstick.ReadBandwidth ? measured.ReadGigabytes : measured.TeamGigaflops;
-            double spent = 0;
-            while (spent < RoundSeconds)
+            peak = MeasurePeaks().TeamGigaflops;
+            best = Math.Max(best, flops / RoundSecondsOf(work, calls) / 1e9);
+        }
+
+        return new BenchmarkRow(name, best, "GFLOP/s", goal) { Yardstick = Yardstick.FmaPeak, YardstickValue = peak, Ratio = best / peak };
+    }
+
+    /// <summary>Samples of works that are bound by reading memory, taken in turn with each other and with the yardstick.</summary>
+    /// <param name="works">What is read by one call, in bytes, and the call.</param>
+    public ReadSamples ReadRates(params (double Bytes, Action Work)[] works)
+    {
+        int[] calls = [.. works.Select(w => WarmUp(w.Work))];
+        var memory = new MemoryRead(device.Team);
+        memory.Measure();
+        int rounds = quick ? 15 : 75;
+        double[][] rates = [.. works.Select(_ => new double[rounds])], yardsticks = [.. works.Select(_ => new double[rounds])];
+        double before = memory.Measure();
+        for (int round = 0; round < rounds; round++)
+        {
+            for (int i = 0; i < works.Length; i++)
             {
-                double seconds = Seconds(work, calls);
-                best = Math.Max(best, amount * calls / seconds / 1e9);
-                spent += seconds;
+                rates[i][round] = works[i].Bytes * calls[i] / Seconds(works[i].Work, calls[i]) / 1e9;
+                double after = memory.Measure();
+                yardsticks[i][round] = Math.Max(before, after) / 1e9;
+                before = after;
             }
         }
 
-        return new BenchmarkRow(name, best, yardstick == Yardstick.ReadBandwidth ? "GB/s" : "GFLOP/s", goal)
-        {
-            Yardstick = yardstick,
-            YardstickValue = peak,
-            Ratio = best / peak,
-        };
+        return new ReadSamples(rates, yardsticks);
     }
 
     /// <summary>Least seconds of a call over several, without warm-up.</summary>
@@ -91,6 +104,20 @@ internal sealed class Sampling(CpuDevice device, bool quick)
         return Stopwatch.GetElapsedTime(started).TotalSeconds;
     }
 
+    // The least seconds of a call in a round.
+    private static double RoundSecondsOf(Action work, int calls)
+    {
+        double best = double.PositiveInfinity;
+        for (double spent = 0; spent < RoundSeconds;)
+        {
+            double seconds = Seconds(work, calls);
+            best = Math.Min(best, seconds / calls);
+            spent += seconds;
+        }
+
+        return best;
+    }
+
     // Twice at least: the first call compiles, the second fills caches and tells how many calls make a sample.
     private static int WarmUp(Action work)
     {
@@ -98,4 +125,31 @@ internal sealed class Sampling(CpuDevice device, bool quick)
         double once = Seconds(work, 1);
         return (int)Math.Clamp(SampleSeconds / Math.Max(once, 1e-7), 1, 100_000);
     }
+}
+
+/// <summary>Speeds of works that read memory, each sample with the yardstick of its moment, 10⁹ B/s.</summary>
+/// <param name="Rates">[work][round].</param>
+/// <param name="Yardsticks">[work][round], the better of right before and right after.</param>
+internal sealed record ReadSamples(double[][] Rates, double[][] Yardsticks)
+{
+    /// <summary>A row of medians; the share is the median of the rounds' shares.</summary>
+    /// <param name="work">Which of the works.</param>
+    /// <param name="name">The row's name.</param>
+    /// <param name="goal">The goal.</param>
+    public BenchmarkRow Row(int work, string name, Goal? goal) => new(name, Median(Rates[work]), "GB/s", goal)
+    {
+        Yardstick = Yardstick.ReadBandwidth,
+        YardstickValue = Median(Yardsticks[work]),
+        Ratio = Median([.. Rates[work].Zip(Yardsticks[work], (rate, yardstick) => rate / yardstick)]),
+    };
+
+    /// <summary>The median of a round's calls a second of one work over those of another.</summary>
+    /// <param name="work">The one.</param>
+    /// <param name="bytes">What it reads in a call.</param>
+    /// <param name="other">The other.</param>
+    /// <param name="otherBytes">What that reads in a call.</param>
+    public double CallsOver(int work, double bytes, int other, double otherBytes) =>
+        Median([.. Rates[work].Zip(Rates[other], (rate, ofOther) => rate / bytes / (ofOther / otherBytes))]);
+
+    private static double Median(double[] values) => values.Order().ElementAt(values.Length / 2);
 }

@@ -29,8 +29,8 @@ internal static class TrainingBenchmark
         var size = new ModelSize(model);
         double flops = (double)MicroBatch * SequenceLength * (size.TrainingFlopsPerToken(SequenceLength) + size.MtpTrainingFlopsPerToken(SequenceLength));
         for (int i = 0; i < 3; i++) trainer.Step();
-        BenchmarkRow speed = sampling.Rate(
-            $"training step, small, {MicroBatch} x {SequenceLength} tokens", flops, Yardstick.FmaPeak, Goal.Share(0.45), () => trainer.Step());
+        BenchmarkRow speed = sampling.ArithmeticRate(
+            $"training step, small, {MicroBatch} x {SequenceLength} tokens", flops, Goal.Share(0.45), () => trainer.Step());
         yield return speed with { Note = $"{Terminal.Numbers.Short(speed.Value * 1e9 / flops * MicroBatch * SequenceLength)} tokens/s" };
 
         const int Steps = 4;

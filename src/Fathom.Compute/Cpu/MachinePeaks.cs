@@ -34,9 +34,8 @@ public sealed record MachinePeaks(int Threads, double CoreGigaflops, double Team
         double core = 0, read = 0, copy = 0, all = TeamFlops(team);
         int threads = team.Size;
         for (int run = 0; run < Runs; run++) core = Math.Max(core, Flops / Seconds(team, 1, new ArithmeticJob()));
-        long share = ReadBytes() / threads / 4096 * 4096;
-        Tensor memory = HostMemory.Allocate(new Shape(share * threads), DType.U8);
-        for (int run = 0; run < Runs; run++) read = Math.Max(read, (double)share * threads / Seconds(team, threads, new ReadJob(memory.Address, share)));
+        var memory = new MemoryRead(team);
+        for (int run = 0; run < Runs; run++) read = Math.Max(read, memory.Measure());
 
         const int Copies = 64;
         Tensor caches = HostMemory.Allocate(new Shape(2 * CopyBytes * threads), DType.U8);
@@ -63,35 +62,7 @@ public sealed record MachinePeaks(int Threads, double CoreGigaflops, double Team
 
     private static double Flops => 2.0 * 12 * Steps * (CpuFeatures.Avx512 ? Width512.Count : CpuFeatures.Avx2 ? Width256.Count : Width128.Count);
 
-    /// <summary>Four times the last-level caches, at least 128 MB and at most 1 GB.</summary>
-    private static long ReadBytes() => Math.Clamp(4 * LastLevelCacheBytes(), 128L << 20, 1L << 30);
-
-    private static long LastLevelCacheBytes()
-    {
-        const long Unknown = 32L << 20;
-        if (!OperatingSystem.IsLinux()) return Unknown;
-        try
-        {
-            // Processors name the cache they share; each set of sharers is one cache.
-            var caches = new Dictionary<string, long>();
-            foreach (string cpu in Directory.EnumerateDirectories("/sys/devices/system/cpu", "cpu*"))
-            {
-                string cache = Path.Combine(cpu, "cache", "index3");
-                if (!Directory.Exists(cache)) continue;
-                string size = File.ReadAllText(Path.Combine(cache, "size")).Trim();
-                long unit = size.EndsWith('K') ? 1 << 10 : size.EndsWith('M') ? 1 << 20 : 1;
-                caches[File.ReadAllText(Path.Combine(cache, "shared_cpu_list"))] = long.Parse(size.TrimEnd('K', 'M'), CultureInfo.InvariantCulture) * unit;
-            }
-
-            return caches.Count > 0 ? caches.Values.Sum() : Unknown;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException)
-        {
-            return Unknown;
-        }
-    }
-
-    private static double Seconds<TJob>(WorkerTeam team, int tiles, TJob job) where TJob : struct, ITileJob
+    internal static double Seconds<TJob>(WorkerTeam team, int tiles, TJob job) where TJob : struct, ITileJob
     {
         long start = Stopwatch.GetTimestamp();
         team.For(tiles, job);
@@ -134,37 +105,6 @@ public sealed record MachinePeaks(int Threads, double CoreGigaflops, double Team
             TVector low = TWidth.Add(TWidth.Add(TWidth.Add(s0, s1), TWidth.Add(s2, s3)), TWidth.Add(s4, s5));
             TVector high = TWidth.Add(TWidth.Add(TWidth.Add(s6, s7), TWidth.Add(s8, s9)), TWidth.Add(s10, s11));
             return TWidth.Sum(TWidth.Add(low, high));
-        }
-    }
-
-    private readonly unsafe struct ReadJob(nint address, long bytes) : ITileJob
-    {
-        public void Run(int tile, int worker)
-        {
-            float* from = (float*)(address + (nint)(tile * bytes));
-            float result = CpuFeatures.Avx512 ? Sum<Vector512<float>, Width512>(from, (nint)(bytes / 4))
-                : CpuFeatures.Avx2 ? Sum<Vector256<float>, Width256>(from, (nint)(bytes / 4)) : Sum<Vector128<float>, Width128>(from, (nint)(bytes / 4));
-            GC.KeepAlive(float.IsNaN(result) ? this : null);
-        }
-
-        // Four streams, as the kernels that read weights have.
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static float Sum<TVector, TWidth>(float* from, nint count)
-            where TVector : struct
-            where TWidth : struct, IVectorWidth<TVector>
-        {
-            nint quarter = count / 4;
-            TVector s0 = TWidth.Zero, s1 = TWidth.Zero, s2 = TWidth.Zero, s3 = TWidth.Zero;
-            for (nint i = 0; i < quarter; i += TWidth.Count)
-            {
-                float* at = from + i;
-                s0 = TWidth.Add(s0, TWidth.Load(at));
-                s1 = TWidth.Add(s1, TWidth.Load(at + quarter));
-                s2 = TWidth.Add(s2, TWidth.Load(at + 2 * quarter));
-                s3 = TWidth.Add(s3, TWidth.Load(at + 3 * quarter));
-            }
-
-            return TWidth.Sum(TWidth.Add(TWidth.Add(s0, s1), TWidth.Add(s2, s3)));
         }
     }
 
