@@ -72,12 +72,12 @@ public sealed unsafe class StoredLinearTests(ITestOutputHelper output)
             fixed (byte* w = codes)
             fixed (float* a = x)
             {
-                TKernels.Dot6(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, six);
-                TKernels.Dot4(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, four);
-                TKernels.Dot2(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, two);
+                TKernels.Dot6(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, six);
+                TKernels.Dot4(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, four);
+                TKernels.Dot2(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, two);
                 for (int m = 0; m < Rows; m++)
                 {
-                    TKernels.Dot1(Depth, a + m * Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, one);
+                    TKernels.Dot1(Depth, a + m * Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, one);
                     for (int n = 0; n < 4; n++)
                     {
                         Assert.Equal(BitConverter.SingleToInt32Bits(six[4 * m + n]), BitConverter.SingleToInt32Bits(one[n]));

@@ -16,8 +16,22 @@ internal static class StepBenchmark
     private const int Cached = 128;
     private static readonly TimeSpan WarmUp = TimeSpan.FromSeconds(0.4);
 
-    /// <summary>Rows for the preset `small` with random weights in BF16.</summary>
-    public static IEnumerable<BenchmarkRow> Run(Sampling sampling)
+    /// <summary>Rows for the preset `small` with random weights in BF16, and for dense layers that have to be read from memory.</summary>
+    public static IEnumerable<BenchmarkRow> Run(Sampling sampling) => [.. OfSmall(sampling), .. OfDense(sampling)];
+
+    private static IEnumerable<BenchmarkRow> OfDense(Sampling sampling)
+    {
+        using var checkpoint = new RandomCheckpoint(sampling.Quick ? 3 : 5);
+        foreach (DType format in (DType[])[DType.BF16, DType.F8E4M3])
+        {
+            string folder = checkpoint.Folder(format), name = $"{Short(checkpoint.FileBytes(format))}B dense in {(format == DType.BF16 ? "BF16" : "FP8")}";
+            using var step = new Step(LoadedModel.Open(sampling.Device, folder).Model, 1);
+            yield return new BenchmarkRow($"step of 1 streams, {name}", step.Seconds(sampling.Quick ? 10 : 40) * 1e3, "ms");
+            foreach (BenchmarkRow row in Breakdown(sampling, folder, 1, sampling.MeasurePeaks())) yield return row;
+        }
+    }
+
+    private static IEnumerable<BenchmarkRow> OfSmall(Sampling sampling)
     {
         using var checkpoint = new RandomCheckpoint(ModelPresets.Get("small") with { NumNextnPredictLayers = 0 });
         string folder = checkpoint.Folder(DType.BF16);

@@ -36,7 +36,7 @@ public static partial class OperatorTable
     }
 
     // About 14 bits of a running sum are kept (HopperAccumulator), promoted to F32 every 128 elements.
-    private const double HopperSums = 1.0 / 2048;
+    internal const double HopperSums = 1.0 / 2048;
 
     /// <summary>Rows of <see cref="Operators.ILinearOperators"/> over quantised operands.</summary>
     public static IEnumerable<OperatorCase> QuantizedLinears()

@@ -1,6 +1,8 @@
 // The walk over four weight rows at a time that all products of dots share, whatever their kernel. As many rows of activations as the
 // first-level cache holds pass over as many weights as the second one holds, so that a weight is read from memory once, and what six
-// rows and four weight rows are multiplied from is near.
+// rows and four weight rows are multiplied from is near. Where reading is the cost, the four rows lie a quarter of the range apart:
+// four streams, each without a gap, which the processor's own prefetching follows over the ends of rows and pages. Where many rows pass
+// over them, they are neighbours, and the next four are asked for meanwhile. Which rows meet in a kernel changes no bit of them.
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
@@ -22,8 +24,9 @@ internal unsafe interface IDotKernels
     /// <param name="w1">Second.</param>
     /// <param name="w2">Third.</param>
     /// <param name="w3">Fourth.</param>
+    /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[4].</param>
-    static abstract void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums);
+    static abstract void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
 
     /// <summary>The same for two rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
@@ -33,8 +36,9 @@ internal unsafe interface IDotKernels
     /// <param name="w1">Second.</param>
     /// <param name="w2">Third.</param>
     /// <param name="w3">Fourth.</param>
+    /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[2, 4].</param>
-    static abstract void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums);
+    static abstract void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
 
     /// <summary>The same for four rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
@@ -44,8 +48,9 @@ internal unsafe interface IDotKernels
     /// <param name="w1">Second.</param>
     /// <param name="w2">Third.</param>
     /// <param name="w3">Fourth.</param>
+    /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[4, 4].</param>
-    static abstract void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums);
+    static abstract void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
 
     /// <summary>The same for six rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
@@ -55,8 +60,9 @@ internal unsafe interface IDotKernels
     /// <param name="w1">Second.</param>
     /// <param name="w2">Third.</param>
     /// <param name="w3">Fourth.</param>
+    /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[6, 4].</param>
-    static abstract void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums);
+    static abstract void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
 }
 
 /// <summary>The walk with one kind of kernel.</summary>
@@ -94,45 +100,52 @@ internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
     }
 
     /// <summary>Some rows of activations, which stay in the first-level cache, against a range of weight rows.</summary>
-    [SkipLocalsInit]
     private static void Pass(in Product product, float* x, int rows, nint stride, long row, long first, long end, in ProductLayout layout, double* factors)
     {
-        nint pitch = (nint)layout.StrideB * TKernels.Size, depth = (nint)product.Depth, strideC = (nint)layout.StrideC;
-        float* sums = stackalloc float[MostAtOnce * FewRowsPlan.DotRows];
-        for (long n = first; n < end; n += FewRowsPlan.DotRows)
-        {
-            int weights = (int)Math.Min(FewRowsPlan.DotRows, end - n);
-            byte* w0 = product.B + n * pitch;
-            byte* w1 = weights > 1 ? w0 + pitch : w0, w2 = weights > 2 ? w1 + pitch : w0, w3 = weights > 3 ? w2 + pitch : w0;
-            float* a = x, c = product.C + row * strideC + n;
-            for (int m = 0, count; m < rows; m += count, a += count * stride)
-            {
-                switch (rows - m)
-                {
-                    case >= 6:
-                        TKernels.Dot6(depth, a, stride, w0, w1, w2, w3, sums);
-                        count = 6;
-                        break;
-                    case >= 4:
-                        TKernels.Dot4(depth, a, stride, w0, w1, w2, w3, sums);
-                        count = 4;
-                        break;
-                    case >= 2:
-                        TKernels.Dot2(depth, a, stride, w0, w1, w2, w3, sums);
-                        count = 2;
-                        break;
-                    default:
-                        TKernels.Dot1(depth, a, w0, w1, w2, w3, sums);
-                        count = 1;
-                        break;
-                }
+        long quarter = (end - first) / FewRowsPlan.DotRows, spread = rows <= FewRowsPlan.RowsOfStreams && quarter > 0 ? quarter : 1;
+        long four = first + quarter * FewRowsPlan.DotRows, step = spread > 1 ? 1 : FewRowsPlan.DotRows;
+        for (long n = first; n < first + quarter * step; n += step) Meet(product, x, rows, stride, row, n, spread, FewRowsPlan.DotRows, layout, factors);
+        if (four < end) Meet(product, x, rows, stride, row, four, 1, (int)(end - four), layout, factors);
+    }
 
-                for (int i = 0; i < count; i++, c += strideC) Put(sums + FewRowsPlan.DotRows * i, c, weights, layout.Accumulate, factors == null ? 1 : factors[row + m + i]);
+    /// <summary>The rows of activations against at most four weight rows: n, n + spread, …</summary>
+    [SkipLocalsInit]
+    private static void Meet(in Product product, float* x, int rows, nint stride, long row, long n, long spread, int weights, in ProductLayout layout, double* factors)
+    {
+        nint pitch = (nint)layout.StrideB * TKernels.Size, between = pitch * (nint)spread, depth = (nint)product.Depth, strideC = (nint)layout.StrideC;
+        float* sums = stackalloc float[MostAtOnce * FewRowsPlan.DotRows];
+        byte* w0 = product.B + n * pitch;
+        byte* w1 = weights > 1 ? w0 + between : w0, w2 = weights > 2 ? w1 + between : w0, w3 = weights > 3 ? w2 + between : w0;
+        float* a = x, c = product.C + row * strideC + n;
+        nint ahead = rows <= FewRowsPlan.RowsOfStreams ? FewRowsPlan.BytesAhead : FewRowsPlan.DotRows * pitch;
+        for (int m = 0, count; m < rows; m += count, a += count * stride)
+        {
+            switch (rows - m)
+            {
+                case >= 6:
+                    TKernels.Dot6(depth, a, stride, w0, w1, w2, w3, ahead, sums);
+                    count = 6;
+                    break;
+                case >= 4:
+                    TKernels.Dot4(depth, a, stride, w0, w1, w2, w3, ahead, sums);
+                    count = 4;
+                    break;
+                case >= 2:
+                    TKernels.Dot2(depth, a, stride, w0, w1, w2, w3, ahead, sums);
+                    count = 2;
+                    break;
+                default:
+                    TKernels.Dot1(depth, a, w0, w1, w2, w3, ahead, sums);
+                    count = 1;
+                    break;
             }
+
+            for (int i = 0; i < count; i++, c += strideC)
+                Put(sums + FewRowsPlan.DotRows * i, c, weights, (nint)spread, layout.Accumulate, factors == null ? 1 : factors[row + m + i]);
         }
     }
 
-    private static void Put(float* sums, float* c, int columns, bool accumulate, double factor)
+    private static void Put(float* sums, float* c, int columns, nint spread, bool accumulate, double factor)
     {
         Vector128<float> four = Vector128.Load(sums);
         if (factor != 1)
@@ -141,12 +154,12 @@ internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
             four = Vector128.Narrow(lower * factor, upper * factor);
         }
 
-        if (columns == FewRowsPlan.DotRows)
+        if (columns == FewRowsPlan.DotRows && spread == 1)
         {
             (accumulate ? Vector128.Load(c) + four : four).Store(c);
             return;
         }
 
-        for (int j = 0; j < columns; j++) c[j] = accumulate ? c[j] + four[j] : four[j];
+        for (int j = 0; j < columns; j++) c[j * spread] = accumulate ? c[j * spread] + four[j] : four[j];
     }
 }

@@ -23,14 +23,23 @@ internal static class FewRowsPlan
     /// <summary>Weight rows of one dot kernel.</summary>
     public const int DotRows = 4;
 
+    /// <summary>Most rows of activations whose four weight rows are streams of their own: reading these is the cost.</summary>
+    public const int RowsOfStreams = 4;
+
+    /// <summary>How far ahead of a stream weights are asked for; measured.</summary>
+    public const int BytesAhead = 1024;
+
     /// <summary>Weights that a tile meets at least, where rows are few enough that reading them is the cost: a few microseconds of work.</summary>
     private const long TileWeights = 16 << 10;
 
     /// <summary>Rows that take longer to multiply with a weight than the weight takes to come.</summary>
     private const int RowsOfArithmetic = 8;
 
-    /// <summary>Tiles that a thread should find at most: enough that a slow one does not keep the others waiting.</summary>
-    private const int TilesPerThread = 32;
+    /// <summary>Tiles that a thread should find at most where reading is the cost: streams that are long, and a slow thread that does not keep the others waiting.</summary>
+    private const int TilesOfReading = 16;
+
+    /// <summary>The same where arithmetic is.</summary>
+    private const int TilesOfArithmetic = 32;
 
     /// <summary>Columns of C a tile computes, a multiple of <paramref name="unit"/>.</summary>
     /// <param name="columns">Of C.</param>
@@ -42,7 +51,8 @@ internal static class FewRowsPlan
     public static long TileColumns(long columns, long depth, int products, long rows, int unit, int threads)
     {
         long cost = columns * depth * Math.Max(products, rows / RowsOfArithmetic);
-        long tiles = (Math.Clamp(cost / TileWeights, 1, (long)threads * TilesPerThread) + products - 1) / products;
+        int mostTiles = threads * (rows <= (long)products * RowsOfStreams ? TilesOfReading : TilesOfArithmetic);
+        long tiles = (Math.Clamp(cost / TileWeights, 1, mostTiles) + products - 1) / products;
         long width = (columns + tiles - 1) / tiles;
         return (width + unit - 1) / unit * unit;
     }

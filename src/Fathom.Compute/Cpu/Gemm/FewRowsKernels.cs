@@ -30,10 +30,10 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    public static void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
     {
         TVector s0 = TWidth.Zero, s1 = TWidth.Zero, s2 = TWidth.Zero, s3 = TWidth.Zero, watch = TWidth.Zero;
-        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
+        nint i = 0;
         while (i + LineElements <= depth)
         {
             watch = BeginLine(i * TFormat.Size, ahead, w0, w1, w2, w3, watch);
@@ -55,11 +55,11 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
     {
         TVector s00 = TWidth.Zero, s01 = TWidth.Zero, s02 = TWidth.Zero, s03 = TWidth.Zero;
         TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero, watch = TWidth.Zero;
-        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
+        nint i = 0;
         float* x1 = x + stride;
         while (i + LineElements <= depth)
         {
@@ -91,13 +91,13 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
     {
         TVector s00 = TWidth.Zero, s01 = TWidth.Zero, s02 = TWidth.Zero, s03 = TWidth.Zero;
         TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero;
         TVector s20 = TWidth.Zero, s21 = TWidth.Zero, s22 = TWidth.Zero, s23 = TWidth.Zero;
         TVector s30 = TWidth.Zero, s31 = TWidth.Zero, s32 = TWidth.Zero, s33 = TWidth.Zero, watch = TWidth.Zero;
-        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
+        nint i = 0;
         float* x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
         while (i + LineElements <= depth)
         {
@@ -141,13 +141,13 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
     {
         // Fewer registers hold fewer sums.
         if (TWidth.Count < Vector512<float>.Count)
         {
-            Dot4(depth, x, stride, w0, w1, w2, w3, sums);
-            Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, sums + 16);
+            Dot4(depth, x, stride, w0, w1, w2, w3, ahead, sums);
+            Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, ahead, sums + 16);
             return;
         }
 
@@ -158,7 +158,7 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
         TVector s40 = TWidth.Zero, s41 = TWidth.Zero, s42 = TWidth.Zero, s43 = TWidth.Zero;
         TVector s50 = TWidth.Zero, s51 = TWidth.Zero, s52 = TWidth.Zero, s53 = TWidth.Zero, watch = TWidth.Zero;
         // Two pointers for six rows: there are not many registers for addresses either.
-        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0), row = stride * sizeof(float), twoRows = 2 * row;
+        nint i = 0, row = stride * sizeof(float), twoRows = 2 * row;
         byte* first = (byte*)x, fourth = first + 3 * row;
         while (i + LineElements <= depth)
         {
@@ -215,8 +215,8 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
     }
 
     /// <summary>
-    /// Asks for the same line of the next four rows, into the second-level cache: this early, and across the ends of rows. Looks out for
-    /// what the format must not read as a number.
+    /// Asks for lines further on, into the second-level cache, across the ends of rows. Looks out for what the format must not read as a
+    /// number.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static TVector BeginLine(nint at, nint ahead, byte* w0, byte* w1, byte* w2, byte* w3, TVector watch)

@@ -19,11 +19,11 @@ internal readonly unsafe struct HiFloat8Kernels : IDotKernels
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    public static void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
     {
         Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default;
         HiFloat8Table table = HiFloat8Table.Instance;
-        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
+        nint i = 0;
         for (; i + Step <= depth; i += Step)
         {
             Expand(table, w0 + i, ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3);
@@ -41,15 +41,15 @@ internal readonly unsafe struct HiFloat8Kernels : IDotKernels
     }
 
     /// <inheritdoc/>
-    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
     {
-        Dot1(depth, x, w0, w1, w2, w3, sums);
-        Dot1(depth, x + stride, w0, w1, w2, w3, sums + 4);
+        Dot1(depth, x, w0, w1, w2, w3, ahead, sums);
+        Dot1(depth, x + stride, w0, w1, w2, w3, ahead, sums + 4);
     }
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
     {
         float* x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
         Vector512<float> s00 = default, s01 = default, s02 = default, s03 = default;
@@ -57,7 +57,7 @@ internal readonly unsafe struct HiFloat8Kernels : IDotKernels
         Vector512<float> s20 = default, s21 = default, s22 = default, s23 = default;
         Vector512<float> s30 = default, s31 = default, s32 = default, s33 = default;
         HiFloat8Table table = HiFloat8Table.Instance;
-        nint i = 0, ahead = FewRowsPlan.DotRows * (nint)(w1 - w0);
+        nint i = 0;
         for (; i + Step <= depth; i += Step)
         {
             Expand(table, w0 + i, ahead, out Vector512<float> v0, out Vector512<float> v1, out Vector512<float> v2, out Vector512<float> v3);
@@ -92,13 +92,13 @@ internal readonly unsafe struct HiFloat8Kernels : IDotKernels
 
     // The tables take the registers that more sums would need.
     /// <inheritdoc/>
-    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
+    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
     {
-        Dot4(depth, x, stride, w0, w1, w2, w3, sums);
-        Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, sums + 16);
+        Dot4(depth, x, stride, w0, w1, w2, w3, ahead, sums);
+        Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, ahead, sums + 16);
     }
 
-    /// <summary>Expands 64 codes, and asks for the same place of the next four rows.</summary>
+    /// <summary>Expands 64 codes, and asks for what lies further on.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Expand(
         in HiFloat8Table table, byte* codes, nint ahead,
@@ -123,7 +123,7 @@ internal readonly unsafe struct HiFloat8Kernels : IDotKernels
     private static void AddRest(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, float* sums)
     {
         float* rest = stackalloc float[4];
-        FewRowsKernels<HiFloat8Format, Vector512<float>, Width512>.Dot1(depth, x, w0, w1, w2, w3, rest);
+        FewRowsKernels<HiFloat8Format, Vector512<float>, Width512>.Dot1(depth, x, w0, w1, w2, w3, 0, rest);
         for (int j = 0; j < 4; j++) sums[j] += rest[j];
     }
 }

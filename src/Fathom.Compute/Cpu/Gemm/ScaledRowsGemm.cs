@@ -50,6 +50,9 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
 {
     private const int Block = ScaledTensor.TileSize;
 
+    /// <summary>So many blocks a thread that it matters little if one has a block more than another.</summary>
+    private const int BlocksPerThread = 8;
+
     /// <summary>Exponent of the largest activation of a row where weights are read as too small.</summary>
     private const int LargestExponent = 110;
 
@@ -68,7 +71,9 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
         if (layout.Columns == 0 || count == 0) return;
         long rows = 0;
         for (int i = 0; i < count; i++) rows += products[i].Product.Rows;
-        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Product.Depth, count, rows, FewRowsPlan.DotRows, team.Size);
+        // Whole blocks, whose scales are then multiplied with the activations once, where there are enough of them for all threads.
+        int unit = layout.Columns * count >= BlocksPerThread * Block * team.Size ? Block : FewRowsPlan.DotRows;
+        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Product.Depth, count, rows, unit, team.Size);
         int tiles = (int)((layout.Columns + width - 1) / width);
         team.For(checked(tiles * count), new Job<TKernels>(products, layout, width, tiles));
     }

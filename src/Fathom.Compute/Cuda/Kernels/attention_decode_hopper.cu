@@ -326,8 +326,12 @@ __device__ __forceinline__ void sum_parts(const HopperDecode& p, const Memory& m
             hopper::barrier_wait(memory.weighted + place.stage, place.parity);
             const float *factors = memory.factors + place.stage * Heads + row + lane / 4, *shares = memory.shares + place.stage * Heads + row + lane / 4;
             float factor[2] = {factors[0], factors[8]};
-            share[0] = shares[0];
-            share[1] = shares[8];
+            if (tile + 1 == walk.tiles())
+            {
+                share[0] = shares[0];
+                share[1] = shares[8];
+                __syncwarp();
+            }
 
             // The vote comes with the first tile too: the warp's arrivals at "emptied" must follow all of its lanes' reads.
             bool shrinks = __any_sync(AllLanes, factor[0] != 1 || factor[1] != 1);
