@@ -33,7 +33,7 @@ public enum Fill
 /// <param name="Initialize">Fills the operand where <see cref="Fill"/> is custom; the second argument is a seeded generator. Always called with host memory.</param>
 /// <param name="Activation">Whether it flows between layers, so that a device may hold it in BF16.</param>
 /// <param name="InHostMemory">Whether it lies in host memory on every device.</param>
-/// <param name="Addend">Whether the result is added to what it holds before the run, so that its size counts in what is allowed.</param>
+/// <param name="Addend">Whether what it holds before the run is a term of the result, so that its size counts in what is allowed.</param>
 public sealed record Operand(
     string Name, Shape Shape, Fill Fill, DType DType = DType.F32, bool Compare = false, int PadColumns = 0,
     Action<Tensor, Random>? Initialize = null, bool Activation = false, bool InHostMemory = false, bool Addend = false);

@@ -6,7 +6,7 @@ namespace Fathom.Compute.Table;
 
 /// <summary>How far one result of a device lies from the other's.</summary>
 /// <param name="Case">The row, and the operand.</param>
-/// <param name="Largest">Largest finite magnitude of the expected result and of the row's addend.</param>
+/// <param name="Largest">Largest finite magnitude of the expected result and of the row's addends.</param>
 /// <param name="Worst">Largest difference; infinite where one is finite and the other is not.</param>
 /// <param name="Excess">Largest difference relative to what is allowed for the element; at most 1.</param>
 /// <param name="Where">The place and the values of the largest excess.</param>
@@ -72,7 +72,7 @@ public static unsafe class OperatorCheck
         _ => throw new ArgumentException($"cannot compare {tensor}"),
     };
 
-    // What a result was added to counts as much as the result: a sum of two numbers that cancel is no more exact than they are.
+    // Terms count as much as the result: a sum of two numbers that cancel is no more exact than they are.
     private static OperatorDifference Compare(string name, Tensor expected, double addend, Tensor actual, double relativeToLargest, double relative)
     {
         double largest = Math.Max(Largest(expected), addend);

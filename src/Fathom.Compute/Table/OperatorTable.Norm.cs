@@ -47,7 +47,7 @@ public static partial class OperatorTable
                     Label = $"{label} added={added}",
                     Operands =
                     [
-                        new("dy", matrix, Fill.Normal, PadColumns: pad, Activation: true),
+                        new("dy", matrix, Fill.Normal, PadColumns: pad, Activation: true, Addend: true),
                         new("x", matrix, Fill.Normal, Activation: true),
                         new("weight", new Shape(columns), Fill.Positive),
                         new("rstd", new Shape(rows), Fill.Positive),
@@ -68,7 +68,7 @@ public static partial class OperatorTable
                 Label = $"{label} dx is dy",
                 Operands =
                 [
-                    new("dy", matrix, Fill.Normal, Compare: true, PadColumns: pad, Activation: true),
+                    new("dy", matrix, Fill.Normal, Compare: true, PadColumns: pad, Activation: true, Addend: true),
                     new("x", matrix, Fill.Normal, Activation: true),
                     new("weight", new Shape(columns), Fill.Positive),
                     new("rstd", new Shape(rows), Fill.Positive),

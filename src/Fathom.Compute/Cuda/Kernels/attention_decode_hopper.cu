@@ -330,12 +330,10 @@ __device__ __forceinline__ void sum_parts(const HopperDecode& p, const Memory& m
             {
                 share[0] = shares[0];
                 share[1] = shares[8];
-                __syncwarp();
             }
 
-            // The vote comes with the first tile too: the warp's arrivals at "emptied" must follow all of its lanes' reads.
-            bool shrinks = __any_sync(AllLanes, factor[0] != 1 || factor[1] != 1);
-            if (tile > 0 && shrinks)
+            __syncwarp(); // a warp's arrivals at "emptied" are one lane's, and must follow the reads of all
+            if (tile > 0 && __any_sync(AllLanes, factor[0] != 1 || factor[1] != 1))
             {
 #pragma unroll
                 for (int i = 0; i < QuarterSums; i++)
