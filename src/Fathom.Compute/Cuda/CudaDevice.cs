@@ -36,6 +36,7 @@ public sealed unsafe class CudaDevice : Device
         quantization = new CudaQuantization(context);
         routing = new CudaRouting(context);
         linear = new CudaLinear(context, quantization, shape => Allocate(shape, DType.F8E4M3, MemoryKind.WeightCopies));
+        LinearByRow = linear.ByRow();
         quantization.WeightsWritten = linear.Changed;
         uploads = new UploadRing(context);
     }
@@ -51,6 +52,9 @@ public sealed unsafe class CudaDevice : Device
 
     /// <inheritdoc/>
     public override ILinearOperators Linear => linear;
+
+    /// <inheritdoc/>
+    public override ILinearOperators LinearByRow { get; }
 
     /// <inheritdoc/>
     public override IQuantizationOperators Quantization => quantization;

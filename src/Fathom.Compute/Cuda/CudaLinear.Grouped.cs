@@ -15,7 +15,7 @@ internal sealed partial class CudaLinear
         LinearChecks.Result(Op, "y", y, rows, w.Outputs);
         LinearChecks.Offsets(Op, rowOffsets, w.Count);
         if (rows == 0 || w.Outputs == 0) return;
-        if (hopper is not null && hopper.GroupedForward(x, rowOffsets, w, y)) return;
+        if (!byRow && hopper is not null && hopper.GroupedForward(x, rowOffsets, w, y)) return;
         RunGroupedRows(x, rowOffsets, w, false, y, rows, w.Outputs, w.Inputs, false);
     }
 
@@ -74,7 +74,7 @@ internal sealed partial class CudaLinear
         ExpertTable table = experts.Of(w);
         GemmSide b = GemmSide.Of(w[0], transposed) with { WholeChunks = table.WholeChunks, WholeFours = table.WholeFours };
         var traits = new GemmTraits(GemmSide.Of(a, false), b, c.DType, GemmGrouping.Rows, w.Count, rows, columns, depth);
-        GemmPlan plan = GemmPlan.Choose(traits, context.Multiprocessors);
+        GemmPlan plan = byRow && !transposed ? GemmPlan.ByRow(traits, context.Multiprocessors) : GemmPlan.Choose(traits, context.Multiprocessors);
         GemmProduct product = Product(a, false, w[0], transposed, c, rows, columns, depth, accumulate, plan.BandRows);
         product.RowOffsets = rowOffsets.Address;
         product.Experts = table.Address;

@@ -24,6 +24,7 @@ internal sealed partial class CudaLinear : ILinearOperators
     private readonly Kernel? split;
     private readonly HopperLinear? hopper;
     private readonly HopperTransposes? transposes;
+    private readonly bool byRow;
 
     /// <summary>The family of one GPU.</summary>
     /// <param name="context">The GPU.</param>
@@ -44,6 +45,16 @@ internal sealed partial class CudaLinear : ILinearOperators
         library = CublasProducts.TryCreate(context, transposes);
         if (library is not null) split = context.Module("gemm_prepare.cu", "split_singles").Kernel("split_singles");
     }
+
+    private CudaLinear(CudaLinear family)
+    {
+        (context, deviceTraits, kernels, experts) = (family.context, family.deviceTraits, family.kernels, family.experts);
+        (library, split, hopper, transposes) = (family.library, family.split, family.hopper, family.transposes);
+        byRow = true;
+    }
+
+    /// <summary>The same, with forward products in which the bits of a row are its own (<see cref="Device.LinearByRow"/>).</summary>
+    public CudaLinear ByRow() => new(this);
 
     /// <summary>cuBLASLt by itself.</summary>
     public CublasLinear Library => new(library);
@@ -124,8 +135,9 @@ internal sealed partial class CudaLinear : ILinearOperators
     {
         if (rows == 0 || columns == 0) return;
         var traits = new GemmTraits(GemmSide.Of(a, transposedA), GemmSide.Of(b, transposedB), c.DType, GemmGrouping.None, 1, rows, columns, depth);
-        GemmPlan plan = GemmPlan.Choose(traits, context.Multiprocessors);
-        if (plan.Way is not (GemmWay.FewTensor or GemmWay.FewSimt))
+        bool ofRow = byRow && !transposedA && !transposedB;
+        GemmPlan plan = ofRow ? GemmPlan.ByRow(traits, context.Multiprocessors) : GemmPlan.Choose(traits, context.Multiprocessors);
+        if (!ofRow && plan.Way is not (GemmWay.FewTensor or GemmWay.FewSimt))
         {
             // cuBLASLt rounds a product to BF16 before it adds it to what is there; one rounding is what the operator promises.
             bool roundsTwice = accumulate && c.DType == DType.BF16;

@@ -46,7 +46,7 @@ struct GemmProduct
     int64_t depth;
     const int32_t* rowOffsets; // [groups + 1]
     const GemmExpert* experts; // [groups], matrices b where the rows are grouped
-    float* partial;            // [splits, rows, columns] where blocks share the depth (few rows)
+    float* partial;            // [splits, rows, columns] where blocks share the depth, blockIdx.z
     int32_t groups;
     int32_t grouping;
     int32_t accumulate;

@@ -151,8 +151,17 @@ __global__ void __launch_bounds__(2 * Tile, Tile == 64 ? 2 : Scaled ? 1 : 2) gem
         if constexpr (Scaled) scales[tile % Stages * Threads + threadIdx.x] = heldScale;
     };
 
-    int64_t tiles = divide_up(s.depth, Depth);
-    for (int64_t tile = 0; tile < Stages - 1; tile++)
+    // Blocks that share the depth have whole 128s of it, which scales cover.
+    int64_t tiles = divide_up(s.depth, Depth), first = 0;
+    bool shares = p.partial != nullptr;
+    if (shares)
+    {
+        int64_t each = divide_up(divide_up(s.depth, TileLength), gridDim.z) * (TileLength / Depth);
+        first = blockIdx.z * each;
+        tiles = min(tiles, first + each);
+    }
+
+    for (int64_t tile = first; tile < first + Stages - 1; tile++)
     {
         if (tile < tiles)
         {
@@ -165,7 +174,7 @@ __global__ void __launch_bounds__(2 * Tile, Tile == 64 ? 2 : Scaled ? 1 : 2) gem
 
     float sums[RowFragments][ColumnFragments][4] = {};
     float parts[Scaled ? RowFragments : 1][Scaled ? ColumnFragments : 1][4] = {};
-    for (int64_t tile = 0; tile < tiles; tile++)
+    for (int64_t tile = first; tile < tiles; tile++)
     {
         ptx::copy_async_wait<Stages - 2>();
         __syncthreads(); // the tile has come, and nobody reads the slot that is filled next
@@ -234,10 +243,18 @@ __global__ void __launch_bounds__(2 * Tile, Tile == 64 ? 2 : Scaled ? 1 : 2) gem
             {
                 int64_t column = s.columnFirst + warpColumn + 8 * j + lane % 4 * 2;
                 C* to = line + column;
-                float first = sums[i][j][2 * half], second = sums[i][j][2 * half + 1];
+                float left = sums[i][j][2 * half], right = sums[i][j][2 * half + 1];
+                if (shares)
+                {
+                    float* part = p.partial + (blockIdx.z * p.rows + row) * p.columns + column;
+                    if (column < p.columns) part[0] = left;
+                    if (column + 1 < p.columns) part[1] = right;
+                    continue;
+                }
+
                 if (column + 1 < p.columns && reinterpret_cast<uint64_t>(to) % (2 * sizeof(C)) == 0)
                 {
-                    float both[2] = {first, second};
+                    float both[2] = {left, right};
                     if (p.accumulate)
                     {
                         float old[2];
@@ -250,8 +267,8 @@ __global__ void __launch_bounds__(2 * Tile, Tile == 64 ? 2 : Scaled ? 1 : 2) gem
                     continue;
                 }
 
-                if (column < p.columns) put(to, first, p.accumulate);
-                if (column + 1 < p.columns) put(to + 1, second, p.accumulate);
+                if (column < p.columns) put(to, left, p.accumulate);
+                if (column + 1 < p.columns) put(to + 1, right, p.accumulate);
             }
         }
     }

@@ -52,9 +52,7 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     /// <param name="multiprocessors">Of the GPU.</param>
     public static GemmPlan Choose(in GemmTraits p, int multiprocessors)
     {
-        bool groupedDepth = p.Grouping == GemmGrouping.Depth;
-        bool coversDepth = GemmScales.CoverDepth(p.A.Layout, p.A.Transposed, groupedDepth) && GemmScales.CoverDepth(p.B.Layout, p.B.Transposed, groupedDepth);
-        bool tensorCores = coversDepth && p.A.FitsTensorCores && p.B.FitsTensorCores && p.A.WholeChunks && p.B.WholeChunks;
+        (bool coversDepth, bool tensorCores) = Ways(p);
         bool few = !p.A.Transposed && !p.B.Transposed && coversDepth && p.Grouping switch
         {
             GemmGrouping.None => p.Rows <= (tensorCores && p.A.DType != p.B.DType ? MostFewMixedRows : MostFewRows),
@@ -63,6 +61,30 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
         };
         if (few) return FewRows(p, tensorCores, multiprocessors);
         return Tiles(p, tensorCores, multiprocessors);
+    }
+
+    /// <summary>
+    /// The way of a forward product in which the bits of a row are its own: kernels whose sums take one order whatever the tile, and as
+    /// many blocks to a sum as its depth and the columns ask for, however many rows there are.
+    /// </summary>
+    /// <param name="p">The product, its operands along the depth; neither rows nor columns are 0.</param>
+    /// <param name="multiprocessors">Of the GPU.</param>
+    public static GemmPlan ByRow(in GemmTraits p, int multiprocessors)
+    {
+        (bool coversDepth, bool tensorCores) = Ways(p);
+        if (tensorCores)
+        {
+            GemmPlan plan = Tiles(p, tensorCores, multiprocessors);
+            // Experts' products are wide enough together, and what blocks would hand over too much.
+            if (p.Grouping != GemmGrouping.None) return plan;
+            int splits = Sharing(p, LaunchShape.Cover(p.Columns, SmallTile), LeastSteps, multiprocessors);
+            return plan with { Splits = splits, Shape = plan.Shape with { Grid = (plan.Shape.Grid.X, 1, splits) } };
+        }
+
+        if (!coversDepth) return Tiles(p, false, multiprocessors, ofRow: true);
+        long across = LaunchShape.Cover(p.Columns, OutputsOfBlock), down = RowTiles(p, FewTile);
+        int shared = p.Grouping == GemmGrouping.None ? Sharing(p, across, LeastSteps * FewWarps, multiprocessors) : 1;
+        return new GemmPlan(GemmWay.FewSimt, FewTile, default, new LaunchShape((across, down, shared), FewThreads), 1, shared);
     }
 
     /// <summary>
@@ -76,16 +98,28 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
         int outputs = tensorCores ? OutputsOfWarp * FewWarps : OutputsOfBlock;
         int tile = tensorCores && p.Grouping == GemmGrouping.None ? Math.Clamp((int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)p.Rows), FewTile, MostFewTile) : FewTile;
         long across = LaunchShape.Cover(p.Columns, outputs), down = RowTiles(p, tile), blocks = across * down;
-        // Where blocks do not fill the GPU and the depth is long, several share it.
-        long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize), wanted = BlocksAtOnce * multiprocessors / blocks;
-        int splits = (int)Math.Clamp(Math.Min(steps / (tensorCores ? LeastSteps : LeastSteps * FewWarps), wanted), 1, MostSplits);
+        int splits = Sharing(p, blocks, tensorCores ? LeastSteps : LeastSteps * FewWarps, multiprocessors);
         return new GemmPlan(tensorCores ? GemmWay.FewTensor : GemmWay.FewSimt, tile, default, new LaunchShape((across, down, splits), FewThreads), 1, splits);
     }
 
-    private static GemmPlan Tiles(in GemmTraits p, bool tensorCores, int multiprocessors)
+    // Where blocks do not fill the GPU and the depth is long, several share it.
+    private static int Sharing(in GemmTraits p, long blocks, int leastSteps, int multiprocessors)
+    {
+        long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize), wanted = BlocksAtOnce * multiprocessors / blocks;
+        return (int)Math.Clamp(Math.Min(steps / leastSteps, wanted), 1, MostSplits);
+    }
+
+    private static (bool CoversDepth, bool TensorCores) Ways(in GemmTraits p)
+    {
+        bool groupedDepth = p.Grouping == GemmGrouping.Depth;
+        bool coversDepth = GemmScales.CoverDepth(p.A.Layout, p.A.Transposed, groupedDepth) && GemmScales.CoverDepth(p.B.Layout, p.B.Transposed, groupedDepth);
+        return (coversDepth, coversDepth && p.A.FitsTensorCores && p.B.FitsTensorCores && p.A.WholeChunks && p.B.WholeChunks);
+    }
+
+    private static GemmPlan Tiles(in GemmTraits p, bool tensorCores, int multiprocessors, bool ofRow = false)
     {
         long largeTiles = RowTiles(p, LargeTile) * LaunchShape.Cover(p.Columns, LargeTile) * (p.Grouping == GemmGrouping.Depth ? p.Groups : 1);
-        bool small = largeTiles < multiprocessors || p.Rows <= SmallTile || p.Grouping == GemmGrouping.Rows && p.Rows / p.Groups < SmallTile
+        bool small = ofRow || largeTiles < multiprocessors || p.Rows <= SmallTile || p.Grouping == GemmGrouping.Rows && p.Rows / p.Groups < SmallTile
             || !tensorCores && (p.Grouping == GemmGrouping.Depth ? p.Depth / p.Groups : p.Depth) > DepthOfLargeTiles;
         int tile = small ? SmallTile : LargeTile, band = p.Grouping == GemmGrouping.Rows ? 1 : Band;
         var grid = (RowTiles(p, tile) * LaunchShape.Cover(p.Columns, tile), 1L, p.Grouping == GemmGrouping.Depth ? p.Groups : 1L);
