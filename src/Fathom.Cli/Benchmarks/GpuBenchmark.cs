@@ -182,6 +182,7 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 Tensor x = operands.Normal(new Shape(m, k)), y = operands.Empty(new Shape(m, n));
                 ScaledTensor w = operands.Quantized(new Shape(n, k), ScaleLayout.Block);
                 yield return Product($"linear.forward M={m} N={n} K={k} bf16 x fp8", 2.0 * m * n * k, 2.0 * m * (k + n) + w.Bytes, () => device.Linear.Forward(x, w, y));
+                yield return Product($"linear.forward M={m} N={n} K={k} bf16 x fp8, by row", 2.0 * m * n * k, 2.0 * m * (k + n) + w.Bytes, () => device.LinearByRow.Forward(x, w, y));
             }
 
             Tensor head = operands.Normal(new Shape(Vocabulary, Hidden)), hidden = operands.Normal(new Shape(m, Hidden)), logits = operands.Empty(new Shape(m, Vocabulary), DType.F32);
@@ -195,6 +196,9 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 yield return Product(
                     $"linear.grouped_forward rows={rows} experts={used} N={n} K={k} bf16 x fp8", 2.0 * rows * n * k, 2.0 * rows * (k + n) + (double)used * experts[0].Bytes,
                     () => device.Linear.GroupedForward(x, offsets, experts, y));
+                yield return Product(
+                    $"linear.grouped_forward rows={rows} experts={used} N={n} K={k} bf16 x fp8, by row", 2.0 * rows * n * k, 2.0 * rows * (k + n) + (double)used * experts[0].Bytes,
+                    () => device.LinearByRow.GroupedForward(x, offsets, experts, y));
             }
 
             Tensor rules = device.Allocate(new Shape(m, SamplingRule.Bytes), DType.U8, MemoryKind.Workspace), tokens = operands.Empty(new Shape(m), DType.I32);

@@ -20,19 +20,19 @@ internal sealed class GpuDecode(CudaDevice device, GpuCeilings ceilings, ModelCo
     /// <summary>The first dense layer of V3 and four of its expert layers, with embedding and head.</summary>
     public static ModelConfig Slice => ModelPresets.Get("deepseek-v3") with { NumHiddenLayers = 5, FirstKDenseReplace = 1, NumNextnPredictLayers = 0 };
 
-    /// <summary>Rows for 1, 32 and 128 sequences.</summary>
+    /// <summary>Rows for 1, 32 and 128 sequences, with products chosen by their number of rows and with those whose rows have bits of their own.</summary>
     /// <param name="context">Tokens that each sequence has in the cache.</param>
     public IEnumerable<GpuTiming> Run(int context)
     {
         var weights = new RandomWeights(device);
         var model = new DeepSeekModel(device, config, weights);
-        foreach (int batch in (int[])[1, 32, 128])
+        foreach ((int batch, bool byRow) in ((int, bool)[])[(1, false), (1, true), (32, false), (32, true), (128, false), (128, true)])
         {
             double bytes = weights.SharedBytes + ExpectedExperts(batch) * weights.ExpertBytes
                 + (double)batch * context * new ModelSize(config).CacheBytesPerToken();
-            double seconds = StepSeconds(model, batch, context);
+            double seconds = StepSeconds(model, batch, context, byRow);
             yield return new GpuTiming(
-                $"decode of {config.NumHiddenLayers} layers B={batch} S={context} fp8 weights", seconds, batch * new ModelSize(config).DecodeFlops(context),
+                $"decode of {config.NumHiddenLayers} layers B={batch} S={context} fp8 weights{(byRow ? ", by row" : "")}", seconds, batch * new ModelSize(config).DecodeFlops(context),
                 bytes, bytes / 1e12 / ceilings.CopyTerabytes / seconds, null)
             {
                 Note = Invariant($"{batch / seconds:N0} tokens/s"),
@@ -45,7 +45,7 @@ internal sealed class GpuDecode(CudaDevice device, GpuCeilings ceilings, ModelCo
         config.NRoutedExperts * (1 - Math.Pow(1 - (double)config.NumExpertsPerTok / config.NRoutedExperts, tokens));
 
     /// <summary>Median time from the tokens of a step to those of the next.</summary>
-    private double StepSeconds(DeepSeekModel model, int batch, int context)
+    private double StepSeconds(DeepSeekModel model, int batch, int context, bool byRow)
     {
         const int Warm = 4;
         var cache = new LatentCache(device, config, (long)batch * (context + BlockPool.BlockSize));
@@ -57,7 +57,7 @@ internal sealed class GpuDecode(CudaDevice device, GpuCeilings ceilings, ModelCo
             if (!sequence.TryGrow(context - 1)) throw new InvalidOperationException($"the cache of {cache.Pool.Blocks} blocks is too small");
         }
 
-        var pass = new InferencePass(device);
+        var pass = new InferencePass(device, byRow: byRow);
         var chosen = new Mirror(device, new Shape(batch), DType.I32);
         for (int i = 0; i < batch; i++) chosen.Host.AsSpan<int>()[i] = i * 997 % config.VocabSize;
         Tensor greedy = device.Allocate(new Shape(batch, SamplingRule.Bytes), DType.U8, MemoryKind.Workspace);

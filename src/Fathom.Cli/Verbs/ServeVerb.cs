@@ -113,11 +113,12 @@ internal static class ServeVerb
         private readonly Option<int> running = new("--max-running") { Description = "Most requests that are computed side by side.", HelpName = "N", DefaultValueFactory = _ => Usual.MostRunning };
         private readonly Option<int> waiting = new("--max-waiting") { Description = "Most requests that wait; further ones are refused.", HelpName = "N", DefaultValueFactory = _ => Usual.MostWaiting };
         private readonly Option<int> step = new("--step-tokens") { Description = "Tokens of a step: how long a prompt may delay the tokens of others.", HelpName = "N", DefaultValueFactory = _ => Usual.StepTokens };
+        private readonly Option<bool> invariant = new("--batch-invariant") { Description = "Whether a request with a seed has the same text whatever else runs; false multiplies faster, above all on a GPU.", HelpName = "true|false", DefaultValueFactory = _ => Usual.BatchInvariant };
         private readonly Option<int> draft = new("--draft") { Description = "Most tokens that the model's MTP module drafts a step; 0 drafts none.", HelpName = "N" };
 
         public EngineArguments(Command command)
         {
-            foreach (Option option in (Option[])[context, cache, cacheType, running, waiting, step, draft]) command.Options.Add(option);
+            foreach (Option option in (Option[])[context, cache, cacheType, running, waiting, step, invariant, draft]) command.Options.Add(option);
         }
 
         public EngineOptions Read(ParseResult arguments)
@@ -130,6 +131,7 @@ internal static class ServeVerb
                 MostRunning = arguments.GetValue(running),
                 MostWaiting = arguments.GetValue(waiting),
                 StepTokens = arguments.GetValue(step),
+                BatchInvariant = arguments.GetValue(invariant),
                 DraftTokens = arguments.GetValue(draft),
             };
             options.Validate();
