@@ -137,7 +137,7 @@ internal sealed partial class CudaLinear : ILinearOperators
         var traits = new GemmTraits(GemmSide.Of(a, transposedA), GemmSide.Of(b, transposedB), c.DType, GemmGrouping.None, 1, rows, columns, depth);
         bool ofRow = byRow && !transposedA && !transposedB;
         GemmPlan plan = ofRow ? GemmPlan.ByRow(traits, context.Multiprocessors) : GemmPlan.Choose(traits, context.Multiprocessors);
-        if (!ofRow && plan.Way is not (GemmWay.FewTensor or GemmWay.FewSimt))
+        if (!ofRow && plan.Way is not (GemmWay.FewTensor or GemmWay.FewSimt or GemmWay.Codes))
         {
             // cuBLASLt rounds a product to BF16 before it adds it to what is there; one rounding is what the operator promises.
             bool roundsTwice = accumulate && c.DType == DType.BF16;

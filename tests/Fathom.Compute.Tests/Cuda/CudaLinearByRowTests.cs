@@ -2,6 +2,7 @@
 // same bits alone and among any number of others. Depths that several blocks share, and that end raggedly; real types of a model's weights.
 // Skipped, with the reason, where there is neither a GPU nor an emulator of one.
 using Fathom.Compute.Cuda;
+using Fathom.Compute.Operators;
 using Fathom.Compute.Reference;
 using Fathom.Numerics;
 using Xunit;
@@ -51,6 +52,26 @@ public sealed class CudaLinearByRowTests(CudaFixture gpu, ITestOutputHelper outp
         device.LinearByRow.GroupedForward(x.Slice(First, Count), Offsets(device, 0, 0, Count, Count), experts, part.Slice(First, Count));
         Range rows = (First * Columns)..((First + Count) * Columns);
         Assert.Equal(Values(device, all)[rows], Values(device, part)[rows]);
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(70)]
+    public void A_code_that_is_not_a_number_spoils_its_output_alone(int rows)
+    {
+        const int Depth = 272, Spoilt = 41;
+        CudaDevice device = gpu.Device();
+        ScaledTensor x = Stored(device, rows, Depth, DType.BF16, ScaleLayout.RowTile), w = Stored(device, Columns, Depth, DType.F8E4M3, ScaleLayout.Block);
+        Tensor codes = HostMemory.Allocate(w.Elements.Shape, DType.F8E4M3), y = Singles(device, rows);
+        device.Download(w.Elements, codes);
+        codes.AsSpan<byte>()[Spoilt * Depth + 203] = 0xFF;
+        device.Upload(codes, w.Elements);
+        foreach (ILinearOperators linear in (ILinearOperators[])[device.Linear, device.LinearByRow])
+        {
+            linear.Forward(x, w, y);
+            float[] values = Values(device, y);
+            for (int i = 0; i < values.Length; i++) Assert.True(float.IsNaN(values[i]) == (i % Columns == Spoilt), $"[{i / Columns}, {i % Columns}] is {values[i]}");
+        }
     }
 
     private static ScaledTensor Stored(CudaDevice device, int rows, int columns, DType type, ScaleLayout layout, int seed = 1)

@@ -116,6 +116,19 @@ inline uint32_t halfx2_from_e5m2x2(uint16_t codes)
     return static_cast<uint32_t>(codes & 0xff00) << 16 | static_cast<uint32_t>(codes & 0xff) << 8;
 }
 
+// The numbers that the codes are, by arithmetic; the code of NaN is one more number.
+inline void bf16x4_from_numbers(uint32_t codes, uint32_t& low, uint32_t& high)
+{
+    auto number = [](uint32_t code)
+    {
+        uint32_t exponent = code >> 3 & 15, mantissa = code & 7;
+        float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9) : std::ldexp(static_cast<float>(8 + mantissa), static_cast<int>(exponent) - 10);
+        return code & 0x80 ? -magnitude : magnitude;
+    };
+    low = bf16x2_from_floats(number(codes & 0xff), number(codes >> 8 & 0xff));
+    high = bf16x2_from_floats(number(codes >> 16 & 0xff), number(codes >> 24));
+}
+
 // ---- Magnitudes (9.7.3.12 max, 9.7.4.9 max) ----
 
 inline float larger_magnitude(float a, float b)

@@ -145,6 +145,18 @@ __device__ __forceinline__ void copy_async_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
+// Exact: four E4M3 codes as BF16, the first two in low, where all are numbers; the code of NaN becomes 480. In a half's place, sign apart,
+// a code is its value times 2^-120, subnormals included (9.7.4.4 fma).
+__device__ __forceinline__ void bf16x4_from_numbers(uint32_t codes, uint32_t& low, uint32_t& high)
+{
+    constexpr uint32_t Power = 0x7b807b80u, MinusZeros = 0x80008000u, Signs = 0x80008000u, Magnitudes = 0x07f007f0u;
+    uint32_t first = __byte_perm(codes, 0, 0x1404), second = __byte_perm(codes, 0, 0x3424);
+    first = (first >> 4 & Magnitudes) | (first & Signs);
+    second = (second >> 4 & Magnitudes) | (second & Signs);
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(low) : "r"(first), "r"(Power), "r"(MinusZeros));
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(high) : "r"(second), "r"(Power), "r"(MinusZeros));
+}
+
 // ---- Matrix fragments and products of a warp (9.7.14 mma, ldmatrix) ----
 
 // Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8.

@@ -18,7 +18,7 @@ internal sealed class GemmKernels(CudaContext context)
         bool exact = plan.Way is GemmWay.Simt or GemmWay.FewSimt;
         var key = new Key(
             plan.Way, p.A.DType, p.B.DType, p.C, plan.Staged, p.A.Transposed, p.B.Transposed, p.A.IsScaled, p.B.IsScaled,
-            exact && p.A.WholeFours && p.B.WholeFours, plan.Tile);
+            exact && p.A.WholeFours && p.B.WholeFours, plan.Tile, plan.Stages);
         if (products.TryGetValue(key, out Kernel? kernel)) return kernel;
         return products[key] = Compile(File(plan.Way), Instance(key));
     }
@@ -35,6 +35,7 @@ internal sealed class GemmKernels(CudaContext context)
     {
         GemmWay.Tensor => "gemm_tensor.cu",
         GemmWay.Simt => "gemm_simt.cu",
+        GemmWay.Codes => "gemm_codes.cu",
         _ => "gemm_few.cu",
     };
 
@@ -48,6 +49,7 @@ internal sealed class GemmKernels(CudaContext context)
                 $"gemm_tensor<{types}, {DTypeNames.Of(k.Staged)}, {Word(k.TransposedA)}, {Word(k.TransposedB)}, {scaled}, {k.Tile}>"),
             GemmWay.Simt => string.Create(CultureInfo.InvariantCulture,
                 $"gemm_simt<{types}, {Word(k.TransposedA)}, {Word(k.TransposedB)}, {Word(k.ScaledA)}, {Word(k.ScaledB)}, {Word(k.Vector)}, {k.Tile}>"),
+            GemmWay.Codes => string.Create(CultureInfo.InvariantCulture, $"multiply_codes<{DTypeNames.Of(k.C)}, {scaled}, {k.Tile}, {k.Stages}>"),
             GemmWay.FewTensor => string.Create(CultureInfo.InvariantCulture, $"few_rows_tensor<{types}, {scaled}, {k.Tile / 8}>"),
             _ => $"few_rows_simt<{types}, {Word(k.ScaledA)}, {Word(k.ScaledB)}, {Word(k.Vector)}>",
         };
@@ -59,5 +61,5 @@ internal sealed class GemmKernels(CudaContext context)
 
     /// <summary>Template arguments.</summary>
     internal readonly record struct Key(
-        GemmWay Way, DType A, DType B, DType C, DType Staged, bool TransposedA, bool TransposedB, bool ScaledA, bool ScaledB, bool Vector, int Tile);
+        GemmWay Way, DType A, DType B, DType C, DType Staged, bool TransposedA, bool TransposedB, bool ScaledA, bool ScaledB, bool Vector, int Tile, int Stages);
 }

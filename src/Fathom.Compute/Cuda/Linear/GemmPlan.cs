@@ -18,6 +18,9 @@ internal enum GemmWay
 
     /// <summary>gemm_few.cu in F32.</summary>
     FewSimt,
+
+    /// <summary>gemm_codes.cu: BF16 rows, from one on, with E4M3 weights.</summary>
+    Codes,
 }
 
 /// <summary>One launch of a product.</summary>
@@ -29,6 +32,9 @@ internal enum GemmWay
 /// <param name="Splits">Blocks that share the depth, whose sums a second kernel adds up.</param>
 internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, LaunchShape Shape, int BandRows = 1, int Splits = 1)
 {
+    /// <summary>Tiles under way in shared memory, where the kernel is told (<see cref="GemmWay.Codes"/>).</summary>
+    public int Stages { get; init; }
+
     /// <summary>Most rows of a product that the kernels for few rows take.</summary>
     public const int MostFewRows = 16;
 
@@ -42,6 +48,7 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     private const int FewThreads = 256, FewWarps = FewThreads / 32, OutputsOfWarp = 16, OutputsOfBlock = 4, FewTile = 8, MostFewTile = 64;
     private const int BlocksAtOnce = 2, LeastSteps = 4, MostSplits = 16, SimtThreads = 256;
     private const int LargeTile = 128, SmallTile = 64;
+    private const int CodeOutputs = 128, CodeThreads = 256, CodeBlocksAtOnce = 4; // gemm_codes.cu has the same
     private const int Band = 8;
 
     /// <summary>Depth beyond which F32 products take small tiles, whose sums have two levels.</summary>
@@ -59,6 +66,7 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
             GemmGrouping.Rows => p.Rows <= Math.Max(MostFewRows, MostFewRowsOfGroup * p.Groups),
             _ => false,
         };
+        if (tensorCores && IsCodes(p) && TakesCodes(p)) return Codes(p, multiprocessors);
         if (few) return FewRows(p, tensorCores, multiprocessors);
         return Tiles(p, tensorCores, multiprocessors);
     }
@@ -72,6 +80,7 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     public static GemmPlan ByRow(in GemmTraits p, int multiprocessors)
     {
         (bool coversDepth, bool tensorCores) = Ways(p);
+        if (tensorCores && IsCodes(p)) return Codes(p, multiprocessors);
         if (tensorCores)
         {
             GemmPlan plan = Tiles(p, tensorCores, multiprocessors);
@@ -102,10 +111,29 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
         return new GemmPlan(tensorCores ? GemmWay.FewTensor : GemmWay.FewSimt, tile, default, new LaunchShape((across, down, splits), FewThreads), 1, splits);
     }
 
-    // Where blocks do not fill the GPU and the depth is long, several share it.
-    private static int Sharing(in GemmTraits p, long blocks, int leastSteps, int multiprocessors)
+    private static bool IsCodes(in GemmTraits p) =>
+        p.Grouping != GemmGrouping.Depth && !p.A.Transposed && !p.B.Transposed && p.A is { DType: DType.BF16, IsScaled: false } && p.B.DType == DType.F8E4M3;
+
+    private static bool TakesCodes(in GemmTraits p) => p.Grouping == GemmGrouping.None ? p.Rows > FewTile : p.Rows > (long)MostFewRowsOfGroup * p.Groups;
+
+    // Every sum takes the depth in one order, and who shares a sum follows from columns and depth.
+    private static GemmPlan Codes(in GemmTraits p, int multiprocessors)
     {
-        long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize), wanted = BlocksAtOnce * multiprocessors / blocks;
+        long ofGroup = p.Grouping == GemmGrouping.Rows ? LaunchShape.Cover(p.Rows, p.Groups) : p.Rows;
+        (int tile, int stages) = ofGroup switch { <= 8 => (8, 5), <= 16 => (16, 5), <= 32 => (32, 4), _ => (64, 3) };
+        long across = LaunchShape.Cover(p.Columns, CodeOutputs), down = RowTiles(p, tile);
+        int splits = p.Grouping == GemmGrouping.None ? Sharing(p, across, LeastSteps, multiprocessors, CodeBlocksAtOnce) : 1;
+        int sharedBytes = stages * (CodeOutputs * ScaledTensor.TileSize + tile * (2 * ScaledTensor.TileSize + 32));
+        return new GemmPlan(GemmWay.Codes, tile, default, new LaunchShape((across * down, 1, splits), CodeThreads, sharedBytes), p.Grouping == GemmGrouping.Rows ? 1 : Band, splits)
+        {
+            Stages = stages,
+        };
+    }
+
+    // Where blocks do not fill the GPU and the depth is long, several share it.
+    private static int Sharing(in GemmTraits p, long blocks, int leastSteps, int multiprocessors, int blocksAtOnce = BlocksAtOnce)
+    {
+        long steps = LaunchShape.Cover(p.Depth, ScaledTensor.TileSize), wanted = blocksAtOnce * multiprocessors / blocks;
         return (int)Math.Clamp(Math.Min(steps / leastSteps, wanted), 1, MostSplits);
     }
 
