@@ -16,6 +16,9 @@ namespace Fathom.Compute.Cuda;
 /// </summary>
 internal sealed partial class CudaLinear : ILinearOperators
 {
+    /// <summary>Rows of one launch of a product by row, so that what blocks who share the depth hand over has a bound.</summary>
+    private const int MostRowsAtOnce = 1024;
+
     private readonly CudaContext context;
     private readonly CudaTraits deviceTraits;
     private readonly GemmKernels kernels;
@@ -136,6 +139,17 @@ internal sealed partial class CudaLinear : ILinearOperators
         if (rows == 0 || columns == 0) return;
         var traits = new GemmTraits(GemmSide.Of(a, transposedA), GemmSide.Of(b, transposedB), c.DType, GemmGrouping.None, 1, rows, columns, depth);
         bool ofRow = byRow && !transposedA && !transposedB;
+        if (ofRow && rows > MostRowsAtOnce)
+        {
+            for (long row = 0; row < rows; row += MostRowsAtOnce)
+            {
+                long count = Math.Min(MostRowsAtOnce, rows - row);
+                Run(a.Slice(row, count), false, b, false, c.Slice(row, count), count, columns, depth, accumulate);
+            }
+
+            return;
+        }
+
         GemmPlan plan = ofRow ? GemmPlan.ByRow(traits, context.Multiprocessors) : GemmPlan.Choose(traits, context.Multiprocessors);
         if (!ofRow && plan.Way is not (GemmWay.FewTensor or GemmWay.FewSimt or GemmWay.Codes))
         {

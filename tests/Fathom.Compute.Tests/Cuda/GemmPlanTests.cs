@@ -71,11 +71,28 @@ public sealed class GemmPlanTests(ITestOutputHelper output)
         Assert.Equal(GemmWay.Tensor, GemmPlan.Choose(Product(Plain, Plain, 17, 7168, 2048), Multiprocessors).Way);
         // What cuBLASLt has no product for: up to 64 rows share a block's weights.
         GemmPlan many = GemmPlan.Choose(Product(Plain, Blocks128, 100, 18432, 7168), Multiprocessors);
-        Assert.Equal((GemmWay.FewTensor, 64, (144L, 2L, 1L)), (many.Way, many.Tile, many.Shape.Grid));
+        Assert.Equal((GemmWay.Codes, 64, (288L, 1L, 3L)), (many.Way, many.Tile, many.Shape.Grid));
         Assert.Equal(GemmWay.Tensor, GemmPlan.Choose(Product(Plain, Blocks128, 129, 18432, 7168), Multiprocessors).Way);
         // Experts of one token each: as many tiles of rows as tokens.
         GemmPlan experts = GemmPlan.Choose(Product(Plain, Blocks128, 8, 2048, 7168) with { Grouping = GemmGrouping.Rows, Groups = 256 }, Multiprocessors);
         Assert.Equal((GemmWay.FewTensor, (16L, 8L, 2L), 2), (experts.Way, experts.Shape.Grid, experts.Splits));
+    }
+
+    // Which rows share a tile changes no bit; how many blocks share a sum would.
+    [Fact]
+    public void Products_by_row_share_the_depth_alike_for_any_number_of_rows()
+    {
+        GemmSide single = Plain with { DType = DType.F32 };
+        foreach ((GemmSide a, GemmSide b, GemmWay way) in ((GemmSide, GemmSide, GemmWay)[])[(Plain, Plain, GemmWay.Tensor), (Plain, Blocks128, GemmWay.Codes), (Plain, single, GemmWay.FewSimt)])
+        {
+            foreach ((int columns, int depth) in ((int, int)[])[(576, 7168), (7168, 16384), (256, 7168), (129280, 7168)])
+            {
+                GemmPlan[] plans = [.. new[] { 1, 7, 16, 33, 128, 500, 1024 }.Select(rows => GemmPlan.ByRow(Product(a, b, rows, columns, depth), Multiprocessors))];
+                output.WriteLine($"{way}, N={columns} K={depth}: {plans[0].Splits} blocks share a sum");
+                Assert.All(plans, plan => Assert.Equal((way, plans[0].Splits), (plan.Way, plan.Splits)));
+                Assert.All(plans, plan => Assert.True(2 * (plan.Shape.SharedBytes + ReservedBytes) <= MultiprocessorSharedBytes, $"{plan}"));
+            }
+        }
     }
 
     [Fact]

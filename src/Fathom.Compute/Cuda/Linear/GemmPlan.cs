@@ -114,7 +114,9 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     private static bool IsCodes(in GemmTraits p) =>
         p.Grouping != GemmGrouping.Depth && !p.A.Transposed && !p.B.Transposed && p.A is { DType: DType.BF16, IsScaled: false } && p.B.DType == DType.F8E4M3;
 
-    private static bool TakesCodes(in GemmTraits p) => p.Grouping == GemmGrouping.None ? p.Rows > FewTile : p.Rows > (long)MostFewRowsOfGroup * p.Groups;
+    private static bool TakesCodes(in GemmTraits p) => p.Grouping == GemmGrouping.None
+        ? p.Rows is > FewTile and <= MostFewMixedRows
+        : p.Rows > (long)MostFewRowsOfGroup * p.Groups && p.Rows <= (long)MostFewMixedRows * p.Groups;
 
     // Every sum takes the depth in one order, and who shares a sum follows from columns and depth.
     private static GemmPlan Codes(in GemmTraits p, int multiprocessors)
