@@ -25,7 +25,7 @@ internal static class InferenceBenchmark
             yield return new BenchmarkRow($"opening a checkpoint of {model.What}", opening * 1e3, "ms", new Goal(50, AtLeast: false, "≤ 50 ms"));
         }
 
-        ReadSamples samples = sampling.ReadRates((plain.StepBytes, plain.Decode), (quantized.StepBytes, quantized.Decode));
+        ReadSamples samples = sampling.ReadRates((plain.StepBytes, plain.Decode, plain.Weights), (quantized.StepBytes, quantized.Decode, quantized.Weights));
         for (int i = 0; i < both.Length; i++)
         {
             BenchmarkRow row = samples.Row(i, $"decode, batch 1, {both[i].What}", Goal.Share(0.7));
@@ -56,6 +56,7 @@ internal static class InferenceBenchmark
             (Format, Name) = (format, format == DType.BF16 ? "BF16" : "FP8");
             What = $"{Short(checkpoint.FileBytes(format))}B of {Name}";
             StepBytes = checkpoint.DecodeBytes(format, Warm + 1);
+            Weights = checkpoint.Mapped(format);
             session = new SequenceLogits(LoadedModel.Open(device, checkpoint.Folder(format)).Model, 2048, DType.BF16);
             prompt = [.. Enumerable.Range(0, Prompt).Select(i => i * 31 % checkpoint.Config.VocabSize)];
             session.Prefill(prompt.AsSpan(0, Warm));
@@ -68,6 +69,9 @@ internal static class InferenceBenchmark
         public string What { get; }
 
         public double StepBytes { get; }
+
+        // The pages that the model's tensors lie in.
+        public Tensor Weights { get; }
 
         // After a prefill or another step: one token behind the first ones.
         public void Decode()

@@ -58,6 +58,14 @@ internal sealed class RandomCheckpoint : IDisposable
     public double DecodeBytes(DType format, int context) =>
         Bytes(format, name => name != TensorLayout.Embedding) + (double)new ModelSize(Config).CacheBytesPerToken() * context;
 
+    /// <summary>All weights in a format as the bytes that they lie in, mapped.</summary>
+    public Tensor Mapped(DType format)
+    {
+        using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(Folder(format), "model.safetensors"));
+        Tensor first = file.Get(file.Entries.MinBy(entry => entry.Offset)!.Name);
+        return new Tensor(first.Address, DType.U8, new Shape(file.Entries.Sum(entry => entry.Bytes)), first.Owner, readOnly: true);
+    }
+
     /// <inheritdoc/>
     public void Dispose() => Directory.Delete(root, recursive: true);
 

@@ -1,9 +1,11 @@
 // Measuring on a machine that is not ours alone. Work and peak are sampled in turn, so that both see the same disturbances.
 // Arithmetic: of both the best is taken, since a disturbed sample can only be slower. The peak is the best of the whole run so far:
 // cores do not get faster from row to row, so a row cannot look good beside a yardstick that was measured at a bad moment.
-// Memory does get faster: what neighbours leave of it differs by a factor of two from one second to the next. So each sample of
-// work is divided by the better of the yardstick right before and right after it, and the median of these shares counts.
+// Memory does get faster: what neighbours leave of it differs by a factor of two from one second to the next, and from place to place.
+// So the yardstick is reading the very memory that the work reads, each sample of work is divided by the better of the yardstick right
+// before and right after it, and the median of these shares counts.
 using System.Diagnostics;
+using Fathom.Compute;
 using Fathom.Compute.Cpu;
 
 namespace Fathom.Cli.Benchmarks;
@@ -51,23 +53,20 @@ internal sealed class Sampling(CpuDevice device, bool quick)
     }
 
     /// <summary>Samples of works that are bound by reading memory, taken in turn with each other and with the yardstick.</summary>
-    /// <param name="works">What is read by one call, in bytes, and the call.</param>
-    public ReadSamples ReadRates(params (double Bytes, Action Work)[] works)
+    /// <param name="works">What is read by one call, in bytes, the call, and the memory that it reads.</param>
+    public ReadSamples ReadRates(params (double Bytes, Action Work, Tensor Memory)[] works)
     {
         int[] calls = [.. works.Select(w => WarmUp(w.Work))];
-        var memory = new MemoryRead(device.Team);
-        memory.Measure();
+        MemoryRead[] memories = [.. works.Select(w => new MemoryRead(device.Team, w.Memory))];
         int rounds = quick ? 15 : 75;
         double[][] rates = [.. works.Select(_ => new double[rounds])], yardsticks = [.. works.Select(_ => new double[rounds])];
-        double before = memory.Measure();
         for (int round = 0; round < rounds; round++)
         {
             for (int i = 0; i < works.Length; i++)
             {
+                double before = memories[i].Measure();
                 rates[i][round] = works[i].Bytes * calls[i] / Seconds(works[i].Work, calls[i]) / 1e9;
-                double after = memory.Measure();
-                yardsticks[i][round] = Math.Max(before, after) / 1e9;
-                before = after;
+                yardsticks[i][round] = Math.Max(before, memories[i].Measure()) / 1e9;
             }
         }
 

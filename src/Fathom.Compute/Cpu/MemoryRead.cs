@@ -7,24 +7,32 @@ using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu;
 
-/// <summary>Measures how fast all threads read from memory. Keeps its buffer, so that one measurement takes some milliseconds.</summary>
+/// <summary>Measures how fast all threads read from memory. One measurement takes some milliseconds.</summary>
 public sealed class MemoryRead
 {
+    private const int Page = 4096;
+
     private readonly WorkerTeam team;
     private readonly Tensor memory;
     private readonly long share;
 
-    /// <summary>Allocates the buffer.</summary>
+    /// <summary>Allocates a buffer.</summary>
     /// <param name="team">The threads that read.</param>
     /// <exception cref="FathomException">No memory for it.</exception>
-    public MemoryRead(WorkerTeam team)
+    public MemoryRead(WorkerTeam team) : this(team, HostMemory.Allocate(new Shape(Bytes()), DType.U8))
     {
-        this.team = team;
-        share = Bytes() / team.Size / 4096 * 4096;
-        memory = HostMemory.Allocate(new Shape(share * team.Size), DType.U8);
     }
 
-    /// <summary>Reads the buffer once.</summary>
+    /// <summary>Reads memory that is there: a yardstick for whoever reads the same, since not all memory of a machine is equally fast.</summary>
+    /// <param name="team">The threads that read.</param>
+    /// <param name="memory">What they read; a few pages at its end may be left out.</param>
+    public MemoryRead(WorkerTeam team, Tensor memory)
+    {
+        (this.team, this.memory) = (team, memory);
+        share = memory.Bytes / team.Size / Page * Page;
+    }
+
+    /// <summary>Reads it once.</summary>
     /// <returns>Bytes a second.</returns>
     public double Measure() => share * team.Size / MachinePeaks.Seconds(team, team.Size, new ReadJob(memory.Address, share));
 
