@@ -74,6 +74,19 @@ public sealed class BadInputTests(ITestOutputHelper output)
         Assert.False(Directory.Exists(folder.File("run")), "a run directory was left behind");
     }
 
+    // What was wrong can be put right, and the command given again.
+    [Theory]
+    [InlineData(null, "there is no such file or folder")]
+    [InlineData("", "no document is left")]
+    public void A_run_whose_text_cannot_be_read_leaves_no_directory(string? text, string message)
+    {
+        using var folder = new TemporaryFolder();
+        if (text is not null) File.WriteAllText(folder.File("text.txt"), text);
+        Outcome outcome = FathomProcess.Run("train", "--data", folder.File("text.txt"), "--preset", "nano", "--steps", "1", "--out", folder.File("run")).Expect(2);
+        Assert.Contains(message, outcome.Error, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(folder.File("run")), "a run directory was left behind");
+    }
+
     [Fact]
     public void A_directory_with_another_run_is_refused_and_left_alone()
     {

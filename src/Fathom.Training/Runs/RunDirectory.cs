@@ -56,6 +56,22 @@ public sealed class RunDirectory
         return run;
     }
 
+    /// <summary>Takes a run back that failed before it had tokenised any text, so that it can be started again under its name.</summary>
+    internal void Discard()
+    {
+        try
+        {
+            if (Directory.Exists(DataFolder) && Directory.EnumerateFileSystemEntries(DataFolder).Any()) return;
+            if (Directory.Exists(DataFolder)) Directory.Delete(DataFolder);
+            File.Delete(ConfigFile);
+            Directory.Delete(Path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Something else lies there, or the disk is read-only: what is left is still a run that can be resumed.
+        }
+    }
+
     /// <summary>Opens a run directory to go on with it.</summary>
     /// <exception cref="FathomException">It is not a run directory.</exception>
     public static RunDirectory Open(string path)

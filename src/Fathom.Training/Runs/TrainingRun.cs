@@ -117,8 +117,17 @@ public sealed class TrainingRun : IDisposable
         config.Validate();
         _ = ResolveModel(config);
         RunDirectory directory = RunDirectory.Create(path, config);
-        var run = new TrainingRun(device, directory, config, observer, cancellation);
-        if (config.InitFrom is { } folder) run.LoadWeights(folder);
+        TrainingRun run;
+        try
+        {
+            run = new TrainingRun(device, directory, config, observer, cancellation);
+            if (config.InitFrom is { } folder) run.LoadWeights(folder);
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            directory.Discard();
+            throw;
+        }
 
         observer.Starting(run, null);
         return run;
