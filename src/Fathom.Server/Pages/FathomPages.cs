@@ -2,6 +2,7 @@
 // fixed when the routes are mapped, so there is no path to play tricks with: what is not a name in the table is not a route.
 using System.Reflection;
 using System.Security.Cryptography;
+using System.Text;
 using Fathom.Inference;
 using Fathom.Server.Runs;
 using Microsoft.AspNetCore.Builder;
@@ -43,11 +44,21 @@ public static class FathomPages
             using Stream stream = assembly.GetManifestResourceStream(resource)!;
             var bytes = new byte[stream.Length];
             stream.ReadExactly(bytes);
+            if (shows && name == Prefix + Start) bytes = WithDashboard(bytes);
             var page = new Page(name[Prefix.Length..], bytes);
             foreach (string path in PathsOf(name, chats, shows)) endpoints.MapMethods(path, Methods, page.SendAsync);
         }
 
         return endpoints;
+    }
+
+    /// <summary>The chat page with its way to the dashboard, which is hidden in the file.</summary>
+    private static byte[] WithDashboard(byte[] page)
+    {
+        const string Hidden = "href=\"dashboard\" hidden";
+        string text = Encoding.UTF8.GetString(page);
+        if (!text.Contains(Hidden, StringComparison.Ordinal)) throw new InvalidOperationException($"{Start} has no link with {Hidden}");
+        return Encoding.UTF8.GetBytes(text.Replace(Hidden, "href=\"dashboard\"", StringComparison.Ordinal));
     }
 
     private static string[] PathsOf(string name, bool chats, bool shows) => name switch

@@ -138,11 +138,14 @@ public sealed class RunEndpointTests(ITestOutputHelper output)
         string id = (string)list["runs"]![0]!["id"]!;
         await server.GetAsync($"/runs/{id}/experts", 401);
         await server.GetAsync($"/runs/{id}/experts", 200, key);
-        Assert.Contains("<title>Fathom</title>", await server.Client.GetStringAsync(new Uri("/", UriKind.Relative)), StringComparison.Ordinal);
+        string chat = await server.Client.GetStringAsync(new Uri("/", UriKind.Relative));
+        Assert.Contains("<title>Fathom</title>", chat, StringComparison.Ordinal);
+        Assert.Contains("href=\"dashboard\">Training runs", chat, StringComparison.Ordinal);
         Assert.Contains("Training runs", await server.Client.GetStringAsync(new Uri("/dashboard", UriKind.Relative)), StringComparison.Ordinal);
 
         await using TestServer without = await TestServer.StartAsync();
         Assert.Equal(HttpStatusCode.NotFound, (await without.Client.GetAsync(new Uri("/dashboard", UriKind.Relative))).StatusCode);
+        Assert.Contains("href=\"dashboard\" hidden", await without.Client.GetStringAsync(new Uri("/", UriKind.Relative)), StringComparison.Ordinal);
         Assert.Equal(HttpStatusCode.NotFound, (await without.Client.GetAsync(new Uri("/runs", UriKind.Relative))).StatusCode);
     }
 
