@@ -49,7 +49,7 @@ internal static class BenchVerb
             using CpuDevice device = CommonOptions.Device(arguments.GetValue(threads));
             var sampling = new Sampling(device, arguments.GetValue(quick));
             Console.WriteLine($"{device.Name}: {sampling.MeasurePeaks()}");
-            Console.WriteLine("Work and yardsticks are sampled in turn; of each the best counts, since a disturbed sample can only be slower.");
+            Console.WriteLine("Work and yardsticks are sampled in turn. Of arithmetic the best counts, since a disturbed sample can only be slower; of reading memory the median share.");
             Console.WriteLine();
             Console.WriteLine(BenchmarkRow.Header);
             var rows = new List<BenchmarkRow>();

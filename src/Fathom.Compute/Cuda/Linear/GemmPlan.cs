@@ -44,11 +44,14 @@ internal readonly record struct GemmPlan(GemmWay Way, int Tile, DType Staged, La
     /// <summary>Rows a group has on average up to which those kernels take grouped products.</summary>
     public const int MostFewRowsOfGroup = 4;
 
+    // gemm_codes.cu has the same.
+    private const int CodeOutputs = 128, CodeThreads = 256;
+
     // gemm_few.cu has the same.
     private const int FewThreads = 256, FewWarps = FewThreads / 32, OutputsOfWarp = 16, OutputsOfBlock = 4, FewTile = 8, MostFewTile = 64;
     private const int BlocksAtOnce = 2, LeastSteps = 4, MostSplits = 16, SimtThreads = 256;
     private const int LargeTile = 128, SmallTile = 64;
-    private const int CodeOutputs = 128, CodeThreads = 256, CodeBlocksAtOnce = 4; // gemm_codes.cu has the same
+    private const int CodeBlocksAtOnce = 4;
     private const int Band = 8;
 
     /// <summary>Depth beyond which F32 products take small tiles, whose sums have two levels.</summary>
