@@ -1,5 +1,6 @@
 // The load generator against a server whose times are known: what it prints must be what the server did, within what a busy machine adds
-// between the two. Times can only be added, so lower bounds are tight and upper ones carry the slack.
+// between the two. Times can only be added, so lower bounds are tight and upper ones carry the slack. A machine that stands still for a
+// second adds more than any slack: times outside their range are measured again, on a new server, a few times. What is counted is not.
 using System.Globalization;
 using System.Text.Json.Nodes;
 using Fathom.Testing;
@@ -13,6 +14,7 @@ public sealed class BenchServeTests : IDisposable
     // A client that is woken late for the first token sees the others closer together: on a busy machine by some milliseconds.
     private const int WarmUps = 8;
     private const double EarlyMilliseconds = 6, LateMilliseconds = 60;
+    private const int Attempts = 4;
     private readonly TemporaryFolder folder = new();
     private readonly ITestOutputHelper output;
 
@@ -28,7 +30,7 @@ public sealed class BenchServeTests : IDisposable
     public void Dispose() => folder.Dispose();
 
     [Fact]
-    public async Task A_closed_loop_measures_what_the_server_did()
+    public Task A_closed_loop_measures_what_the_server_did() => TimedAsync(async () =>
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync();
         JsonNode report = Run(server, "--streams", "4", "--requests", "24", "--prompt-tokens", "100", "--output-tokens", "10");
@@ -53,10 +55,10 @@ public sealed class BenchServeTests : IDisposable
             double[] rising = [.. new[] { "p50_ms", "p90_ms", "p99_ms", "max_ms" }.Select(p => (double)load[name]![p]!)];
             Assert.Equal(rising.Order(), rising);
         }
-    }
+    });
 
     [Fact]
-    public async Task An_open_loop_arrives_at_random_and_does_not_wait()
+    public Task An_open_loop_arrives_at_random_and_does_not_wait() => TimedAsync(async () =>
     {
         const int Requests = 200;
         const double Rate = 80;
@@ -67,13 +69,13 @@ public sealed class BenchServeTests : IDisposable
         double mean = gaps.Average(), spread = Math.Sqrt(gaps.Average(g => (g - mean) * (g - mean))) / mean;
         output.WriteLine($"{Requests} arrivals: mean gap {mean * 1e3:F2} ms (expected {1e3 / Rate:F2}), deviation/mean {spread:F2} (Poisson 1, regular 0); {server.MostInFlight} in flight at most");
         Assert.Equal(Requests, answers.Length);
-        Assert.InRange(mean * Rate, 0.75, 1.25); // the mean of 200 exponential gaps deviates by 7 %
-        Assert.InRange(spread, 0.7, 1.6);
-        Assert.InRange(server.MostInFlight, 20, Requests); // 80 a second that take 0.43 s each are 34 on average
+        InTime(mean * Rate, 0.75, 1.25); // the mean of 200 exponential gaps deviates by 7 %
+        InTime(spread, 0.7, 1.6);
+        InTime(server.MostInFlight, 20, Requests); // 80 a second that take 0.43 s each are 34 on average
         Assert.All(answers, a => Assert.Equal("/v1/completions", a.Route));
         Assert.All(answers, a => Assert.False(a.Body.ContainsKey("ignore_eos")));
         Close("time_to_first_token", report["load"]!, answers.Average(a => a.TimeToFirst));
-    }
+    });
 
     [Fact]
     public async Task Failures_are_counted_by_reason_and_are_in_no_time()
@@ -95,20 +97,20 @@ public sealed class BenchServeTests : IDisposable
     }
 
     [Fact]
-    public async Task Many_streams_are_compared_with_one()
+    public Task Many_streams_are_compared_with_one() => TimedAsync(async () =>
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync();
         JsonNode result = Run(server, "--compare", "streams", "--streams", "8", "--requests", "32", "--prompt-tokens", "20", "--output-tokens", "12")["streams"]!;
         output.WriteLine($"ratio {(double)result["ratio"]!:F2}; the server takes as long for eight as for one");
         Assert.Equal(32, (int)result["many"]!["answered"]!);
         Assert.Equal(8, server.MostInFlight);
-        Assert.InRange((double)result["ratio"]!, 5, 11);
-    }
+        InTime((double)result["ratio"]!, 5, 11);
+    });
 
     [Theory]
     [InlineData(600)]
     [InlineData(0)]
-    public async Task The_delay_by_a_long_prompt_is_seen(int stallMilliseconds)
+    public Task The_delay_by_a_long_prompt_is_seen(int stallMilliseconds) => TimedAsync(async () =>
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour
         {
@@ -119,21 +121,21 @@ public sealed class BenchServeTests : IDisposable
         double delay = (double)result["largest_delay_ms"]!;
         output.WriteLine($"stalled by {stallMilliseconds} ms: delay {delay:F1} ms, between tokens {(double)result["before"]!["p50_ms"]!:F1} ms before and {(double)result["during"]!["p50_ms"]!:F1} during");
         Assert.InRange((int)result["prompt_tokens"]!, 990, 1000);
-        Assert.InRange((double)result["time_to_first_token_ms"]!, 600 - EarlyMilliseconds, 1200);
-        if (stallMilliseconds > 0) Assert.InRange(delay, stallMilliseconds - 100, stallMilliseconds + 400);
-        else Assert.InRange(delay, -15, 300);
-    }
+        InTime((double)result["time_to_first_token_ms"]!, 600 - EarlyMilliseconds, 1200);
+        if (stallMilliseconds > 0) InTime(delay, stallMilliseconds - 100, stallMilliseconds + 400);
+        else InTime(delay, -15, 300);
+    });
 
     [Fact]
-    public async Task A_shared_prefix_is_seen()
+    public Task A_shared_prefix_is_seen() => TimedAsync(async () =>
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour { FirstToken = (_, seen) => TimeSpan.FromMilliseconds(seen ? 50 : 400) });
         JsonNode result = Run(server, "--compare", "prefix", "--prefix-tokens", "200", "--requests", "8", "--prompt-tokens", "20", "--output-tokens", "3")["prefix"]!;
         output.WriteLine($"ratio {(double)result["ratio"]!:F2} of 8");
         Assert.Equal(400, (int)result["shared"]!["cached_tokens"]!); // 4 requests, 100 tokens each
         Assert.Equal(0, (int)result["own"]!["cached_tokens"]!);
-        Assert.InRange((double)result["ratio"]!, 3.5, 8.5);
-    }
+        InTime((double)result["ratio"]!, 3.5, 8.5);
+    });
 
     [Fact]
     public async Task What_cannot_be_measured_is_said()
@@ -162,10 +164,33 @@ public sealed class BenchServeTests : IDisposable
         return JsonNode.Parse(File.ReadAllText(json))!;
     }
 
+    private async Task TimedAsync(Func<Task> measure)
+    {
+        for (int attempt = 1; ; attempt++)
+        {
+            try
+            {
+                await measure();
+                return;
+            }
+            catch (OutOfTimeException late) when (attempt < Attempts)
+            {
+                output.WriteLine($"attempt {attempt} of {Attempts}: {late.Message}");
+            }
+        }
+    }
+
+    private static void InTime(double value, double low, double high)
+    {
+        if (!(value >= low && value <= high)) throw new OutOfTimeException($"{value:F1} is not in {low:F1} to {high:F1}");
+    }
+
     private void Close(string name, JsonNode load, double serverSeconds)
     {
         double measured = (double)load[name]!["mean_ms"]!, known = serverSeconds * 1e3;
         output.WriteLine($"{name}: measured {measured:F2} ms, the server's own account {known:F2} ms");
-        Assert.InRange(measured, known - EarlyMilliseconds, known + LateMilliseconds);
+        InTime(measured, known - EarlyMilliseconds, known + LateMilliseconds);
     }
+
+    private sealed class OutOfTimeException(string message) : Exception(message);
 }
