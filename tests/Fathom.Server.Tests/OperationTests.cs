@@ -76,8 +76,9 @@ public sealed partial class OperationTests(ITestOutputHelper output)
     {
         EngineOptions one = new() { ContextTokens = 2048, CacheTokens = 4096, MostRunning = 1 };
         await using TestServer server = await TestServer.StartAsync(
-            o => (o.KeepAlive, o.QueueDeadline) = (TimeSpan.FromMilliseconds(20), TimeSpan.FromMilliseconds(150)), one);
-        using HttpResponseMessage running = await server.PostAsync("/v1/chat/completions", Long.Replace("16", "8", StringComparison.Ordinal));
+            o => (o.KeepAlive, o.QueueDeadline, o.MaxChoices) = (TimeSpan.FromMilliseconds(20), TimeSpan.FromMilliseconds(150), 100), one);
+        string first = Long.Replace("\"n\":16", "\"n\":100,\"priority\":-1", StringComparison.Ordinal); // a hundred one after another, before all others
+        using HttpResponseMessage running = await server.PostAsync("/v1/chat/completions", first);
         using HttpResponseMessage waiting = await server.PostAsync("/v1/chat/completions", Long.Replace("16", "1", StringComparison.Ordinal));
         string text = await waiting.Content.ReadAsStringAsync();
         output.WriteLine(text);

@@ -80,6 +80,13 @@ public sealed class MetricsLogTests(ITestOutputHelper output)
             Assert.Equal(lines[..kept], File.ReadAllLines(path));
         }
 
+        // An end is one only as long as nobody goes on.
+        File.WriteAllText(path, $"{lines[0]}\n");
+        using (var log = new MetricsLog(path, 1)) log.End(1, RunEnd.Failed, "no \"space\"");
+        Assert.Equal([lines[0], """{"step":1,"end":"failed","reason":"no \u0022space\u0022"}"""], File.ReadAllLines(path));
+        new MetricsLog(path, 9).Dispose();
+        Assert.Equal(lines[..1], File.ReadAllLines(path));
+
         foreach (string damage in (string[])["no json", "", "[]", "{\"step\":true}", "{\"step\":2}}", "{\"a\":1}"])
         {
             File.WriteAllText(path, $"{lines[0]}\n{damage}\n{lines[3]}\n");

@@ -1,5 +1,6 @@
 // A run in its directory: it learns, stops and goes on without a trace in the numbers, survives damage and full disks.
 using System.Diagnostics;
+using System.Text.Json.Nodes;
 using Fathom.Compute.Cpu;
 using Fathom.Model;
 using Fathom.Numerics;
@@ -27,6 +28,7 @@ public sealed class TrainingRunTests(ITestOutputHelper output)
 
         // Stopped after step 6 (saved there), and again after step 11, on other numbers of threads.
         Assert.False(Train(broken, config, 1, StopAfter(6, out CancellationToken first), first));
+        Assert.Equal("""{"step":6,"end":"stopped"}""", TestRuns.Metrics(broken)[^1]);
         File.WriteAllText(folder.File("text.txt"), "The text has changed since.");
         Assert.False(Continue(broken, 3, StopAfter(11, out CancellationToken second), second));
         RecordingObserver last = new();
@@ -36,6 +38,7 @@ public sealed class TrainingRunTests(ITestOutputHelper output)
         string[] expected = TestRuns.Losses(unbroken), actual = TestRuns.Losses(broken);
         foreach (string line in actual) output.WriteLine(line);
         Assert.Equal(expected, actual);
+        Assert.Equal("""{"step":14,"end":"finished"}""", Assert.Single(TestRuns.Metrics(broken), line => line.Contains("\"end\"", StringComparison.Ordinal)));
         string[] files = [.. StateOf(unbroken)];
         foreach (string file in files) output.WriteLine(file);
         Assert.Equal(emaEvery == 0 ? 2 : 3, files.Length);
@@ -126,6 +129,8 @@ public sealed class TrainingRunTests(ITestOutputHelper output)
         Assert.Equal(5, failure.Step); // Step 4 takes the huge step; step 5 sees what it did.
         Assert.Contains("layers.", failure.Where, StringComparison.Ordinal);
         Assert.True(Directory.Exists(folder.File("run", "checkpoints", "step-00000004")));
+        JsonNode end = JsonNode.Parse(TestRuns.Metrics(folder.File("run"))[^1])!;
+        Assert.Equal((4, "diverged", failure.Message), ((int)end["step"]!, (string)end["end"]!, (string)end["reason"]!));
     }
 
     [Fact]

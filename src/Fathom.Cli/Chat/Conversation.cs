@@ -1,6 +1,6 @@
 // A conversation as text and as tokens. The trap: encoding an answer's text again need not give the tokens that the model chose, and
-// then the cache would not match and every turn would compute the whole conversation. So the ids that were generated are kept, and
-// only the text that the template adds after them is encoded.
+// then the cache would not match and every turn would compute the whole conversation. So the ids that were generated are kept, control
+// tokens that are no text among them, and only the text that the template adds after them is encoded.
 using Fathom.Numerics;
 using Fathom.Text;
 
@@ -61,8 +61,15 @@ internal sealed class Conversation(Tokenizer tokenizer, ChatTemplate template)
     public void Answered(string text, IReadOnlyList<int> answer)
     {
         messages.Add(new ChatMessage("assistant", text));
+        if (tokenizer.Decode([.. answer], skipSpecial: true) != text)
+        {
+            Forget(); // cut at a stop string: the tokens say more than the text
+            return;
+        }
+
         ids.AddRange(answer);
-        said += tokenizer.Decode([.. answer]);
+        said += text;
+        if (answer is [.., var last] && last == tokenizer.EosId) said += tokenizer.Decode([last]); // which the template adds, too
     }
 
     /// <summary>Takes back the last question, after an answer that failed.</summary>

@@ -44,6 +44,8 @@ internal sealed class MetricsLine
 {
     private const int MostElements = 4; // of an array, as series of their own
     private const double LongestStep = 1e9;
+    private const int LongestReason = 500;
+    private static readonly string[] Ends = ["finished", "stopped", "diverged", "failed"];
     private int count;
     private readonly int[] series = new int[SeriesNames.Most * 2];
     private readonly double[] values = new double[SeriesNames.Most * 2];
@@ -60,6 +62,12 @@ internal sealed class MetricsLine
     /// <summary>Whether the line holds the loads of experts.</summary>
     public bool HasExpertLoad { get; private set; }
 
+    /// <summary>How training ended, where the line says that: finished, stopped, diverged or failed.</summary>
+    public string? End { get; private set; }
+
+    /// <summary>Why it ended so; null where the line does not say.</summary>
+    public string? Reason { get; private set; }
+
     /// <summary>Numbers of the series in the line.</summary>
     public ReadOnlySpan<int> Series => series.AsSpan(0, count);
 
@@ -71,6 +79,7 @@ internal sealed class MetricsLine
     public bool TryRead(ReadOnlySpan<byte> line, SeriesNames names)
     {
         (Step, Tokens, Seconds, HasExpertLoad, count) = (-1, -1, 0, false, 0);
+        End = Reason = null;
         try
         {
             var reader = new Utf8JsonReader(line);
@@ -82,6 +91,8 @@ internal sealed class MetricsLine
                 else if (reader.ValueTextEquals("tokens"u8)) Tokens = Integer(ref reader);
                 else if (reader.ValueTextEquals("seconds"u8)) Seconds = Number(ref reader) is > 0 and < LongestStep and var s ? s : 0;
                 else if (reader.ValueTextEquals("val_tokens"u8)) reader.Skip();
+                else if (reader.ValueTextEquals("end"u8)) End = Ends.FirstOrDefault(Text(ref reader).Equals);
+                else if (reader.ValueTextEquals("reason"u8)) Reason = Text(ref reader) is { Length: > 0 } reason ? reason[..Math.Min(reason.Length, LongestReason)] : null;
                 else if (reader.ValueTextEquals("expert_load"u8) || reader.ValueTextEquals("expert_layers"u8))
                 {
                     HasExpertLoad = true;
@@ -149,6 +160,14 @@ internal sealed class MetricsLine
     {
         reader.Read();
         return reader.TokenType == JsonTokenType.Number && reader.TryGetInt64(out long number) && number >= 0 ? number : -1;
+    }
+
+    private static string Text(ref Utf8JsonReader reader)
+    {
+        reader.Read();
+        if (reader.TokenType == JsonTokenType.String) return reader.GetString()!;
+        reader.Skip();
+        return "";
     }
 
     private static double Number(ref Utf8JsonReader reader)

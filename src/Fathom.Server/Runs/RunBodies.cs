@@ -16,6 +16,7 @@ internal static class RunBodies
         json.WriteString("state", state is null ? "unreadable" : run.Activity(state, settings));
         if (state is not null)
         {
+            if (state is { End: "diverged", Reason: { } reason }) json.WriteString("reason", reason); // of a failed one it may name files
             json.WriteNumber("step", state.Step);
             json.WriteNumber("tokens", state.Tokens);
             json.WriteNumber("seconds", Math.Round(state.Seconds, 3));

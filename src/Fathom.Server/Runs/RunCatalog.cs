@@ -135,11 +135,13 @@ internal sealed class RunCatalog(IEnumerable<string> roots, TimeProvider time)
         }
 
         /// <summary>
-        /// finished: it has reached its end. preparing: it was begun and has no step yet. running: it was written to in the last two minutes, or
-        /// twenty steps, where those take longer. stale: neither, so it was stopped or killed, or hangs.
+        /// finished, stopped, diverged, failed: what it said itself. Else finished: it has reached its end. preparing: it was begun and has no
+        /// step yet. running: it was written to in the last two minutes, or twenty steps, where those take longer. stale: neither, so it was
+        /// killed, or hangs.
         /// </summary>
         public string Activity(RunState state, RunSettings? settings)
         {
+            if (state.End is { } end) return end;
             DateTime now = time.GetUtcNow().UtcDateTime;
             if (state.Step == 0 && settings is { } begun && begun.Progress(state) is not 1)
                 return (now - settingsWritten).TotalSeconds < PreparingSeconds ? "preparing" : "stale";

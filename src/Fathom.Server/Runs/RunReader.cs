@@ -29,6 +29,7 @@ internal sealed class RunReader(string path)
     private byte[] mark = []; // the last bytes before offset
     private long offset, length, damaged;
     private double seconds;
+    private (string Kind, string? Reason)? end; // null while training goes on, for all that the file says
     private DateTime written;
     private bool isBehind; // there is more than the budget allowed
 
@@ -122,6 +123,8 @@ internal sealed class RunReader(string path)
             return true;
         }
 
+        end = line.End is { } kind ? (kind, line.Reason) : null;
+        if (end is not null) return true;
         if (line.HasExpertLoad)
         {
             experts.Add(line.Step, at);
@@ -143,7 +146,7 @@ internal sealed class RunReader(string path)
         using FileStream file = JsonLines.Open(path);
         JsonLines.Read(file, bucket.Offset, offset - bucket.Offset, (text, at) =>
         {
-            if (!other.TryRead(text, names) || other.HasExpertLoad) return true;
+            if (!other.TryRead(text, names) || other.HasExpertLoad || other.End is not null) return true;
             total += other.Seconds;
             if (other.Step > to) return false;
             if (other.Step >= from) fine.Add(other, at, total);
@@ -160,13 +163,15 @@ internal sealed class RunReader(string path)
             if (series.LastOf(i) is { } value) last[names[i]] = value;
         }
 
-        RunSeries.Bucket? end = series.Count > 0 ? series[series.Count - 1] : null;
+        RunSeries.Bucket? newest = series.Count > 0 ? series[series.Count - 1] : null;
         return new RunState
         {
-            Step = end?.Last ?? 0,
-            Tokens = end?.Tokens ?? 0,
+            Step = newest?.Last ?? 0,
+            Tokens = newest?.Tokens ?? 0,
             Seconds = seconds,
             Last = last,
+            End = end?.Kind,
+            Reason = end?.Reason,
             Written = written == default ? null : new DateTimeOffset(written),
             Read = isBehind ? (double)offset / length : 1,
             Bytes = length,
@@ -179,7 +184,7 @@ internal sealed class RunReader(string path)
     private void Restart()
     {
         (names, series, experts, generation, mark) = (new SeriesNames(), new RunSeries(MostBuckets), new ExpertLoads(), NewGeneration(), []);
-        (offset, damaged, seconds) = (0, 0, 0);
+        (offset, damaged, seconds, end) = (0, 0, 0, null);
     }
 
     /// <summary>Whether what has been read still stands in the file: a resumed run writes other times even where it repeats the losses.</summary>
@@ -223,6 +228,12 @@ internal sealed record RunState
 
     /// <summary>The last value of each series.</summary>
     public required IReadOnlyDictionary<string, double> Last { get; init; }
+
+    /// <summary>How training ended, as it said itself: finished, stopped, diverged or failed; null where it said nothing.</summary>
+    public string? End { get; init; }
+
+    /// <summary>Why; null where nothing was said.</summary>
+    public string? Reason { get; init; }
 
     /// <summary>When the file was written last; null where there is none.</summary>
     public DateTimeOffset? Written { get; init; }

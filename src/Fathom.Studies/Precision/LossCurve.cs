@@ -24,7 +24,7 @@ public sealed record LossCurve(IReadOnlyList<double> Steps, IReadOnlyList<(long 
                 number++;
                 using JsonDocument json = JsonDocument.Parse(line);
                 long step = json.RootElement.GetProperty("step").GetInt64();
-                if (json.RootElement.TryGetProperty("expert_load", out _)) continue;
+                if (json.RootElement.TryGetProperty("expert_load", out _) || json.RootElement.TryGetProperty("end", out _)) continue;
                 if (json.RootElement.TryGetProperty("val_loss", out JsonElement validation)) validations.Add((step, validation.GetDouble()));
                 else steps.Add(json.RootElement.GetProperty("loss").GetDouble());
                 if (step != steps.Count) throw new FormatException($"step {step} follows {steps.Count} steps");

@@ -1,9 +1,25 @@
-// metrics.jsonl: a JSON object a step, numbers at full precision. After a crash the file may end in half a line, or hold steps that
-// the checkpoint does not have; opening cuts it back to where training goes on.
+// metrics.jsonl: a JSON object a step, numbers at full precision, and how training ended. After a crash the file may end in half a line,
+// or hold steps that the checkpoint does not have; opening cuts it back to where training goes on.
 using System.Text.Json;
 using Fathom.Numerics;
 
 namespace Fathom.Training;
+
+/// <summary>How training ended; a process that was killed says nothing.</summary>
+public enum RunEnd
+{
+    /// <summary>It reached the end that its configuration names.</summary>
+    Finished,
+
+    /// <summary>It was asked to stop.</summary>
+    Stopped,
+
+    /// <summary>The loss or a gradient was not finite.</summary>
+    Diverged,
+
+    /// <summary>It could not go on: a full disk, memory, a device.</summary>
+    Failed,
+}
 
 /// <summary>Appends what steps and validations report.</summary>
 public sealed class MetricsLog : IDisposable
@@ -13,7 +29,7 @@ public sealed class MetricsLog : IDisposable
 
     /// <summary>Opens the file to go on after a step.</summary>
     /// <param name="path">The file, made where it is missing.</param>
-    /// <param name="lastStep">Lines of later steps are dropped.</param>
+    /// <param name="lastStep">Lines of later steps are dropped, and an end, which is none any more.</param>
     /// <exception cref="FathomException">The file cannot be written.</exception>
     public MetricsLog(string path, long lastStep)
     {
@@ -103,6 +119,20 @@ public sealed class MetricsLog : IDisposable
         EndLine();
     }
 
+    /// <summary>Writes how training ended, as the last line.</summary>
+    /// <param name="step">The last step.</param>
+    /// <param name="end">How.</param>
+    /// <param name="reason">Why, in a sentence; null where there is nothing to say.</param>
+    /// <exception cref="IOException">It cannot be written.</exception>
+    public void End(long step, RunEnd end, string? reason)
+    {
+        json.WriteStartObject();
+        json.WriteNumber("step", step);
+        json.WriteString("end", end switch { RunEnd.Finished => "finished", RunEnd.Stopped => "stopped", RunEnd.Diverged => "diverged", _ => "failed" });
+        if (reason is not null) json.WriteString("reason", reason);
+        EndLine();
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -151,7 +181,7 @@ public sealed class MetricsLog : IDisposable
         }
     }
 
-    /// <summary>The step of a line that is a whole JSON object; null for anything else.</summary>
+    /// <summary>The step of a line that is a whole JSON object; null for anything else, and for the end.</summary>
     private static long? StepOf(ReadOnlySpan<byte> line)
     {
         try
@@ -162,6 +192,7 @@ public sealed class MetricsLog : IDisposable
             while (reader.Read())
             {
                 if (reader.TokenType != JsonTokenType.PropertyName) continue;
+                if (reader.ValueTextEquals("end"u8)) return null;
                 bool isStep = reader.ValueTextEquals("step"u8);
                 reader.Read();
                 if (isStep && reader.TokenType == JsonTokenType.Number && reader.TryGetInt64(out long number)) step = number;

@@ -166,6 +166,29 @@ public sealed class TrainingRun : IDisposable
     public bool Train(CancellationToken stop)
     {
         using var metrics = new MetricsLog(Directory.MetricsFile, Trainer.State.Step);
+        try
+        {
+            Train(metrics, stop);
+            metrics.End(Trainer.State.Step, Trainer.IsFinished ? RunEnd.Finished : RunEnd.Stopped, null);
+            return Trainer.IsFinished;
+        }
+        catch (Exception error)
+        {
+            try
+            {
+                metrics.End(Trainer.State.Step, error is NonFiniteLossException ? RunEnd.Diverged : RunEnd.Failed, error.Message);
+            }
+            catch (IOException)
+            {
+                // The disk is full: the error itself is what counts.
+            }
+
+            throw;
+        }
+    }
+
+    private void Train(MetricsLog metrics, CancellationToken stop)
+    {
         int[] expertLayers = [.. Trainer.Model.ExpertLayers.Select(block => block.Layer)];
         long lastValidated = -1, lastSaved = Trainer.State.Step;
         while (!Trainer.IsFinished && !stop.IsCancellationRequested)
@@ -180,7 +203,6 @@ public sealed class TrainingRun : IDisposable
 
         if (lastValidated != Trainer.State.Step && Trainer.IsFinished) Validate(metrics, ref lastValidated);
         if (lastSaved != Trainer.State.Step) Save(ref lastSaved);
-        return Trainer.IsFinished;
     }
 
     // A step above the peak shows that something disturbed the measurement.

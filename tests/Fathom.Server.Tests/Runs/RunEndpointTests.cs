@@ -24,6 +24,11 @@ public sealed class RunEndpointTests(ITestOutputHelper output)
         RunFiles.Make(root, "sweep/学習率 3e-3", RunFiles.Steps(1, 10));
         RunFiles.Make(root, "sweep/killed", RunFiles.Steps(1, 10));
         File.SetLastWriteTimeUtc(Path.Combine(root, "sweep/killed/metrics.jsonl"), DateTime.UtcNow.AddHours(-3));
+        RunFiles.Make(root, "ended/diverged", RunFiles.Steps(1, 10) + RunFiles.End(10, "diverged", "step 11: the loss is NaN"));
+        RunFiles.Make(root, "ended/failed", RunFiles.Steps(1, 10) + RunFiles.End(10, "failed", $"{root}: no space left"));
+        RunFiles.Make(root, "ended/stopped", RunFiles.Steps(1, 10) + RunFiles.End(10, "stopped"));
+        RunFiles.Make(root, "ended/resumed", RunFiles.Steps(1, 10) + RunFiles.End(10, "stopped") + RunFiles.Step(11));
+        RunFiles.Make(root, "ended/strange", RunFiles.Steps(1, 10) + RunFiles.End(10, "exploded", "x"));
         RunFiles.Make(root, "a/b/too-deep", RunFiles.Steps(1, 2));
         RunFiles.Make(root, ".hidden", RunFiles.Steps(1, 2));
         RunFiles.Make(done, "checkpoints/inner", RunFiles.Steps(1, 2));
@@ -44,11 +49,14 @@ public sealed class RunEndpointTests(ITestOutputHelper output)
         Assert.False((bool)reply["chat"]!);
         Dictionary<string, JsonNode> runs = reply["runs"]!.AsArray().ToDictionary(r => (string)r!["name"]!, r => r!);
         output.WriteLine(string.Join("; ", runs.Select(r => $"{r.Key} {r.Value["state"]}")));
-        Assert.Equal(["begun", "broken", "done", "sweep/killed", "sweep/学習率 3e-3"], runs.Keys.Order(StringComparer.Ordinal));
+        Assert.Equal(["begun", "broken", "done", "ended/diverged", "ended/failed", "ended/resumed", "ended/stopped", "ended/strange", "sweep/killed", "sweep/学習率 3e-3"], runs.Keys.Order(StringComparer.Ordinal));
         Assert.Equal("finished", (string?)runs["done"]["state"]);
         Assert.Equal("running", (string?)runs["sweep/学習率 3e-3"]["state"]);
         Assert.Equal("stale", (string?)runs["sweep/killed"]["state"]);
         Assert.Equal("preparing", (string?)runs["begun"]["state"]);
+        foreach (string end in (string[])["diverged", "failed", "stopped"]) Assert.Equal((end, 10), ((string?)runs[$"ended/{end}"]["state"], (int)runs[$"ended/{end}"]["step"]!));
+        foreach (string end in (string[])["resumed", "strange"]) Assert.Equal("running", (string?)runs[$"ended/{end}"]["state"]);
+        Assert.Equal("step 11: the loss is NaN", (string?)runs["ended/diverged"]["reason"]);
         Assert.Equal("running", (string?)runs["broken"]["state"]);
         Assert.Null(runs["broken"]["settings"]);
         Assert.Equal((1.0, 100, 10000, 50.0, 0.5), ((double)runs["done"]["progress"]!, (int)runs["done"]["step"]!, (int)runs["done"]["tokens"]!, (double)runs["done"]["seconds"]!, (double)runs["done"]["last"]!["val_loss"]!));

@@ -17,6 +17,9 @@ internal static class RunFiles
     /// <summary>A line of loads: of two layers with four experts.</summary>
     public static string Loads(long step) => $$"""{"step":{{step}},"expert_layers":[1,3],"expert_load":[[{{step}},2,3,4],[5,6,7,{{step}}]],"routing_bias":[[-0.5,0.25],[0,0.125]]}""" + "\n";
 
+    /// <summary>The last line.</summary>
+    public static string End(long step, string end, string? reason = null) => $$"""{"step":{{step}},"end":"{{end}}"{{(reason is null ? "" : $",\"reason\":\"{reason}\"")}}}""" + "\n";
+
     /// <summary>A run directory.</summary>
     public static string Make(string root, string name, string metrics, string settings = """{"model":"tiny","recipe":"bf16","seed":7,"steps":100}""")
     {

@@ -8,6 +8,14 @@ using Xunit;
 
 namespace Fathom.Server.Tests;
 
+/// <summary>Tests that measure the memory of the process, or its time: nothing else runs beside them.</summary>
+[CollectionDefinition(Name, DisableParallelization = true)]
+public sealed class AloneCollection
+{
+    public const string Name = "Alone";
+}
+
+[Collection(AloneCollection.Name)]
 public sealed class RunReaderTests(ITestOutputHelper output)
 {
     [Fact]
@@ -154,7 +162,7 @@ public sealed class RunReaderTests(ITestOutputHelper output)
         long held = GC.GetTotalMemory(forceFullCollection: true) - before;
         (string cursor, long[] steps, _) = Range(reader);
         output.WriteLine($"{state.Bytes / 1e6:F0} MB in {looks} looks, {seconds:F2} s; {held / 1e3:F0} kB are held; {steps.Length} buckets");
-        Assert.True(held < state.Bytes / 4, $"{held} bytes are held"); // with what other tests hold meanwhile
+        Assert.True(held < state.Bytes / 4, $"{held} bytes are held");
         Assert.InRange(steps.Length, RunReader.MostBuckets / 2 - 1, RunReader.MostBuckets);
         Assert.Equal((Lines, Lines * 10L, Lines * 0.5), ((int)state.Step, state.Tokens, state.Seconds));
         Assert.Equal(99f, Largest(reader, 0, Lines));

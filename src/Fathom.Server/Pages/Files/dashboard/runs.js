@@ -3,7 +3,10 @@ import { at, h } from '../dom.js';
 import { swatch } from './chart.js';
 import * as format from './format.js';
 
-const states = { running: 'Running', finished: 'Finished', preparing: 'Preparing', stale: 'Stopped', unreadable: 'Cannot be read' };
+const states = {
+  running: 'Running', finished: 'Finished', preparing: 'Preparing', stopped: 'Stopped', diverged: 'Diverged', failed: 'Failed',
+  stale: 'Broken off', unreadable: 'Cannot be read',
+};
 
 /** A run's state in a word. */
 export const stateOf = (run) => states[run.state] ?? run.state;
@@ -70,7 +73,7 @@ export function drawOverview(runs, slots) {
   ];
   // What no run has is no column.
   const cells = columns.map(([title, write]) => [title, runs.map(write)]).filter(([title, all]) => title === 'Loss' || all.some((cell) => cell !== null));
-  const text = JSON.stringify([cells, runs.map((run) => [run.id, run.name, run.state, slots.get(run.id), run.progress, run.read, run.damaged_lines])]);
+  const text = JSON.stringify([cells, runs.map((run) => [run.id, run.name, run.state, run.reason, slots.get(run.id), run.progress, run.read, run.damaged_lines])]);
   if (at('overview').dataset.drawn === text) return;
   at('overview').dataset.drawn = text;
   // On a phone rows are laid out as cards, which would cost them their meaning without the roles.
@@ -85,7 +88,7 @@ function about(run) {
   const parts = [run.settings?.model, run.settings?.recipe, run.settings?.seed && `seed ${run.settings.seed}`].filter(Boolean);
   const reading = run.read < 1 ? [`reading, ${format.percent(run.read)}`] : [];
   const damaged = run.damaged_lines > 0 ? [`${format.count(run.damaged_lines)} damaged ${run.damaged_lines === 1 ? 'line' : 'lines'} left out`] : [];
-  return h('span', { class: 'overview-about' }, h('span', { class: `state ${run.state}` }, stateOf(run)), ` ${[...parts, ...reading, ...damaged].join(' · ')}`);
+  return h('span', { class: 'overview-about' }, h('span', { class: `state ${run.state}` }, stateOf(run)), ` ${[...parts, ...reading, ...damaged].join(' · ')}`, run.reason ? h('span', { class: 'reason', dir: 'auto' }, run.reason) : null);
 }
 
 function progress(run) {
