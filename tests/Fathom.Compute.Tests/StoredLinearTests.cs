@@ -72,9 +72,9 @@ public sealed unsafe class StoredLinearTests(ITestOutputHelper output)
             fixed (byte* w = codes)
             fixed (float* a = x)
             {
-                TKernels.Dot6(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, six);
-                TKernels.Dot4(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, four);
-                TKernels.Dot2(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, two);
+                TKernels.Dot6(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, six, 4);
+                TKernels.Dot4(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, four, 4);
+                TKernels.Dot2(Depth, a, Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, two, 4);
                 for (int m = 0; m < Rows; m++)
                 {
                     TKernels.Dot1(Depth, a + m * Stride, w, w + Pitch, w + 2 * Pitch, w + 3 * Pitch, 0, one);

@@ -26,6 +26,22 @@ public sealed unsafe class WorkerTeamTests
         Assert.All(counts, count => Assert.Equal(300, count));
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(7)]
+    public void Every_tile_of_ranges_runs_once_whatever_their_number(int size)
+    {
+        using var team = new WorkerTeam(size);
+        for (int tiles = 0; tiles < 40; tiles++)
+        {
+            var counts = new int[40];
+            fixed (int* first = counts) team.ForRanges(tiles, new Count(first, size));
+            Assert.Equal(Enumerable.Range(0, 40).Select(tile => tile < tiles ? 1 : 0), counts);
+        }
+    }
+
     [Fact]
     public void Callers_from_several_threads_take_turns()
     {

@@ -16,8 +16,22 @@ internal static class StepBenchmark
     private const int Cached = 128;
     private static readonly TimeSpan WarmUp = TimeSpan.FromSeconds(0.4);
 
-    /// <summary>Rows for the preset `small` with random weights in BF16, and for dense layers that have to be read from memory.</summary>
-    public static IEnumerable<BenchmarkRow> Run(Sampling sampling) => [.. OfSmall(sampling), .. OfDense(sampling)];
+    /// <summary>Rows for the preset `small` with random weights in BF16, and for experts and dense layers that have to be read from memory.</summary>
+    public static IEnumerable<BenchmarkRow> Run(Sampling sampling) => OfSmall(sampling).Concat(OfExperts(sampling)).Concat(OfDense(sampling));
+
+    private static IEnumerable<BenchmarkRow> OfExperts(Sampling sampling)
+    {
+        using var checkpoint = new RandomCheckpoint(RandomCheckpoint.Experts(sampling.Quick ? 3 : 6));
+        string folder = checkpoint.Folder(DType.BF16), name = $"{Short(checkpoint.FileBytes(DType.BF16))}B of experts";
+        foreach (int streams in (int[])[1, 32])
+        {
+            MachinePeaks peaks = sampling.MeasurePeaks();
+            using var step = new Step(LoadedModel.Open(sampling.Device, folder).Model, streams);
+            double whole = step.Seconds(sampling.Quick ? 10 : 40);
+            yield return new BenchmarkRow($"step of {streams} streams, {name}", whole * 1e3, "ms") { Note = Invariant($"{streams / whole:F0} tokens/s") };
+            foreach (BenchmarkRow row in Breakdown(sampling, folder, streams, peaks)) yield return row;
+        }
+    }
 
     private static IEnumerable<BenchmarkRow> OfDense(Sampling sampling)
     {

@@ -102,6 +102,19 @@ public sealed unsafe partial class WorkerTeam : IDisposable
         }
     }
 
+    /// <summary>
+    /// As <see cref="For"/>, where neighbouring tiles read neighbouring memory: threads that take turns each meet a range of tiles in its
+    /// order, so that what a tile asks for ahead of itself comes to the core that needs it.
+    /// </summary>
+    /// <typeparam name="TJob">A struct that holds what the tiles need.</typeparam>
+    /// <exception cref="Exception">The first exception that a tile threw.</exception>
+    public void ForRanges<TJob>(int count, TJob work) where TJob : struct, ITileJob
+    {
+        int range = (count + Size - 1) / Size;
+        if (range <= 1 || insideTile) For(count, work);
+        else For(checked(range * Size), new InRanges<TJob>(work, count, range, Size));
+    }
+
     /// <summary>Ends the threads.</summary>
     public void Dispose()
     {
@@ -184,6 +197,16 @@ public sealed unsafe partial class WorkerTeam : IDisposable
 
     [LibraryImport("libc", EntryPoint = "sched_setaffinity")]
     private static partial int SetAffinity(int thread, nuint size, ulong* mask);
+
+    /// <summary>Tiles in turn from as many ranges as there are threads; the last may be shorter.</summary>
+    private readonly struct InRanges<TJob>(TJob work, int count, int range, int ranges) : ITileJob where TJob : struct, ITileJob
+    {
+        public void Run(int tile, int worker)
+        {
+            int place = tile % ranges * range + tile / ranges;
+            if (place < count) work.Run(place, worker);
+        }
+    }
 
     [StructLayout(LayoutKind.Explicit, Size = 192)]
     private struct PaddedCounter

@@ -28,7 +28,7 @@ internal unsafe interface IDotKernels
     /// <param name="sums">[4].</param>
     static abstract void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
 
-    /// <summary>The same for two rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
+    /// <summary>The same for two rows of activations; sums[m, j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
     /// <param name="x">First of two rows of activations.</param>
     /// <param name="stride">Elements between them.</param>
@@ -38,9 +38,10 @@ internal unsafe interface IDotKernels
     /// <param name="w3">Fourth.</param>
     /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[2, 4].</param>
-    static abstract void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
+    /// <param name="strideSums">Elements between its rows.</param>
+    static abstract void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums);
 
-    /// <summary>The same for four rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
+    /// <summary>The same for four rows of activations; sums[m, j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
     /// <param name="x">First of four rows of activations.</param>
     /// <param name="stride">Elements between them.</param>
@@ -50,9 +51,10 @@ internal unsafe interface IDotKernels
     /// <param name="w3">Fourth.</param>
     /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[4, 4].</param>
-    static abstract void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
+    /// <param name="strideSums">Elements between its rows.</param>
+    static abstract void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums);
 
-    /// <summary>The same for six rows of activations; sums[4 m + j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
+    /// <summary>The same for six rows of activations; sums[m, j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
     /// <param name="x">First of six rows of activations.</param>
     /// <param name="stride">Elements between them.</param>
@@ -62,7 +64,8 @@ internal unsafe interface IDotKernels
     /// <param name="w3">Fourth.</param>
     /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[6, 4].</param>
-    static abstract void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
+    /// <param name="strideSums">Elements between its rows.</param>
+    static abstract void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums);
 }
 
 /// <summary>The walk with one kind of kernel.</summary>
@@ -118,30 +121,38 @@ internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
         byte* w1 = weights > 1 ? w0 + between : w0, w2 = weights > 2 ? w1 + between : w0, w3 = weights > 3 ? w2 + between : w0;
         float* a = x, c = product.C + row * strideC + n;
         nint ahead = rows <= FewRowsPlan.RowsOfStreams ? FewRowsPlan.BytesAhead : FewRowsPlan.DotRows * pitch;
-        for (int m = 0, count; m < rows; m += count, a += count * stride)
+        bool isPlain = weights == FewRowsPlan.DotRows && spread == 1 && factors == null, inPlace = isPlain && !layout.Accumulate;
+        nint strideSums = inPlace ? strideC : FewRowsPlan.DotRows;
+        for (int m = 0, count; m < rows; m += count, a += count * stride, c += count * strideC)
         {
+            float* to = inPlace ? c : sums;
             switch (rows - m)
             {
                 case >= 6:
-                    TKernels.Dot6(depth, a, stride, w0, w1, w2, w3, ahead, sums);
+                    TKernels.Dot6(depth, a, stride, w0, w1, w2, w3, ahead, to, strideSums);
                     count = 6;
                     break;
                 case >= 4:
-                    TKernels.Dot4(depth, a, stride, w0, w1, w2, w3, ahead, sums);
+                    TKernels.Dot4(depth, a, stride, w0, w1, w2, w3, ahead, to, strideSums);
                     count = 4;
                     break;
                 case >= 2:
-                    TKernels.Dot2(depth, a, stride, w0, w1, w2, w3, ahead, sums);
+                    TKernels.Dot2(depth, a, stride, w0, w1, w2, w3, ahead, to, strideSums);
                     count = 2;
                     break;
                 default:
-                    TKernels.Dot1(depth, a, w0, w1, w2, w3, ahead, sums);
+                    TKernels.Dot1(depth, a, w0, w1, w2, w3, ahead, to);
                     count = 1;
                     break;
             }
 
-            for (int i = 0; i < count; i++, c += strideC)
-                Put(sums + FewRowsPlan.DotRows * i, c, weights, (nint)spread, layout.Accumulate, factors == null ? 1 : factors[row + m + i]);
+            if (inPlace) continue;
+            for (int i = 0; i < count; i++)
+            {
+                float* four = sums + FewRowsPlan.DotRows * i, at = c + i * strideC;
+                if (isPlain) (Vector128.Load(at) + Vector128.Load(four)).Store(at);
+                else Put(four, at, weights, (nint)spread, layout.Accumulate, factors == null ? 1 : factors[row + m + i]);
+            }
         }
     }
 

@@ -80,7 +80,7 @@ internal sealed unsafe class FewRowsGemm<TVector, TWidth>(WorkerTeam team) : IFe
         for (int i = 0; i < count; i++) rows += products[i].Rows;
         long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Depth, count, rows, unit, team.Size);
         int tiles = (int)((layout.Columns + width - 1) / width);
-        if (layout.DepthFirstB) team.For(checked(tiles * count), new DotJob<TFormat>(products, layout, width, tiles));
+        if (layout.DepthFirstB) team.ForRanges(checked(tiles * count), new DotJob<TFormat>(products, layout, width, tiles));
         else team.For(checked(tiles * count), new SumJob<TFormat>(products, layout, width, tiles));
     }
 

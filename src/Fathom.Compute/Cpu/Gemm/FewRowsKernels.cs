@@ -55,7 +55,7 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
+    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums)
     {
         TVector s00 = TWidth.Zero, s01 = TWidth.Zero, s02 = TWidth.Zero, s03 = TWidth.Zero;
         TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero, watch = TWidth.Zero;
@@ -82,16 +82,15 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
             }
         }
 
-        TWidth.Sum4(s00, s01, s02, s03).Store(sums);
-        TWidth.Sum4(s10, s11, s12, s13).Store(sums + 4);
+        TWidth.Sum2x4(s00, s01, s02, s03, s10, s11, s12, s13, sums, strideSums);
         bool suspect = TFormat.Saw<TVector, TWidth>(watch);
         if (i == depth && !suspect) return;
-        for (int m = 0; m < 2; m++) AddTails(i, depth, x + m * stride, w0, w1, w2, w3, sums + 4 * m, suspect);
+        for (int m = 0; m < 2; m++) AddTails(i, depth, x + m * stride, w0, w1, w2, w3, sums + m * strideSums, suspect);
     }
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
+    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums)
     {
         TVector s00 = TWidth.Zero, s01 = TWidth.Zero, s02 = TWidth.Zero, s03 = TWidth.Zero;
         TVector s10 = TWidth.Zero, s11 = TWidth.Zero, s12 = TWidth.Zero, s13 = TWidth.Zero;
@@ -130,24 +129,21 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
             }
         }
 
-        TWidth.Sum4(s00, s01, s02, s03).Store(sums);
-        TWidth.Sum4(s10, s11, s12, s13).Store(sums + 4);
-        TWidth.Sum4(s20, s21, s22, s23).Store(sums + 8);
-        TWidth.Sum4(s30, s31, s32, s33).Store(sums + 12);
+        TWidth.Sum4x4(s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33, sums, strideSums);
         bool suspect = TFormat.Saw<TVector, TWidth>(watch);
         if (i == depth && !suspect) return;
-        for (int m = 0; m < 4; m++) AddTails(i, depth, x + m * stride, w0, w1, w2, w3, sums + 4 * m, suspect);
+        for (int m = 0; m < 4; m++) AddTails(i, depth, x + m * stride, w0, w1, w2, w3, sums + m * strideSums, suspect);
     }
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
+    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums)
     {
         // Fewer registers hold fewer sums.
         if (TWidth.Count < Vector512<float>.Count)
         {
-            Dot4(depth, x, stride, w0, w1, w2, w3, ahead, sums);
-            Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, ahead, sums + 16);
+            Dot4(depth, x, stride, w0, w1, w2, w3, ahead, sums, strideSums);
+            Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, ahead, sums + 4 * strideSums, strideSums);
             return;
         }
 
@@ -203,15 +199,11 @@ internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth>
             }
         }
 
-        TWidth.Sum4(s00, s01, s02, s03).Store(sums);
-        TWidth.Sum4(s10, s11, s12, s13).Store(sums + 4);
-        TWidth.Sum4(s20, s21, s22, s23).Store(sums + 8);
-        TWidth.Sum4(s30, s31, s32, s33).Store(sums + 12);
-        TWidth.Sum4(s40, s41, s42, s43).Store(sums + 16);
-        TWidth.Sum4(s50, s51, s52, s53).Store(sums + 20);
+        TWidth.Sum4x4(s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33, sums, strideSums);
+        TWidth.Sum2x4(s40, s41, s42, s43, s50, s51, s52, s53, sums + 4 * strideSums, strideSums);
         bool suspect = TFormat.Saw<TVector, TWidth>(watch);
         if (i == depth && !suspect) return;
-        for (int m = 0; m < 6; m++) AddTails(i, depth, x + m * stride, w0, w1, w2, w3, sums + 4 * m, suspect);
+        for (int m = 0; m < 6; m++) AddTails(i, depth, x + m * stride, w0, w1, w2, w3, sums + m * strideSums, suspect);
     }
 
     /// <summary>

@@ -41,15 +41,15 @@ internal readonly unsafe struct HiFloat8Kernels : IDotKernels
     }
 
     /// <inheritdoc/>
-    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
+    public static void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums)
     {
         Dot1(depth, x, w0, w1, w2, w3, ahead, sums);
-        Dot1(depth, x + stride, w0, w1, w2, w3, ahead, sums + 4);
+        Dot1(depth, x + stride, w0, w1, w2, w3, ahead, sums + strideSums);
     }
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
+    public static void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums)
     {
         float* x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
         Vector512<float> s00 = default, s01 = default, s02 = default, s03 = default;
@@ -82,20 +82,17 @@ internal readonly unsafe struct HiFloat8Kernels : IDotKernels
             s33 = MultiplyAdd(x3 + i, v0, v1, v2, v3, s33);
         }
 
-        Width512.Sum4(s00, s01, s02, s03).Store(sums);
-        Width512.Sum4(s10, s11, s12, s13).Store(sums + 4);
-        Width512.Sum4(s20, s21, s22, s23).Store(sums + 8);
-        Width512.Sum4(s30, s31, s32, s33).Store(sums + 12);
+        Width512.Sum4x4(s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33, sums, strideSums);
         if (i == depth) return;
-        for (int m = 0; m < 4; m++) AddRest(depth - i, x + m * stride + i, w0 + i, w1 + i, w2 + i, w3 + i, sums + 4 * m);
+        for (int m = 0; m < 4; m++) AddRest(depth - i, x + m * stride + i, w0 + i, w1 + i, w2 + i, w3 + i, sums + m * strideSums);
     }
 
     // The tables take the registers that more sums would need.
     /// <inheritdoc/>
-    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums)
+    public static void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums)
     {
-        Dot4(depth, x, stride, w0, w1, w2, w3, ahead, sums);
-        Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, ahead, sums + 16);
+        Dot4(depth, x, stride, w0, w1, w2, w3, ahead, sums, strideSums);
+        Dot2(depth, x + 4 * stride, stride, w0, w1, w2, w3, ahead, sums + 4 * strideSums, strideSums);
     }
 
     /// <summary>Expands 64 codes, and asks for what lies further on.</summary>

@@ -75,7 +75,7 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
         int unit = layout.Columns * count >= BlocksPerThread * Block * team.Size ? Block : FewRowsPlan.DotRows;
         long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Product.Depth, count, rows, unit, team.Size);
         int tiles = (int)((layout.Columns + width - 1) / width);
-        team.For(checked(tiles * count), new Job<TKernels>(products, layout, width, tiles));
+        team.ForRanges(checked(tiles * count), new Job<TKernels>(products, layout, width, tiles));
     }
 
     /// <summary>C[m, n] = A[m, :] · B[n, :] for a range of n.</summary>
