@@ -13,7 +13,7 @@ internal static class EngineBenchmark
 {
     private const int Streams = 32, OtherStreams = 8, Context = 4608, LongPrompt = 4000, Prefix = 2000;
 
-    /// <summary>Rows for the preset `small` and for a dense model larger than the caches, with random weights in BF16.</summary>
+    /// <summary>Rows for the preset `small` and for models larger than the caches, dense and of experts, with random weights in BF16.</summary>
     public static IEnumerable<BenchmarkRow> Run(Sampling sampling)
     {
         using var checkpoint = new RandomCheckpoint(ModelPresets.Get("small") with { MaxPositionEmbeddings = Context, NumNextnPredictLayers = 0 });
@@ -22,18 +22,20 @@ internal static class EngineBenchmark
         using var engine = new InferenceEngine(model, options);
         int vocabulary = model.Model.Config.VocabSize, tokens = sampling.Quick ? 96 : 256;
         foreach (BenchmarkRow row in OneAndMany(engine, "small", 64, tokens, sampling.Quick ? 2 : 5)) yield return row;
-        using (var large = new RandomCheckpoint(layers: 3))
-        {
-            using var other = new InferenceEngine(LoadedModel.Open(sampling.Device, large.Folder(DType.BF16)), new EngineOptions { ContextTokens = 256, CacheTokens = 64 * 256 });
-            foreach (BenchmarkRow row in OneAndMany(other, $"{Short(large.FileBytes(DType.BF16))}B dense", 16, sampling.Quick ? 24 : 48, sampling.Quick ? 1 : 2)) yield return row;
-        }
-
+        foreach (BenchmarkRow row in Large(RandomCheckpoint.Dense(layers: 3), "dense").Concat(Large(RandomCheckpoint.Experts(layers: 6), "of experts"))) yield return row;
         yield return Delay(model, options, vocabulary, 6 * tokens);
 
         double cold = EngineLoad.Generate(engine, Request(vocabulary, Prefix + 40, 1, 300)).Result.FirstSeconds;
         double warm = Enumerable.Range(1, 3).Min(i => EngineLoad.Generate(engine, Request(vocabulary, Prefix + 40, 1, 300, own: (ulong)i)).Result.FirstSeconds);
         yield return new BenchmarkRow($"first token, {Prefix} tokens known of {Prefix + 40}", warm * 1e3, "ms") { Note = Invariant($"{cold * 1e3:F0} ms without") };
         yield return new BenchmarkRow("first token, without the prefix over with it", cold / warm, "x", new Goal(5, AtLeast: true, "≥ 5 x"));
+
+        IEnumerable<BenchmarkRow> Large(ModelConfig config, string name)
+        {
+            using var large = new RandomCheckpoint(config);
+            using var other = new InferenceEngine(LoadedModel.Open(sampling.Device, large.Folder(DType.BF16)), new EngineOptions { ContextTokens = 256, CacheTokens = 64 * 256 });
+            foreach (BenchmarkRow row in OneAndMany(other, $"{Short(large.FileBytes(DType.BF16))}B {name}", 16, sampling.Quick ? 24 : 48, sampling.Quick ? 1 : 3)) yield return row;
+        }
     }
 
     /// <summary>One stream and many in turn, several times; of each the fastest.</summary>

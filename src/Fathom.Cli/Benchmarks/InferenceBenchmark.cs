@@ -16,7 +16,7 @@ internal static class InferenceBenchmark
     /// <summary>Rows for opening, decode and prefill.</summary>
     public static IEnumerable<BenchmarkRow> Run(Sampling sampling)
     {
-        using var checkpoint = new RandomCheckpoint(sampling.Quick ? 3 : 5);
+        using var checkpoint = new RandomCheckpoint(RandomCheckpoint.Dense(sampling.Quick ? 3 : 5));
         using Candidate plain = new(sampling.Device, checkpoint, DType.BF16), quantized = new(sampling.Device, checkpoint, DType.F8E4M3);
         Candidate[] both = [plain, quantized];
         foreach (Candidate model in both)

@@ -12,13 +12,6 @@ internal sealed class RandomCheckpoint : IDisposable
 {
     private readonly string root;
 
-    /// <summary>Writes a checkpoint of dense layers in BF16.</summary>
-    /// <param name="layers">Layers of 44 million parameters.</param>
-    /// <exception cref="FathomException">The temporary folder has no room.</exception>
-    public RandomCheckpoint(int layers) : this(Dense(layers))
-    {
-    }
-
     /// <summary>Writes a checkpoint in BF16.</summary>
     /// <param name="config">Its model.</param>
     /// <exception cref="FathomException">The temporary folder has no room.</exception>
@@ -93,7 +86,9 @@ internal sealed class RandomCheckpoint : IDisposable
         MaxPositionEmbeddings = 4096,
     };
 
-    private static ModelConfig Dense(int layers) => new()
+    /// <summary>A model of dense layers.</summary>
+    /// <param name="layers">Layers of 44 million parameters.</param>
+    public static ModelConfig Dense(int layers) => new()
     {
         VocabSize = 4096,
         HiddenSize = 2048,

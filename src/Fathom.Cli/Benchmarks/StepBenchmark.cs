@@ -35,7 +35,7 @@ internal static class StepBenchmark
 
     private static IEnumerable<BenchmarkRow> OfDense(Sampling sampling)
     {
-        using var checkpoint = new RandomCheckpoint(sampling.Quick ? 3 : 5);
+        using var checkpoint = new RandomCheckpoint(RandomCheckpoint.Dense(sampling.Quick ? 3 : 5));
         foreach (DType format in (DType[])[DType.BF16, DType.F8E4M3])
         {
             string folder = checkpoint.Folder(format), name = $"{Short(checkpoint.FileBytes(format))}B dense in {(format == DType.BF16 ? "BF16" : "FP8")}";

@@ -153,7 +153,6 @@ internal sealed unsafe partial class AttentionKernels<TSimd, TVector>
     }
 
     /// <inheritdoc/>
-    /// <inheritdoc/>
     public override void Project(in DecodeTask task, int tile, float* scratch)
     {
         if (task.KvB.Type == DType.BF16) Project<FormatBF16>(task, tile, scratch);
