@@ -1,3 +1,6 @@
+// Rows of the activation family, values and codes.
+using Fathom.Numerics;
+
 namespace Fathom.Compute.Table;
 
 public static partial class OperatorTable
@@ -54,6 +57,14 @@ public static partial class OperatorTable
                 };
             }
 
+            foreach (bool scaled in (bool[])[false, true])
+            {
+                int whole = (pad + 7) / 8 * 8; // rows of BF16 that begin on 16 bytes
+                yield return SwiGluQuantized(rows, columns, whole, scaled, small, ofResult: false);
+                yield return SwiGluQuantized(rows, columns, whole, scaled, small, ofResult: true);
+                yield return SwiGluGradientQuantized(rows, columns, whole, scaled, small);
+            }
+
             yield return new OperatorCase
             {
                 Name = "activation.swiglu_gradient",
@@ -68,6 +79,112 @@ public static partial class OperatorTable
                 Bytes = 5 * bytes,
                 Small = small,
             };
+        }
+    }
+
+    // Codes of the inputs are exact, in rows of their own. Those of the result are of a value that a device may round to BF16 first, and so a
+    // step of E4M3 apart at most: that they are to the bit those of the device's own composition is for its tests to say.
+    private const double StepOfE4M3 = 1.0 / 14;
+
+    private static OperatorCase SwiGluQuantized(int rows, int columns, int pad, bool scaled, bool small, bool ofResult)
+    {
+        Shape matrix = new(rows, columns), scales = ScaledTensor.ScaleShape(matrix, ScaleLayout.RowTile);
+        return new OperatorCase
+        {
+            Name = "activation.swiglu_quantized",
+            Label = $"M={rows} I={columns} pad={pad} scaled={scaled}{(ofResult ? " result" : " inputs")}",
+            Operands =
+            [
+                new("gate", matrix, Fill.Custom, PadColumns: pad, Initialize: From(WideNormal), Activation: true),
+                new("up", matrix, Fill.Normal, Activation: true),
+                new("rowScale", new Shape(rows), Fill.Positive),
+                new("y codes", matrix, Fill.Poison, DType.F8E4M3), new("y scales", scales, Fill.Poison),
+                new("gate codes", matrix, Fill.Poison, DType.F8E4M3, Compare: !ofResult), new("gate scales", scales, Fill.Poison, Compare: !ofResult),
+                new("up codes", matrix, Fill.Poison, DType.F8E4M3, Compare: !ofResult), new("up scales", scales, Fill.Poison, Compare: !ofResult),
+                new("y", matrix, Fill.Poison, Compare: ofResult),
+            ],
+            Run = (device, t) =>
+            {
+                ScaledTensor y = new(t[3], t[4], ScaleLayout.RowTile), gate = new(t[5], t[6], ScaleLayout.RowTile), up = new(t[7], t[8], ScaleLayout.RowTile);
+                Tensor rowScale = scaled ? t[2] : default;
+                if (device.Traits.FusesSwiGluQuantization(t[0].DType, columns))
+                {
+                    device.Activation.SwiGluQuantized(t[0], t[1], rowScale, new(y), new(gate), new(up));
+                }
+                else
+                {
+                    Tensor values = device.Allocate(matrix, t[0].DType, MemoryKind.Workspace);
+                    device.Activation.SwiGlu(t[0], t[1], rowScale, values);
+                    device.Quantization.Quantize(values, y);
+                    device.Quantization.Quantize(t[0], gate);
+                    device.Quantization.Quantize(t[1], up);
+                }
+
+                device.Quantization.Dequantize(y, t[9]);
+            },
+            Bytes = 7.0 * rows * columns,
+            Tolerance = ofResult ? StepOfE4M3 : 0,
+            RoundedTolerance = ofResult ? StepOfE4M3 : 0,
+            Small = small,
+        };
+    }
+
+    private static OperatorCase SwiGluGradientQuantized(int rows, int columns, int pad, bool scaled, bool small)
+    {
+        Shape matrix = new(rows, columns), scales = ScaledTensor.ScaleShape(matrix, ScaleLayout.RowTile);
+        return new OperatorCase
+        {
+            Name = "activation.swiglu_gradient_quantized",
+            Label = $"M={rows} I={columns} pad={pad} scaled={scaled}",
+            Operands =
+            [
+                new("dy", matrix, Fill.Normal, Activation: true),
+                new("gate", matrix, Fill.Custom, Initialize: ScaledByPowers, Activation: true),
+                new("up", matrix, Fill.Custom, PadColumns: pad, Initialize: ScaledByPowers, Activation: true),
+                new("rowScale", new Shape(rows), Fill.Positive),
+                new("dgate", matrix, Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
+                new("dup", matrix, Fill.Poison, Compare: true, Activation: true),
+                new("drowScale", new Shape(rows), Fill.Poison, Compare: scaled),
+                new("y", matrix, Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
+                new("gate codes", matrix, Fill.Poison, DType.F8E4M3), new("gate scales", scales, Fill.Poison),
+                new("up codes", matrix, Fill.Poison, DType.F8E4M3), new("up scales", scales, Fill.Poison),
+            ],
+            Run = (device, t) =>
+            {
+                ScaledTensor gate = new(t[8], t[9], ScaleLayout.RowTile), up = new(t[10], t[11], ScaleLayout.RowTile);
+                Tensor rowScale = scaled ? t[3] : default, drowScale = scaled ? t[6] : default;
+                device.Quantization.Quantize(t[1], gate);
+                device.Quantization.Quantize(t[2], up);
+                if (device.Traits.FusesSwiGluQuantization(t[0].DType, columns))
+                {
+                    device.Activation.SwiGluGradientQuantized(t[0], gate, up, rowScale, t[4], t[5], drowScale, t[7]);
+                    return;
+                }
+
+                Tensor recalledGate = device.Allocate(matrix, t[0].DType, MemoryKind.Workspace), recalledUp = device.Allocate(matrix, t[0].DType, MemoryKind.Workspace);
+                device.Quantization.Dequantize(gate, recalledGate);
+                device.Quantization.Dequantize(up, recalledUp);
+                device.Activation.SwiGlu(recalledGate, recalledUp, rowScale, t[7]);
+                device.Activation.SwiGluGradient(t[0], recalledGate, recalledUp, rowScale, t[4], t[5], drowScale);
+            },
+            Bytes = 12.0 * rows * columns,
+            Small = small,
+        };
+    }
+
+    // The largest of each tile is 448 times a power of two, which is then its scale: what comes back from codes are numbers of BF16, rounded or not.
+    private static void ScaledByPowers(Tensor tensor, Random random)
+    {
+        for (long r = 0; r < tensor.Rows; r++)
+        {
+            Span<float> row = tensor.Row<float>(r);
+            for (int first = 0; first < row.Length; first += ScaledTensor.TileSize)
+            {
+                Span<float> tile = row[first..Math.Min(first + ScaledTensor.TileSize, row.Length)];
+                float largest = MathF.ScaleB(448, random.Next(-9, -1));
+                foreach (ref float value in tile) value = Math.Clamp(OperatorCase.Normal(random) * largest / 4, -largest, largest);
+                tile[random.Next(tile.Length)] = largest;
+            }
         }
     }
 

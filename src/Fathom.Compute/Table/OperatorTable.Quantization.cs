@@ -31,6 +31,9 @@ public static partial class OperatorTable
                 yield return QuantizeGroups(counts, counts.Sum() + 2, 70, format);
         }
 
+        foreach ((int[] counts, int left, int n, int pad) in ((int[], int, int, int)[])[([300], 0, 272, 0), ([1], 0, 8, 0), ([70], 0, 37, 3), ([3, 0, 128, 129, 0, 60, 256], 5, 264, 8), ([0, 0], 2, 16, 0)])
+            yield return QuantizeTransposed(counts, left, n, pad);
+        yield return QuantizeTransposed([.. Enumerable.Repeat(512, 8)], 0, 2048, 0, small: false);
         yield return ToBFloat16(37, 129, 3);
         yield return RoundToBFloat16(37, 129, 3);
     }
@@ -134,6 +137,54 @@ public static partial class OperatorTable
         Bytes = 4.0 * rows * n,
         Tolerance = 0,
     };
+
+    private static OperatorCase QuantizeTransposed(int[] counts, int left, int n, int pad, bool small = true)
+    {
+        int rows = counts.Sum() + left;
+        bool grouped = counts.Length > 1;
+        long tiles = grouped ? ScaledTensor.GroupedTileRows(rows, counts.Length) : ScaledTensor.Tiles(rows);
+        return new OperatorCase
+        {
+            Name = "quantization.quantize_transposed",
+            Label = $"{counts.Length} groups, {rows} x {n}{(pad > 0 ? $" pad={pad}" : "")}",
+            Operands =
+            [
+                new("x", new Shape(rows, n), Fill.Custom, PadColumns: pad, Initialize: Spread, Activation: true),
+                RowOffsets(counts),
+                new("elements", new Shape(n, tiles * ScaledTensor.TileSize), Fill.Poison, DType.F8E4M3, Compare: true),
+                new("scales", new Shape(tiles, n), Fill.Positive, Compare: true),
+                Fault(),
+            ],
+            Run = (device, t) =>
+            {
+                var quantized = new ScaledTensor(t[2], t[3], ScaleLayout.TransposedColumnTile);
+                Tensor offsets = grouped ? t[1] : default;
+                if (device.IsHost) TransposeHere(device, t[0], quantized, t[4], offsets);
+                else device.Quantization.QuantizeTransposed(t[0], quantized, t[4], offsets);
+            },
+            Bytes = 5.0 * rows * n,
+            Tolerance = 0,
+            Small = small,
+        };
+    }
+
+    // What the operator is defined to be; tiles end in zeros.
+    private static void TransposeHere(Device device, Tensor x, in ScaledTensor quantized, Tensor fault, Tensor rowOffsets)
+    {
+        var codes = new ScaledTensor(device.Allocate(new Shape(x.Rows, x.Columns), DType.F8E4M3, MemoryKind.Workspace), quantized.Scales, ScaleLayout.ColumnTile);
+        device.Quantization.Quantize(x, codes, fault, rowOffsets);
+        int[] offsets = rowOffsets.IsEmpty ? [0, (int)x.Rows] : [.. rowOffsets.AsSpan<int>()];
+        for (int g = 0; g + 1 < offsets.Length; g++)
+        {
+            int first = offsets[g], count = offsets[g + 1] - first, at = (first / ScaledTensor.TileSize + g) * ScaledTensor.TileSize;
+            for (long n = 0; n < x.Columns; n++)
+            {
+                Span<byte> line = quantized.Elements.Row<byte>(n).Slice(at, (int)ScaledTensor.Tiles(count) * ScaledTensor.TileSize);
+                line.Clear();
+                for (int r = 0; r < count; r++) line[r] = codes.Elements.Row<byte>(first + r)[(int)n];
+            }
+        }
+    }
 
     private static OperatorCase ToBFloat16(int m, int n, int pad) => new()
     {
