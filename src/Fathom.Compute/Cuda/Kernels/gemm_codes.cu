@@ -11,7 +11,7 @@
 constexpr int CodeThreads = 256;
 constexpr int CodeOutputs = 128;                 // of a block; a warp has 16
 constexpr int OutputsOfWarp = CodeOutputs / (CodeThreads / WarpSize);
-constexpr int Halves = OutputsOfWarp / 16;
+static_assert(OutputsOfWarp == 16, "the rows of a product of a warp");
 constexpr int CodeTileBytes = CodeOutputs * TileLength;
 constexpr int RowPitch = TileLength * 2 + 32;    // bytes from row to row of x: what a warp reads at once lies in different banks
 
@@ -68,20 +68,16 @@ __global__ void __launch_bounds__(CodeThreads, 2) multiply_codes(const __grid_co
     }
 
     int64_t output = s.columnFirst + warp * OutputsOfWarp + line;
-    float sums[Halves][Columns][4] = {};
-    uint32_t suspects[Halves][2] = {};
+    float sums[Columns][4] = {};
+    uint32_t suspects[2] = {};
     for (int64_t tile = first; tile < tiles; tile++)
     {
-        float scales[Halves][2];
+        float scales[2];
 #pragma unroll
-        for (int h = 0; h < Halves; h++)
+        for (int k = 0; k < 2; k++)
         {
-#pragma unroll
-            for (int k = 0; k < 2; k++)
-            {
-                int64_t column = output + 16 * h + 8 * k;
-                scales[h][k] = Scaled && column < p.columns ? scale_at(s.bScales, s, column, tile * TileLength) : 1;
-            }
+            int64_t column = output + 8 * k;
+            scales[k] = Scaled && column < p.columns ? scale_at(s.bScales, s, column, tile * TileLength) : 1;
         }
 
         ptx::copy_async_wait<Stages - 2>();
@@ -91,25 +87,20 @@ __global__ void __launch_bounds__(CodeThreads, 2) multiply_codes(const __grid_co
 
         const unsigned char* stage = shared + tile % Stages * StageBytes;
         const unsigned char* rows = stage + CodeTileBytes + line * RowPitch + quarter * 8;
-        float parts[Halves][Columns][4] = {};
+        float parts[Columns][4] = {};
 #pragma unroll StepsAtOnce
         for (int step = 0; step < TileLength / 32; step++)
         {
-            uint32_t a[2][Halves][4];
+            uint32_t a[2][4], raw[4]; // raw: the upper and lower eight outputs of 16 of the depth, then of the next 16
+            ptx::load_matrices(raw, stage + code_place(warp * OutputsOfWarp + lane % 16, 2 * step + lane / 16));
 #pragma unroll
-            for (int h = 0; h < Halves; h++)
+            for (int k = 0; k < 2; k++)
             {
-                uint32_t raw[4]; // the upper and lower eight outputs of 16 of the depth, then of the next 16
-                ptx::load_matrices(raw, stage + code_place(warp * OutputsOfWarp + 16 * h + lane % 16, 2 * step + lane / 16));
-#pragma unroll
-                for (int k = 0; k < 2; k++)
-                {
-                    ptx::bf16x4_from_numbers(raw[2 * k], a[k][h][0], a[k][h][2]);
-                    ptx::bf16x4_from_numbers(raw[2 * k + 1], a[k][h][1], a[k][h][3]);
-                    // The code of NaN, 0x7f without its sign, carries into the eighth bit.
-                    suspects[h][0] |= (raw[2 * k] & 0x7f7f7f7fu) + 0x01010101u;
-                    suspects[h][1] |= (raw[2 * k + 1] & 0x7f7f7f7fu) + 0x01010101u;
-                }
+                ptx::bf16x4_from_numbers(raw[2 * k], a[k][0], a[k][2]);
+                ptx::bf16x4_from_numbers(raw[2 * k + 1], a[k][1], a[k][3]);
+                // The code of NaN, 0x7f without its sign, carries into the eighth bit.
+                suspects[0] |= (raw[2 * k] & 0x7f7f7f7fu) + 0x01010101u;
+                suspects[1] |= (raw[2 * k + 1] & 0x7f7f7f7fu) + 0x01010101u;
             }
 
 #pragma unroll
@@ -119,48 +110,39 @@ __global__ void __launch_bounds__(CodeThreads, 2) multiply_codes(const __grid_co
                 for (int j = 0; j < Columns; j++)
                 {
                     Pack<uint32_t, 2> b = *reinterpret_cast<const Pack<uint32_t, 2>*>(rows + j * 8 * RowPitch + (2 * step + k) * 32);
-#pragma unroll
-                    for (int h = 0; h < Halves; h++) ptx::multiply_bf16(parts[h][j], a[k][h], b.values[0], b.values[1]);
+                    ptx::multiply_bf16(parts[j], a[k], b.values[0], b.values[1]);
                 }
             }
         }
 
 #pragma unroll
-        for (int h = 0; h < Halves; h++)
+        for (int j = 0; j < Columns; j++)
         {
 #pragma unroll
-            for (int j = 0; j < Columns; j++)
-            {
-#pragma unroll
-                for (int k = 0; k < 4; k++) sums[h][j][k] = __fmaf_rn(parts[h][j][k], scales[h][k / 2], sums[h][j][k]);
-            }
+            for (int k = 0; k < 4; k++) sums[j][k] = __fmaf_rn(parts[j][k], scales[k / 2], sums[j][k]);
         }
     }
 
     ptx::copy_async_wait<0>();
 #pragma unroll
-    for (int h = 0; h < Halves; h++)
+    for (int k = 0; k < 2; k++)
     {
+        uint32_t suspect = suspects[k] & 0x80808080u;
+        suspect |= __shfl_xor_sync(AllLanes, suspect, 1);
+        suspect |= __shfl_xor_sync(AllLanes, suspect, 2);
+        int64_t column = output + 8 * k;
+        if (column >= p.columns) continue;
 #pragma unroll
-        for (int k = 0; k < 2; k++)
+        for (int j = 0; j < Columns; j++)
         {
-            uint32_t suspect = suspects[h][k] & 0x80808080u;
-            suspect |= __shfl_xor_sync(AllLanes, suspect, 1);
-            suspect |= __shfl_xor_sync(AllLanes, suspect, 2);
-            int64_t column = output + 16 * h + 8 * k;
-            if (column >= p.columns) continue;
 #pragma unroll
-            for (int j = 0; j < Columns; j++)
+            for (int i = 0; i < 2; i++)
             {
-#pragma unroll
-                for (int i = 0; i < 2; i++)
-                {
-                    int64_t row = s.rowFirst + 8 * j + 2 * quarter + i;
-                    if (row >= s.rowEnd) continue;
-                    float sum = suspect != 0 ? not_a_number() : sums[h][j][2 * k + i];
-                    if (p.partial != nullptr) p.partial[(blockIdx.z * p.rows + row) * p.columns + column] = sum;
-                    else put(static_cast<C*>(p.c) + row * p.cStride + column, sum, p.accumulate);
-                }
+                int64_t row = s.rowFirst + 8 * j + 2 * quarter + i;
+                if (row >= s.rowEnd) continue;
+                float sum = suspect != 0 ? not_a_number() : sums[j][2 * k + i];
+                if (p.partial != nullptr) p.partial[(blockIdx.z * p.rows + row) * p.columns + column] = sum;
+                else put(static_cast<C*>(p.c) + row * p.cStride + column, sum, p.accumulate);
             }
         }
     }
