@@ -1,6 +1,7 @@
 // Drafts may change how fast a text comes, never the text: neither greedy nor sampled, nor when memory runs short.
 using Fathom.Compute.Cpu;
 using Fathom.Numerics;
+using Fathom.Testing;
 using Xunit;
 
 namespace Fathom.Inference.Tests;
@@ -8,13 +9,15 @@ namespace Fathom.Inference.Tests;
 public sealed class SpeculationTests(ITestOutputHelper output)
 {
     [Theory]
-    [InlineData(1, 4096, PrefixReuse.Prompts)]
-    [InlineData(3, 4096, PrefixReuse.Prompts)]
-    [InlineData(2, 640, PrefixReuse.None)]
-    [InlineData(2, 640, PrefixReuse.Prompts)]
-    public async Task Texts_are_the_same_with_drafts_and_without(int drafts, int cacheTokens, PrefixReuse reuse)
+    [InlineData(1, 4096, PrefixReuse.Prompts, "cpu")]
+    [InlineData(3, 4096, PrefixReuse.Prompts, "cpu")]
+    [InlineData(2, 640, PrefixReuse.None, "cpu")]
+    [InlineData(2, 640, PrefixReuse.Prompts, "cpu")]
+    [InlineData(1, 4096, PrefixReuse.Prompts, "cuda")]
+    [InlineData(2, 640, PrefixReuse.Prompts, "cuda")]
+    public async Task Texts_are_the_same_with_drafts_and_without(int drafts, int cacheTokens, PrefixReuse reuse, string deviceName)
     {
-        using var device = new CpuDevice(2);
+        using Compute.Device device = TestDevices.Open(deviceName);
         LoadedModel model = TestModels.Loaded(device, TestModels.Config(vocabulary: 4, mtpModules: 1));
         GenerationRequest[] requests = [.. Enumerable.Range(0, 30).Select(i => Varied(TestModels.Request((ulong)i, 4) with { Priority = i % 3 }, i))];
         var options = new EngineOptions { ContextTokens = 512, CacheTokens = 8192, Reuse = PrefixReuse.None };

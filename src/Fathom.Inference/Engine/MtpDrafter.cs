@@ -49,6 +49,7 @@ internal sealed class MtpDrafter
         for (int i = 0; i < plan.Prompts.Count; i++) Follow(pass, plan.Prompts[i], firstRows[i], draft);
         for (int i = 0; i < plan.Decodes.Count; i++) Follow(pass, plan.Decodes[i], firstRows[plan.Prompts.Count + i], draft);
         if (pass.IsEmpty) return;
+        FillUp(pass, drafting.Count);
         Tensor logits = model.InferMtp(pass, hidden, cache);
         for (int place = 0; drafting.Count > 0; place++)
         {
@@ -68,9 +69,18 @@ internal sealed class MtpDrafter
 
             drafting.RemoveRange(kept, drafting.Count - kept);
             if (kept == 0) return;
+            FillUp(next, kept);
             logits = model.InferMtp(next, pass.Hidden, cache);
             pass = next;
         }
+    }
+
+    /// <summary>Rows and logits in few different numbers, for passes that are recorded.</summary>
+    private void FillUp(InferencePass pass, int outputs)
+    {
+        if (!pass.IsRepeatable) return;
+        int wanted = outputs == 0 ? 0 : StepRunner.RecordedRows(outputs);
+        pass.FillUp(StepRunner.RecordedRows(pass.Rows + wanted - outputs), cache, wanted);
     }
 
     /// <summary>A draft was verified.</summary>

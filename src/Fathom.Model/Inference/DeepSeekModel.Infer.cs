@@ -65,6 +65,12 @@ public sealed partial class DeepSeekModel
     {
         if (MtpModules.Count == 0) throw new InvalidOperationException("the model has no MTP module");
         Begin(pass);
+        return pass.IsRepeatable ? pass.Recordings.Run(this, pass, cache, hidden) : ComputeMtp(pass, hidden, cache);
+    }
+
+    /// <summary>What <see cref="InferMtp"/> asks of the device, once the pass's tables lie there.</summary>
+    internal Tensor ComputeMtp(InferencePass pass, Tensor hidden, LatentCache cache)
+    {
         LayerContext context = pass.Context;
         long width = Config.HiddenSize, rows = pass.OutputRows.Elements;
         Tensor last = context.SaveResult(rows, width), normed = context.SaveResult(rows, width), logits = context.Save(new Shape(rows, Config.VocabSize));

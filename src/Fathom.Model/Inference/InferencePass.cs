@@ -142,14 +142,17 @@ public sealed class InferencePass
     }
 
     /// <summary>
-    /// Fills the pass up with rows of nobody, each a first token of its own that wants logits, so that it has the form of others of its size.
-    /// They attend to themselves and are written where no sequence reads.
+    /// Fills the pass up with rows of nobody, each a first token of its own, so that it has the form of others of its size. They attend to
+    /// themselves and are written where no sequence reads.
     /// </summary>
     /// <param name="rows">Rows that the pass is to have.</param>
     /// <param name="cache">Of the pass.</param>
-    public void FillUp(int rows, LatentCache cache)
+    /// <param name="outputs">Of how many rows logits are wanted then, as far as there is something to fill up; all that are added where it is not said.</param>
+    public void FillUp(int rows, LatentCache cache, int outputs = int.MaxValue)
     {
-        while (Rows < rows) decodes.Add(new DecodeRow(null, 0, 0, true, 0, cache.ScratchSlot));
+        int wanted = this.outputs.Count;
+        foreach (DecodeRow row in decodes) wanted += row.WantLogits ? 1 : 0;
+        for (; Rows < rows; wanted++) decodes.Add(new DecodeRow(null, 0, 0, wanted < outputs, 0, cache.ScratchSlot));
     }
 
     /// <summary>Adds the tokens that are generated, and hands all tables to the device.</summary>
