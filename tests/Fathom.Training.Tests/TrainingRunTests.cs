@@ -163,19 +163,48 @@ public sealed class TrainingRunTests(ITestOutputHelper output)
         {
             Run("umount", "-l", disk); // Mapped files are let go by finalizers.
         }
+    }
 
-        static bool Run(string file, params string[] arguments)
+    [Fact]
+    public void A_line_that_a_full_disk_does_not_take_is_given_up()
+    {
+        using var folder = new TemporaryFolder();
+        string disk = folder.File("disk"), path = Path.Combine(disk, "metrics.jsonl"), rest = Path.Combine(disk, "rest");
+        Directory.CreateDirectory(disk);
+        Assert.SkipUnless(Run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk), "a small tmpfs cannot be mounted here");
+        try
         {
-            try
+            using (var log = new MetricsLog(path, 0))
             {
-                using Process process = Process.Start(new ProcessStartInfo(file, arguments) { RedirectStandardError = true })!;
-                process.WaitForExit();
-                return process.ExitCode == 0;
+                log.End(0, RunEnd.Stopped, null);
+                Assert.ThrowsAny<IOException>(() => File.WriteAllBytes(rest, new byte[1 << 20]));
+                Assert.ThrowsAny<IOException>(() =>
+                {
+                    for (int i = 0; i < 1000; i++) log.End(0, RunEnd.Failed, "no space left");
+                });
             }
-            catch (System.ComponentModel.Win32Exception)
-            {
-                return false;
-            }
+
+            File.Delete(rest);
+            using (var log = new MetricsLog(path, 0)) log.End(0, RunEnd.Finished, null);
+            Assert.Equal("""{"step":0,"end":"finished"}""", Assert.Single(File.ReadAllLines(path)));
+        }
+        finally
+        {
+            Run("umount", "-l", disk);
+        }
+    }
+
+    private static bool Run(string file, params string[] arguments)
+    {
+        try
+        {
+            using Process process = Process.Start(new ProcessStartInfo(file, arguments) { RedirectStandardError = true })!;
+            process.WaitForExit();
+            return process.ExitCode == 0;
+        }
+        catch (System.ComponentModel.Win32Exception)
+        {
+            return false;
         }
     }
 

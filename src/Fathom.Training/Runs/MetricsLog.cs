@@ -133,11 +133,20 @@ public sealed class MetricsLog : IDisposable
         EndLine();
     }
 
-    /// <inheritdoc/>
+    /// <summary>Closes the file. A line that could not be written has been reported, and is given up.</summary>
     public void Dispose()
     {
-        json.Dispose();
-        file.Dispose();
+        foreach (IDisposable part in (IDisposable[])[json, file])
+        {
+            try
+            {
+                part.Dispose();
+            }
+            catch (IOException)
+            {
+                // What is pending is the line that failed.
+            }
+        }
     }
 
     private void WriteArray(string name, double[] values)

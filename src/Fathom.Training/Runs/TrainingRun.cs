@@ -169,21 +169,26 @@ public sealed class TrainingRun : IDisposable
         try
         {
             Train(metrics, stop);
-            metrics.End(Trainer.State.Step, Trainer.IsFinished ? RunEnd.Finished : RunEnd.Stopped, null);
-            return Trainer.IsFinished;
         }
         catch (Exception error)
         {
-            try
-            {
-                metrics.End(Trainer.State.Step, error is NonFiniteLossException ? RunEnd.Diverged : RunEnd.Failed, error.Message);
-            }
-            catch (IOException)
-            {
-                // The disk is full: the error itself is what counts.
-            }
-
+            End(metrics, error is NonFiniteLossException ? RunEnd.Diverged : RunEnd.Failed, error.Message);
             throw;
+        }
+
+        End(metrics, Trainer.IsFinished ? RunEnd.Finished : RunEnd.Stopped, null);
+        return Trainer.IsFinished;
+    }
+
+    private void End(MetricsLog metrics, RunEnd end, string? reason)
+    {
+        try
+        {
+            metrics.End(Trainer.State.Step, end, reason);
+        }
+        catch (IOException)
+        {
+            // A disk that is full hides neither why training ended nor what has been saved.
         }
     }
 
