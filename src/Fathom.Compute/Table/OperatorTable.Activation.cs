@@ -101,7 +101,7 @@ public static partial class OperatorTable
                 new("y codes", matrix, Fill.Poison, DType.F8E4M3), new("y scales", scales, Fill.Poison),
                 new("gate codes", matrix, Fill.Poison, DType.F8E4M3, Compare: !ofResult), new("gate scales", scales, Fill.Poison, Compare: !ofResult),
                 new("up codes", matrix, Fill.Poison, DType.F8E4M3, Compare: !ofResult), new("up scales", scales, Fill.Poison, Compare: !ofResult),
-                new("y", matrix, Fill.Poison, Compare: ofResult),
+                new("y", matrix, Fill.Poison, Compare: ofResult), new("values", matrix, Fill.Poison, Activation: true),
             ],
             Run = (device, t) =>
             {
@@ -113,9 +113,8 @@ public static partial class OperatorTable
                 }
                 else
                 {
-                    Tensor values = device.Allocate(matrix, t[0].DType, MemoryKind.Workspace);
-                    device.Activation.SwiGlu(t[0], t[1], rowScale, values);
-                    device.Quantization.Quantize(values, y);
+                    device.Activation.SwiGlu(t[0], t[1], rowScale, t[10]);
+                    device.Quantization.Quantize(t[10], y);
                     device.Quantization.Quantize(t[0], gate);
                     device.Quantization.Quantize(t[1], up);
                 }
@@ -148,6 +147,7 @@ public static partial class OperatorTable
                 new("y", matrix, Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
                 new("gate codes", matrix, Fill.Poison, DType.F8E4M3), new("gate scales", scales, Fill.Poison),
                 new("up codes", matrix, Fill.Poison, DType.F8E4M3), new("up scales", scales, Fill.Poison),
+                new("recalled gate", matrix, Fill.Poison, Activation: true), new("recalled up", matrix, Fill.Poison, Activation: true),
             ],
             Run = (device, t) =>
             {
@@ -161,11 +161,10 @@ public static partial class OperatorTable
                     return;
                 }
 
-                Tensor recalledGate = device.Allocate(matrix, t[0].DType, MemoryKind.Workspace), recalledUp = device.Allocate(matrix, t[0].DType, MemoryKind.Workspace);
-                device.Quantization.Dequantize(gate, recalledGate);
-                device.Quantization.Dequantize(up, recalledUp);
-                device.Activation.SwiGlu(recalledGate, recalledUp, rowScale, t[7]);
-                device.Activation.SwiGluGradient(t[0], recalledGate, recalledUp, rowScale, t[4], t[5], drowScale);
+                device.Quantization.Dequantize(gate, t[12]);
+                device.Quantization.Dequantize(up, t[13]);
+                device.Activation.SwiGlu(t[12], t[13], rowScale, t[7]);
+                device.Activation.SwiGluGradient(t[0], t[12], t[13], rowScale, t[4], t[5], drowScale);
             },
             Bytes = 12.0 * rows * columns,
             Small = small,
