@@ -1,5 +1,4 @@
 // A run in its directory: it learns, stops and goes on without a trace in the numbers, survives damage and full disks.
-using System.Diagnostics;
 using System.Text.Json.Nodes;
 using Fathom.Compute.Cpu;
 using Fathom.Model;
@@ -136,76 +135,44 @@ public sealed class TrainingRunTests(ITestOutputHelper output)
     [Fact]
     public void A_full_disk_while_saving_leaves_the_last_checkpoint()
     {
+        using var disk = new SmallDisk(3 * 1024);
         using var folder = new TemporaryFolder();
-        string disk = folder.File("disk");
-        Directory.CreateDirectory(disk);
-        Assert.SkipUnless(Run("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk), "a small tmpfs cannot be mounted here");
-        try
-        {
-            TrainingConfig config = TestRuns.Config(TestRuns.WriteText(folder.Path), 200) with { SaveEvery = 2, KeepCheckpoints = 50, ValidateEvery = 0 };
-            string path = Path.Combine(disk, "run");
-            string message = Assert.Throws<FathomException>(() => Train(path, config, 2, new RecordingObserver(), default)).Message;
-            output.WriteLine(message);
-            Assert.Contains("could not be saved", message, StringComparison.Ordinal);
-            string[] folders = [.. Directory.EnumerateDirectories(Path.Combine(path, "checkpoints")).Order()];
-            Assert.NotEmpty(folders);
-            Assert.All(folders, f => Assert.StartsWith("step-", Path.GetFileName(f), StringComparison.Ordinal));
-            Assert.Contains(folders[^1], message, StringComparison.Ordinal);
+        TrainingConfig config = TestRuns.Config(TestRuns.WriteText(folder.Path), 200) with { SaveEvery = 2, KeepCheckpoints = 50, ValidateEvery = 0 };
+        string path = disk.File("run");
+        string message = Assert.Throws<FathomException>(() => Train(path, config, 2, new RecordingObserver(), default)).Message;
+        output.WriteLine(message);
+        Assert.Contains("could not be saved", message, StringComparison.Ordinal);
+        string[] folders = [.. Directory.EnumerateDirectories(Path.Combine(path, "checkpoints")).Order()];
+        Assert.NotEmpty(folders);
+        Assert.All(folders, f => Assert.StartsWith("step-", Path.GetFileName(f), StringComparison.Ordinal));
+        Assert.Contains(folders[^1], message, StringComparison.Ordinal);
 
-            // With room again, the run goes on from there.
-            foreach (string old in folders[..^1]) Directory.Delete(old, recursive: true);
-            RecordingObserver observer = new() { OnStep = _ => { } };
-            using var device = new CpuDevice(1);
-            using TrainingRun run = TrainingRun.Resume(device, path, null, observer);
-            Assert.Equal(folders[^1], observer.RestoredFrom);
-        }
-        finally
-        {
-            Run("umount", "-l", disk); // Mapped files are let go by finalizers.
-        }
+        // With room again, the run goes on from there.
+        foreach (string old in folders[..^1]) Directory.Delete(old, recursive: true);
+        RecordingObserver observer = new() { OnStep = _ => { } };
+        using var device = new CpuDevice(1);
+        using TrainingRun run = TrainingRun.Resume(device, path, null, observer);
+        Assert.Equal(folders[^1], observer.RestoredFrom);
     }
 
     [Fact]
     public void A_line_that_a_full_disk_does_not_take_is_given_up()
     {
-        using var folder = new TemporaryFolder();
-        string disk = folder.File("disk"), path = Path.Combine(disk, "metrics.jsonl"), rest = Path.Combine(disk, "rest");
-        Directory.CreateDirectory(disk);
-        Assert.SkipUnless(Run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk), "a small tmpfs cannot be mounted here");
-        try
+        using var disk = new SmallDisk(64);
+        string path = disk.File("metrics.jsonl"), rest = disk.File("rest");
+        using (var log = new MetricsLog(path, 0))
         {
-            using (var log = new MetricsLog(path, 0))
+            log.End(0, RunEnd.Stopped, null);
+            Assert.ThrowsAny<IOException>(() => File.WriteAllBytes(rest, new byte[1 << 20]));
+            Assert.ThrowsAny<IOException>(() =>
             {
-                log.End(0, RunEnd.Stopped, null);
-                Assert.ThrowsAny<IOException>(() => File.WriteAllBytes(rest, new byte[1 << 20]));
-                Assert.ThrowsAny<IOException>(() =>
-                {
-                    for (int i = 0; i < 1000; i++) log.End(0, RunEnd.Failed, "no space left");
-                });
-            }
+                for (int i = 0; i < 1000; i++) log.End(0, RunEnd.Failed, "no space left");
+            });
+        }
 
-            File.Delete(rest);
-            using (var log = new MetricsLog(path, 0)) log.End(0, RunEnd.Finished, null);
-            Assert.Equal("""{"step":0,"end":"finished"}""", Assert.Single(File.ReadAllLines(path)));
-        }
-        finally
-        {
-            Run("umount", "-l", disk);
-        }
-    }
-
-    private static bool Run(string file, params string[] arguments)
-    {
-        try
-        {
-            using Process process = Process.Start(new ProcessStartInfo(file, arguments) { RedirectStandardError = true })!;
-            process.WaitForExit();
-            return process.ExitCode == 0;
-        }
-        catch (System.ComponentModel.Win32Exception)
-        {
-            return false;
-        }
+        File.Delete(rest);
+        using (var log = new MetricsLog(path, 0)) log.End(0, RunEnd.Finished, null);
+        Assert.Equal("""{"step":0,"end":"finished"}""", Assert.Single(File.ReadAllLines(path)));
     }
 
     private static bool Train(string path, TrainingConfig config, int threads, RecordingObserver observer, CancellationToken stop)

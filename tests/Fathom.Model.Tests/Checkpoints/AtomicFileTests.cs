@@ -1,6 +1,5 @@
 // A write that fails leaves what was there and nothing beside it: on a full disk, where nothing may be written, and when the
 // writer gives up half-way.
-using System.Diagnostics;
 using Fathom.Compute;
 using Fathom.Numerics;
 using Fathom.Testing;
@@ -66,53 +65,28 @@ public sealed class AtomicFileTests(ITestOutputHelper output)
     [Fact]
     public void A_full_disk_leaves_the_old_weights()
     {
-        Assert.SkipUnless(OperatingSystem.IsLinux() && Environment.IsPrivilegedProcess, "mounting a small disk needs the superuser of a Linux system");
-        using var folder = new TemporaryFolder();
-        string disk = Directory.CreateDirectory(folder.File("disk")).FullName;
-        Assert.SkipUnless(Run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk), "mounting is not permitted here");
-        try
-        {
-            string path = Path.Combine(disk, "model.safetensors");
-            SafetensorsTests.WriteFloats(path, [1, 2]);
-            byte[] before = File.ReadAllBytes(path);
+        using var disk = new SmallDisk(1024);
+        string path = disk.File("model.safetensors");
+        SafetensorsTests.WriteFloats(path, [1, 2]);
+        byte[] before = File.ReadAllBytes(path);
 
-            // Refused when the space is reserved ...
-            AssertFails(path, () => SafetensorsTests.WriteFloats(path, new float[1 << 19]));
+        // Refused when the space is reserved ...
+        AssertFails(path, () => SafetensorsTests.WriteFloats(path, new float[1 << 19]));
 
-            // ... when the disk fills up during the writing of a file of unknown length ...
-            AssertFails(path, () =>
-            {
-                using var file = new AtomicFile(path);
-                for (int i = 0; i < 64; i++) file.Write(new byte[1 << 16], (long)i << 16);
-                file.Commit();
-            });
+        // ... when the disk fills up during the writing of a file of unknown length ...
+        AssertFails(path, () =>
+        {
+            using var file = new AtomicFile(path);
+            for (int i = 0; i < 64; i++) file.Write(new byte[1 << 16], (long)i << 16);
+            file.Commit();
+        });
 
-            // ... and when the third of four shards no longer fits.
-            Tensor tensor = HostMemory.Allocate(new Shape(90_000), DType.F32);
-            TensorDeclaration[] tensors = [.. "abcd".Select(c => new TensorDeclaration($"{c}", DType.F32, [90_000]))];
-            AssertFails(disk, () => CheckpointWriter.Write(disk, tensors, _ => tensor, shardBytes: 400_000));
-            Assert.Equal(before, File.ReadAllBytes(path));
-            Assert.Equal([path], Directory.GetFileSystemEntries(disk));
-        }
-        finally
-        {
-            Run("umount", disk);
-        }
-    }
-
-    internal static bool Run(string program, params string[] arguments)
-    {
-        try
-        {
-            using Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
-            process.StandardError.ReadToEnd();
-            process.WaitForExit();
-            return process.ExitCode == 0;
-        }
-        catch (System.ComponentModel.Win32Exception)
-        {
-            return false;
-        }
+        // ... and when the third of four shards no longer fits.
+        Tensor tensor = HostMemory.Allocate(new Shape(90_000), DType.F32);
+        TensorDeclaration[] tensors = [.. "abcd".Select(c => new TensorDeclaration($"{c}", DType.F32, [90_000]))];
+        AssertFails(disk.Path, () => CheckpointWriter.Write(disk.Path, tensors, _ => tensor, shardBytes: 400_000));
+        Assert.Equal(before, File.ReadAllBytes(path));
+        Assert.Equal([path], Directory.GetFileSystemEntries(disk.Path));
     }
 
     private void AssertFails(string path, Action action)

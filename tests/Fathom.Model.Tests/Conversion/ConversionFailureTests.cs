@@ -123,29 +123,20 @@ public sealed class ConversionFailureTests(ITestOutputHelper output)
     [Fact]
     public void A_full_disk_is_one_line_and_leaves_nothing()
     {
-        Assert.SkipUnless(OperatingSystem.IsLinux() && Environment.IsPrivilegedProcess, "mounting a small disk needs the superuser of a Linux system");
+        using var disk = new SmallDisk(2048);
         using var folder = new TemporaryFolder();
         ConversionFixtures.Write(folder.File("in"), ConversionFixtures.Dense(520, 1100), DType.F32);
-        string disk = Directory.CreateDirectory(folder.File("disk")).FullName;
-        Assert.SkipUnless(AtomicFileTests.Run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk), "mounting is not permitted here");
-        try
-        {
-            // The first shards fit; the whole does not, which shows before any data is converted.
-            AssertFails(disk, () => ModelConverter.Convert(
-                folder.File("in"), Path.Combine(disk, "out"), new ConversionOptions(DType.F32) { ShardBytes = 1_000_000 }, (_, _) => Assert.Fail("data was converted")));
-            Assert.Empty(Directory.GetFileSystemEntries(disk));
+        // The first shards fit; the whole does not, which shows before any data is converted.
+        AssertFails(disk.Path, () => ModelConverter.Convert(
+            folder.File("in"), disk.File("out"), new ConversionOptions(DType.F32) { ShardBytes = 1_000_000 }, (_, _) => Assert.Fail("data was converted")));
+        Assert.Empty(Directory.GetFileSystemEntries(disk.Path));
 
-            // Weights fit, but not what comes after them.
-            File.WriteAllBytes(folder.File("in", "tokenizer.json"), new byte[1 << 20]);
-            AssertFails(disk, () => ModelConverter.Convert(folder.File("in"), Path.Combine(disk, "out"), new ConversionOptions(DType.F8E4M3)));
-            Assert.Empty(Directory.GetFileSystemEntries(disk));
-            File.Delete(folder.File("in", "tokenizer.json"));
-            ModelConverter.Convert(folder.File("in"), Path.Combine(disk, "out"), new ConversionOptions(DType.F8E4M3));
-        }
-        finally
-        {
-            AtomicFileTests.Run("umount", disk);
-        }
+        // Weights fit, but not what comes after them.
+        File.WriteAllBytes(folder.File("in", "tokenizer.json"), new byte[1 << 20]);
+        AssertFails(disk.Path, () => ModelConverter.Convert(folder.File("in"), disk.File("out"), new ConversionOptions(DType.F8E4M3)));
+        Assert.Empty(Directory.GetFileSystemEntries(disk.Path));
+        File.Delete(folder.File("in", "tokenizer.json"));
+        ModelConverter.Convert(folder.File("in"), disk.File("out"), new ConversionOptions(DType.F8E4M3));
     }
 
     [Fact]
