@@ -1,6 +1,7 @@
 // Whether drafting pays. A draft costs a row more for each sequence and a pass of the MTP module; it brings as many tokens more as are
 // accepted. On one sequence rows are nearly free, on many they are not, and text differs in how well it is foreseen: so it is measured,
-// for each number of sequences by powers of two, and asked again from time to time. Times decide speed alone, never a text.
+// for each number of sequences by powers of two, and asked again from time to time. Of times the median counts: a step during which the
+// machine did something else says nothing about drafts. Times decide speed alone, never a text.
 using System.Numerics;
 
 namespace Fathom.Inference;
@@ -28,7 +29,6 @@ internal sealed class DraftPolicy
     public const int StepsOff = 2048;
 
     private const int LeastDrafted = 48, LeastPlain = 3;
-    private const double Forgetting = 0.1;
     private readonly Bucket[] buckets = [.. Enumerable.Range(0, 32).Select(_ => new Bucket())];
 
     /// <summary>What the next step does.</summary>
@@ -58,34 +58,32 @@ internal sealed class DraftPolicy
         double seconds = (drafted ? modelSeconds + draftSeconds : modelSeconds) / sequences;
         if (drafted)
         {
-            bucket.Drafted++;
-            Mix(ref bucket.DraftedSeconds, seconds, bucket.Drafted);
-            Mix(ref bucket.DraftedTokens, (double)tokens / sequences, bucket.Drafted);
+            bucket.DraftedSeconds.Add(seconds);
+            bucket.DraftedTokens.Add((double)tokens / sequences);
         }
         else
         {
-            bucket.Plain++;
-            Mix(ref bucket.PlainSeconds, seconds, bucket.Plain);
+            bucket.PlainSeconds.Add(seconds);
         }
 
-        if (bucket.Drafted < LeastDrafted || bucket.Plain < LeastPlain || bucket.Off > 0) return;
-        if (bucket.DraftedTokens / bucket.DraftedSeconds < 1 / bucket.PlainSeconds) bucket.Off = StepsOff;
+        if (bucket.DraftedSeconds.Count < LeastDrafted || bucket.PlainSeconds.Count < LeastPlain || bucket.Off > 0) return;
+        if (bucket.DraftedTokens.Mean / bucket.DraftedSeconds.Median < 1 / bucket.PlainSeconds.Median) bucket.Off = StepsOff;
     }
-
-    private static void Mix(ref double mean, double value, long count) => mean += (value - mean) * Math.Max(Forgetting, 1.0 / count);
 
     private Bucket Of(int sequences) => buckets[BitOperations.Log2((uint)Math.Max(1, sequences))];
 
     private sealed class Bucket
     {
-        public long Steps, Drafted, Plain;
-        public double DraftedSeconds, DraftedTokens, PlainSeconds;
+        public readonly RecentValues DraftedSeconds = new(LeastDrafted), DraftedTokens = new(LeastDrafted), PlainSeconds = new(PlainEvery);
+        public long Steps;
         public int Off;
 
         public void Reset()
         {
-            (Steps, Drafted, Plain) = (0, 0, 0);
-            (DraftedSeconds, DraftedTokens, PlainSeconds) = (0, 0, 0);
+            Steps = 0;
+            DraftedSeconds.Clear();
+            DraftedTokens.Clear();
+            PlainSeconds.Clear();
         }
     }
 }

@@ -68,6 +68,9 @@ public sealed record EngineOptions
     /// <summary>How activations are stored and multiplied; <see cref="Recipe.ForInference"/> where null.</summary>
     public Recipe? Recipe { get; init; }
 
+    /// <summary>What tells how long steps and drafts take, for the choice whether to draft.</summary>
+    internal TimeProvider Clock { get; init; } = TimeProvider.System;
+
     /// <summary>Checks the values.</summary>
     /// <exception cref="FathomException">Names the option.</exception>
     public void Validate()

@@ -1,6 +1,5 @@
 // Runs a step: one pass of the model over what was planned, then a token for each sequence whose last token has been computed
 // (StepSampler), then the MTP module's drafts.
-using System.Diagnostics;
 using System.Numerics;
 using System.Runtime.InteropServices;
 using Fathom.Compute;
@@ -19,11 +18,12 @@ internal sealed class StepRunner
     private readonly List<int> firstRows = [];
     private readonly DraftPolicy policy = new();
     private readonly bool draftAlways;
+    private readonly TimeProvider clock;
 
     /// <summary>A runner with memory of its own.</summary>
     public StepRunner(DeepSeekModel model, LatentCache cache, EngineOptions options)
     {
-        (this.model, this.cache, draftAlways) = (model, cache, options.DraftAlways);
+        (this.model, this.cache, draftAlways, clock) = (model, cache, options.DraftAlways, options.Clock);
         var chooser = new TokenChooser(model.Device);
         Drafter = options.DraftTokens > 0 ? new MtpDrafter(model, cache, chooser, options) : null;
         sampler = new StepSampler(model.Device, chooser, Drafter);
@@ -38,17 +38,17 @@ internal sealed class StepRunner
     /// <param name="failed">Told of a sequence for which no token could be chosen, and why; the others go on.</param>
     public void Run(StepPlan plan, Action<ActiveGeneration, Exception> failed)
     {
-        long start = Stopwatch.GetTimestamp();
+        long start = clock.GetTimestamp();
         Fill(plan);
         Tensor logits = model.Infer(pass, cache);
         int tokens = sampler.Run(plan, logits, failed, out bool drafted);
         if (Drafter is null) return;
-        long chosen = Stopwatch.GetTimestamp();
+        long chosen = clock.GetTimestamp();
         DraftMode mode = draftAlways ? DraftMode.Draft : policy.Next(plan.Decodes.Count);
         if (mode != DraftMode.Off) Drafter.Run(plan, CollectionsMarshal.AsSpan(firstRows), pass.Hidden, mode == DraftMode.Draft);
         if (plan.Prompts.Count > 0) return;
         policy.Observe(
-            drafted, plan.Decodes.Count, tokens, Stopwatch.GetElapsedTime(start, chosen).TotalSeconds, Stopwatch.GetElapsedTime(chosen).TotalSeconds);
+            drafted, plan.Decodes.Count, tokens, clock.GetElapsedTime(start, chosen).TotalSeconds, clock.GetElapsedTime(chosen).TotalSeconds);
     }
 
     private void Fill(StepPlan plan)
