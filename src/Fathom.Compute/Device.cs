@@ -32,6 +32,12 @@ public abstract class Device : IDisposable
     /// </summary>
     public virtual ILinearOperators LinearByRow => Linear;
 
+    /// <summary>
+    /// The same on a device that keeps activations in F32 and multiplies BF16 numbers faster: where weights are BF16, activations are
+    /// rounded to BF16 within the product. Null on all other devices.
+    /// </summary>
+    public virtual ILinearOperators? LinearInBFloat16 => null;
+
     /// <summary>Products with weight matrices, those of two quantised operands summed in another accumulator. Repeated calls give the same object.</summary>
     /// <param name="accumulation">FP32 for <see cref="Linear"/> itself.</param>
     /// <exception cref="NotSupportedException">The device emulates no other accumulator.</exception>

@@ -65,7 +65,7 @@ public sealed unsafe class StoredLinearTests(ITestOutputHelper output)
         if (CpuFeatures.Avx2) Check<FewRowsKernels<E4M3Format, Vector256<float>, Width256>>();
         if (CpuFeatures.Avx512) Check<FewRowsKernels<E4M3Format, Vector512<float>, Width512>>();
 
-        void Check<TKernels>() where TKernels : struct, IDotKernels
+        void Check<TKernels>() where TKernels : struct, IDotKernels<float>
         {
             float* six = stackalloc float[4 * Rows], four = stackalloc float[16], two = stackalloc float[8], one = stackalloc float[4];
             double worst = 0, largest = exact.Max(Math.Abs);

@@ -44,6 +44,8 @@ public sealed class EngineFaultTests(ITestOutputHelper output)
 
         public override ILinearOperators LinearByRow => inner.LinearByRow;
 
+        public override ILinearOperators? LinearInBFloat16 => inner.LinearInBFloat16;
+
         public override IQuantizationOperators Quantization => inner.Quantization;
 
         public override INormOperators Norm => inner.Norm;

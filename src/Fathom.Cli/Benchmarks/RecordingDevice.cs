@@ -35,6 +35,8 @@ internal sealed class RecordingDevice(Device inner, Func<int> mark) : Device
 
     public override ILinearOperators LinearByRow => field ??= Recorded(inner.LinearByRow, "linear");
 
+    public override ILinearOperators? LinearInBFloat16 => field ??= inner.LinearInBFloat16 is { } linear ? Recorded(linear, "linear") : null;
+
     public override IQuantizationOperators Quantization => field ??= Recorded(inner.Quantization, "quantization");
 
     public override INormOperators Norm => field ??= Recorded(inner.Norm, "norm");

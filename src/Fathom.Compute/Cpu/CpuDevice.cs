@@ -20,6 +20,7 @@ public sealed class CpuDevice : Device
         Quantization = new CpuQuantization(Team);
         Linear = new CpuScaledLinear(new CpuLinear(Team), Quantization);
         LinearByRow = new CpuScaledLinear(new CpuLinear(Team, byRow: true), Quantization);
+        LinearInBFloat16 = CpuBFloat16Linear.IsSupported ? new CpuBFloat16Linear(Team, LinearByRow) : null;
         Norm = new CpuNorm(Team);
         Rotary = new CpuRotary(Team);
         Attention = new CpuAttention(Team);
@@ -33,7 +34,7 @@ public sealed class CpuDevice : Device
         Cache = new ReferenceCache(Reduction);
     }
 
-    /// <summary>The vector instructions that operators use on this processor: "AVX-512", "AVX2" or "128-bit vectors".</summary>
+    /// <summary>The vector instructions that operators use on this processor: "AVX-512 with BF16 dot products", "AVX-512", "AVX2" or "128-bit vectors".</summary>
     public static string Vectors => CpuFeatures.Name;
 
     /// <summary>The threads that the operators run on.</summary>
@@ -47,6 +48,9 @@ public sealed class CpuDevice : Device
 
     /// <inheritdoc/>
     public override ILinearOperators LinearByRow { get; }
+
+    /// <inheritdoc/>
+    public override ILinearOperators? LinearInBFloat16 { get; }
 
     /// <inheritdoc/>
     public override ILinearOperators LinearWith(Accumulation accumulation)

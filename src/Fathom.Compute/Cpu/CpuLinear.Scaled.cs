@@ -14,10 +14,10 @@ internal sealed unsafe partial class CpuLinear
     public static bool ReadsScaled(in ScaledTensor w) => w.Layout == ScaleLayout.Block && w.DType is DType.F8E4M3 or DType.HiF8;
 
     /// <summary>The checks of <see cref="Forward"/>, for weights in any format.</summary>
-    public static void CheckForward(string op, Tensor x, in ScaledTensor w, Tensor y)
+    public static void CheckForward(string op, Tensor x, in ScaledTensor w, Tensor y, DType type = DType.F32)
     {
         long rows = Math.Max(x.Rows, y.Rows);
-        Matrix(op, "x", x, rows, x.Columns);
+        Matrix(op, "x", x, rows, x.Columns, type);
         if (w.Shape.Rank != 2 || w.Shape[0] != y.Columns || w.Shape[1] != x.Columns) Fail(op, $"w is {w}, expected [{y.Columns}, {x.Columns}]");
         Output(op, "y", y, rows, y.Columns);
     }
@@ -60,10 +60,10 @@ internal sealed unsafe partial class CpuLinear
     }
 
     /// <summary>The checks of grouped forward products, for weights in any format.</summary>
-    public static void CheckGroupedForward(string op, Tensor x, Tensor rowOffsets, ExpertWeights w, Tensor y)
+    public static void CheckGroupedForward(string op, Tensor x, Tensor rowOffsets, ExpertWeights w, Tensor y, DType type = DType.F32)
     {
         long rows = Math.Max(x.Rows, y.Rows);
-        Matrix(op, "x", x, rows, w.Inputs);
+        Matrix(op, "x", x, rows, w.Inputs, type);
         Output(op, "y", y, rows, w.Outputs);
         Offsets(op, rowOffsets, w.Count, rows);
     }

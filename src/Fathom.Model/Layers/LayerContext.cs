@@ -27,7 +27,7 @@ public sealed class LayerContext
         Saved = new Arena(device, training ? MemoryKind.Activations : MemoryKind.Workspace);
         Scratch = new Arena(device, MemoryKind.Workspace);
         Faults = new FaultLog(device);
-        Linear = byRow && recipe.Promotion == Accumulation.Fp32 ? device.LinearByRow : Products(device, recipe);
+        Linear = Products(device, training, recipe, byRow);
     }
 
     /// <summary>Where the layers run.</summary>
@@ -200,8 +200,15 @@ public sealed class LayerContext
         return new LinearInput(Operand(x, format, name), kept);
     }
 
-    private static ILinearOperators Products(Device device, Recipe recipe)
+    private static ILinearOperators Products(Device device, bool training, Recipe recipe, bool byRow)
     {
+        if (recipe.Promotion == Accumulation.Fp32)
+        {
+            // Training on a processor is the oracle of training elsewhere: its products are FP32's.
+            if (!training && recipe.Activation == OperandFormat.BF16 && device.LinearInBFloat16 is { } narrow) return narrow;
+            if (byRow) return device.LinearByRow;
+        }
+
         try
         {
             return device.LinearWith(recipe.Promotion);

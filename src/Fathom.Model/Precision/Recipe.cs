@@ -43,6 +43,12 @@ public sealed record Recipe
     /// </summary>
     public static Recipe Fp8Activations { get; } = Fp32 with { Activation = new(DType.F8E4M3, Row) };
 
+    /// <summary>
+    /// Inference over BF16 weights on a processor that multiplies BF16 numbers (<see cref="Device.LinearInBFloat16"/>): inputs of its products
+    /// rounded to BF16, everything else in F32.
+    /// </summary>
+    public static Recipe Bf16Activations { get; } = Fp32 with { Activation = OperandFormat.BF16 };
+
     /// <summary>The named recipes.</summary>
     public static IReadOnlyList<Recipe> All { get; } = [Fp32, Bf16, Fp8, HiF8];
 
@@ -98,8 +104,8 @@ public sealed record Recipe
     [JsonIgnore]
     public OperandFormat Plain => new(Compute);
 
-    /// <summary>What inference computes in on a device where nothing else is asked for: BF16 where it is held, else F32.</summary>
-    public static Recipe ForInference(Device device) => device.HoldsBFloat16 ? Bf16 : Fp32;
+    /// <summary>What inference computes in on a device where nothing else is asked for: BF16 where it is held, products of BF16 where it has them, else F32.</summary>
+    public static Recipe ForInference(Device device) => device.HoldsBFloat16 ? Bf16 : device.LinearInBFloat16 is not null ? Bf16Activations : Fp32;
 
     /// <summary>
     /// The recipe as a device runs it. Where results lie in BF16, what was to stay unquantised in F32 stays in BF16: it has no more

@@ -31,8 +31,8 @@ internal static unsafe class RowProducts
     private static void OfWidth<TFormat>(in Product product, nint stride, in ProductLayout layout) where TFormat : struct, IWeightFormat
     {
         float* a = (float*)product.A;
-        if (CpuFeatures.Avx512) Dots<FewRowsKernels<TFormat, Vector512<float>, Width512>>.Run(product, a, stride, 0, layout.Columns, layout);
-        else if (CpuFeatures.Avx2) Dots<FewRowsKernels<TFormat, Vector256<float>, Width256>>.Run(product, a, stride, 0, layout.Columns, layout);
-        else Dots<FewRowsKernels<TFormat, Vector128<float>, Width128>>.Run(product, a, stride, 0, layout.Columns, layout);
+        if (CpuFeatures.Avx512) Dots<FewRowsKernels<TFormat, Vector512<float>, Width512>, float>.Run(product, a, stride, 0, layout.Columns, layout);
+        else if (CpuFeatures.Avx2) Dots<FewRowsKernels<TFormat, Vector256<float>, Width256>, float>.Run(product, a, stride, 0, layout.Columns, layout);
+        else Dots<FewRowsKernels<TFormat, Vector128<float>, Width128>, float>.Run(product, a, stride, 0, layout.Columns, layout);
     }
 }

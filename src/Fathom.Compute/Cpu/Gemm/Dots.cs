@@ -9,7 +9,8 @@ using System.Runtime.Intrinsics;
 namespace Fathom.Compute.Cpu.Gemm;
 
 /// <summary>Dot products of rows of activations with four weight rows.</summary>
-internal unsafe interface IDotKernels
+/// <typeparam name="TElement">Element type of the activations.</typeparam>
+internal unsafe interface IDotKernels<TElement> where TElement : unmanaged
 {
     /// <summary>Bytes of a weight.</summary>
     static abstract int Size { get; }
@@ -26,7 +27,7 @@ internal unsafe interface IDotKernels
     /// <param name="w3">Fourth.</param>
     /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[4].</param>
-    static abstract void Dot1(nint depth, float* x, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
+    static abstract void Dot1(nint depth, TElement* x, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums);
 
     /// <summary>The same for two rows of activations; sums[m, j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
@@ -39,7 +40,7 @@ internal unsafe interface IDotKernels
     /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[2, 4].</param>
     /// <param name="strideSums">Elements between its rows.</param>
-    static abstract void Dot2(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums);
+    static abstract void Dot2(nint depth, TElement* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums);
 
     /// <summary>The same for four rows of activations; sums[m, j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
@@ -52,7 +53,7 @@ internal unsafe interface IDotKernels
     /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[4, 4].</param>
     /// <param name="strideSums">Elements between its rows.</param>
-    static abstract void Dot4(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums);
+    static abstract void Dot4(nint depth, TElement* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums);
 
     /// <summary>The same for six rows of activations; sums[m, j] = x_m · w_j, with the bits that <see cref="Dot1"/> gives.</summary>
     /// <param name="depth">Length of the rows.</param>
@@ -65,11 +66,13 @@ internal unsafe interface IDotKernels
     /// <param name="ahead">How far ahead of what is read the kernel asks for weights, in bytes.</param>
     /// <param name="sums">[6, 4].</param>
     /// <param name="strideSums">Elements between its rows.</param>
-    static abstract void Dot6(nint depth, float* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums);
+    static abstract void Dot6(nint depth, TElement* x, nint stride, byte* w0, byte* w1, byte* w2, byte* w3, nint ahead, float* sums, nint strideSums);
 }
 
 /// <summary>The walk with one kind of kernel.</summary>
-internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
+internal static unsafe class Dots<TKernels, TElement>
+    where TKernels : struct, IDotKernels<TElement>
+    where TElement : unmanaged
 {
     /// <summary>Rows of activations that pass over the weights together fill about so many bytes: most of a first-level cache.</summary>
     private const long BytesOfRows = 20 << 10;
@@ -87,9 +90,9 @@ internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
     /// <param name="end">Behind the last n.</param>
     /// <param name="layout">Strides of B and C.</param>
     /// <param name="factors">What the sums of each row of activations are multiplied by; null for nothing.</param>
-    public static void Run(in Product product, float* x, nint stride, long first, long end, in ProductLayout layout, double* factors = null)
+    public static void Run(in Product product, TElement* x, nint stride, long first, long end, in ProductLayout layout, double* factors = null)
     {
-        long rows = Math.Max(1, BytesOfRows / Math.Max(1, product.Depth * sizeof(float)) / MostAtOnce) * MostAtOnce;
+        long rows = Math.Max(1, BytesOfRows / Math.Max(1, product.Depth * sizeof(TElement)) / MostAtOnce) * MostAtOnce;
         long columns = Math.Max(1, BytesOfWeights / Math.Max(1, product.Depth * TKernels.Size) / FewRowsPlan.DotRows) * FewRowsPlan.DotRows;
         if (product.Rows <= rows) columns = end - first;
         for (long n = first; n < end; n += columns)
@@ -103,7 +106,7 @@ internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
     }
 
     /// <summary>Some rows of activations, which stay in the first-level cache, against a range of weight rows.</summary>
-    private static void Pass(in Product product, float* x, int rows, nint stride, long row, long first, long end, in ProductLayout layout, double* factors)
+    private static void Pass(in Product product, TElement* x, int rows, nint stride, long row, long first, long end, in ProductLayout layout, double* factors)
     {
         long quarter = (end - first) / FewRowsPlan.DotRows, spread = rows <= FewRowsPlan.RowsOfStreams && quarter > 0 ? quarter : 1;
         long four = first + quarter * FewRowsPlan.DotRows, step = spread > 1 ? 1 : FewRowsPlan.DotRows;
@@ -113,13 +116,14 @@ internal static unsafe class Dots<TKernels> where TKernels : struct, IDotKernels
 
     /// <summary>The rows of activations against at most four weight rows: n, n + spread, …</summary>
     [SkipLocalsInit]
-    private static void Meet(in Product product, float* x, int rows, nint stride, long row, long n, long spread, int weights, in ProductLayout layout, double* factors)
+    private static void Meet(in Product product, TElement* x, int rows, nint stride, long row, long n, long spread, int weights, in ProductLayout layout, double* factors)
     {
         nint pitch = (nint)layout.StrideB * TKernels.Size, between = pitch * (nint)spread, depth = (nint)product.Depth, strideC = (nint)layout.StrideC;
         float* sums = stackalloc float[MostAtOnce * FewRowsPlan.DotRows];
         byte* w0 = product.B + n * pitch;
         byte* w1 = weights > 1 ? w0 + between : w0, w2 = weights > 2 ? w1 + between : w0, w3 = weights > 3 ? w2 + between : w0;
-        float* a = x, c = product.C + row * strideC + n;
+        TElement* a = x;
+        float* c = product.C + row * strideC + n;
         nint ahead = rows <= FewRowsPlan.RowsOfStreams ? FewRowsPlan.BytesAhead : FewRowsPlan.DotRows * pitch;
         bool isPlain = weights == FewRowsPlan.DotRows && spread == 1 && factors == null, inPlace = isPlain && !layout.Accumulate;
         nint strideSums = inPlace ? strideC : FewRowsPlan.DotRows;

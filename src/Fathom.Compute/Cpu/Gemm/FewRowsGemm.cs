@@ -80,20 +80,8 @@ internal sealed unsafe class FewRowsGemm<TVector, TWidth>(WorkerTeam team) : IFe
         for (int i = 0; i < count; i++) rows += products[i].Rows;
         long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Depth, count, rows, unit, team.Size);
         int tiles = (int)((layout.Columns + width - 1) / width);
-        if (layout.DepthFirstB) team.ForRanges(checked(tiles * count), new DotJob<TFormat>(products, layout, width, tiles));
+        if (layout.DepthFirstB) team.ForRanges(checked(tiles * count), new DotJob<FewRowsKernels<TFormat, TVector, TWidth>, float>(products, layout, width, tiles));
         else team.For(checked(tiles * count), new SumJob<TFormat>(products, layout, width, tiles));
-    }
-
-    /// <summary>C[m, n] = A[m, :] · B[n, :] for a range of n.</summary>
-    private readonly struct DotJob<TFormat>(Product* products, ProductLayout layout, long width, int tiles) : ITileJob
-        where TFormat : struct, IWeightFormat
-    {
-        public void Run(int tile, int worker)
-        {
-            ref Product product = ref products[tile / tiles];
-            long first = tile % tiles * width, end = Math.Min(first + width, layout.Columns);
-            Dots<FewRowsKernels<TFormat, TVector, TWidth>>.Run(product, (float*)product.A, (nint)layout.StrideA, first, end, layout);
-        }
     }
 
     /// <summary>C[m, k] = Σ A[m, n] B[n, k] for a range of k.</summary>

@@ -9,7 +9,7 @@ using System.Runtime.Intrinsics.X86;
 namespace Fathom.Compute.Cpu.Gemm;
 
 /// <summary>Dot products and sums of rows, four or eight weight rows at a time.</summary>
-internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth> : IDotKernels
+internal readonly unsafe partial struct FewRowsKernels<TFormat, TVector, TWidth> : IDotKernels<float>
     where TFormat : struct, IWeightFormat
     where TVector : struct
     where TWidth : struct, IVectorWidth<TVector>

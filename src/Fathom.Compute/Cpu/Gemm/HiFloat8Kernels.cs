@@ -7,7 +7,7 @@ using System.Runtime.Intrinsics.X86;
 namespace Fathom.Compute.Cpu.Gemm;
 
 /// <summary>Dot products with four rows of HiFloat8 codes.</summary>
-internal readonly unsafe struct HiFloat8Kernels : IDotKernels
+internal readonly unsafe struct HiFloat8Kernels : IDotKernels<float>
 {
     private const int Step = 64;
 

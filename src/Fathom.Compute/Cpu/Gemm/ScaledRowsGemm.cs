@@ -66,7 +66,7 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
         else Run<FewRowsKernels<HiFloat8Format, TVector, TWidth>>(products, count, layout);
     }
 
-    private void Run<TKernels>(ScaledProduct* products, int count, in ProductLayout layout) where TKernels : struct, IDotKernels
+    private void Run<TKernels>(ScaledProduct* products, int count, in ProductLayout layout) where TKernels : struct, IDotKernels<float>
     {
         if (layout.Columns == 0 || count == 0) return;
         long rows = 0;
@@ -80,7 +80,7 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
 
     /// <summary>C[m, n] = A[m, :] · B[n, :] for a range of n.</summary>
     private readonly struct Job<TKernels>(ScaledProduct* products, ProductLayout layout, long width, int tiles) : ITileJob
-        where TKernels : struct, IDotKernels
+        where TKernels : struct, IDotKernels<float>
     {
         public void Run(int tile, int worker)
         {
@@ -105,7 +105,7 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
             {
                 long next = Math.Min((n / Block + 1) * Block, end);
                 for (long m = 0; m < product.Rows; m++) factors[m] = Scale(scaled, m, n / Block, x + m * stride);
-                Dots<TKernels>.Run(product, x, stride, n, next, layout, factors);
+                Dots<TKernels, float>.Run(product, x, stride, n, next, layout, factors);
                 n = next;
             }
         }

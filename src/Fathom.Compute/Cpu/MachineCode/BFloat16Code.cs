@@ -1,0 +1,226 @@
+// Dot products of BF16 rows with four BF16 weight rows by VDPBF16PS, which multiplies twice as many numbers as an FP32 instruction and
+// needs no expansion. The tile is that of FewRowsKernels: 24 sums of six rows and four weight rows in registers; of fewer rows, fewer.
+// A row's sum is the same whatever its neighbours: a lane every 16 pairs, the rest of a row under a mask as a last step, then the lanes of
+// a quarter as a tree, then the quarters. VDPBF16PS takes subnormal numbers and results as zero, and rounds to nearest even.
+// Activations are rounded by VCVTNE2PS2BF16.
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
+
+namespace Fathom.Compute.Cpu.MachineCode;
+
+/// <summary>What a kernel is given. The code reads fields by their place.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct BFloat16DotArguments
+{
+    /// <summary>Bytes of a row in whole vectors.</summary>
+    public nint WholeBytes;
+
+    /// <summary>First row of activations, BF16.</summary>
+    public byte* X;
+
+    /// <summary>Bytes from one of them to the next.</summary>
+    public nint StrideX;
+
+    /// <summary>First weight row.</summary>
+    public byte* W0;
+
+    /// <summary>Second.</summary>
+    public byte* W1;
+
+    /// <summary>Third.</summary>
+    public byte* W2;
+
+    /// <summary>Fourth.</summary>
+    public byte* W3;
+
+    /// <summary>How far ahead weights are asked for, in bytes.</summary>
+    public nint Ahead;
+
+    /// <summary>Results, a quarter of a vector for each row of activations.</summary>
+    public float* Sums;
+
+    /// <summary>Bytes from one of these to the next.</summary>
+    public nint StrideSums;
+
+    /// <summary>A bit for each element behind the whole vectors.</summary>
+    public ulong Rest;
+}
+
+/// <summary>Writes the kernels, once a process.</summary>
+internal static unsafe class BFloat16Code
+{
+    /// <summary>Bytes, and BF16 numbers, of a vector.</summary>
+    public const int VectorBytes = 64, VectorElements = 32;
+
+    /// <summary>Dot products of one, two, four and six rows; null where there are none.</summary>
+    public static readonly delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Of1, Of2, Of4, Of6;
+
+    /// <summary>Rounds singles to BF16: to the first address, from the second, as many bytes of BF16 as the third says, whole vectors and at least one.</summary>
+    public static readonly delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void> Narrow;
+
+    private const int Weights = 4, MostRows = 6;
+    private const int Alignment = 64;
+
+    // The calling convention of Linux leaves rbx, rbp and r12 to r15 to the caller.
+    private static readonly Register[] SavedRegisters = [Register.Rbx, Register.R12, Register.R13, Register.R14, Register.R15];
+    private static readonly Register[] RowPointers = [Register.Rsi, Register.R8, Register.R9, Register.R10, Register.R11, Register.Rbx];
+    private static readonly Register[] WeightPointers = [Register.Rdx, Register.Rcx, Register.R12, Register.R13];
+
+    static BFloat16Code()
+    {
+        if (!ProcessorHasInstruction()) return;
+        var all = new List<byte>();
+        int[] dots = [.. ((int[])[1, 2, 4, MostRows]).Select(rows => Append(all, code => WriteDots(code, rows)))];
+        int narrow = Append(all, WriteNarrow);
+        byte* place = ExecutableMemory.Place(CollectionsMarshal.AsSpan(all));
+        if (place == null) return;
+        Of1 = Dots(place + dots[0]);
+        Of2 = Dots(place + dots[1]);
+        Of4 = Dots(place + dots[2]);
+        Of6 = Dots(place + dots[3]);
+        Narrow = (delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void>)(place + narrow);
+    }
+
+    /// <summary>Whether the processor has the instruction and the system lets code be written.</summary>
+    public static bool IsSupported => Of1 != null;
+
+    private static delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Dots(byte* at) =>
+        (delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void>)at;
+
+    /// <summary>Adds a function, at the beginning of a cache line.</summary>
+    /// <returns>Where it begins.</returns>
+    private static int Append(List<byte> all, Action<X64Assembler> write)
+    {
+        const byte Breakpoint = 0xCC;
+        while (all.Count % Alignment != 0) all.Add(Breakpoint);
+        int start = all.Count;
+        var code = new X64Assembler();
+        write(code);
+        all.AddRange(code.Code);
+        return start;
+    }
+
+    // Leaf 7, subleaf 1, bit 5 of EAX: AVX512_BF16. That the system saves vectors of 512 bits is what the intrinsics' flag says.
+    private static bool ProcessorHasInstruction() =>
+        ExecutableMemory.IsSupported && Avx512BW.IsSupported && X86Base.CpuId(0, 0).Eax >= 7 && X86Base.CpuId(7, 0).Eax >= 1 && (X86Base.CpuId(7, 1).Eax & 1 << 5) != 0;
+
+    private static void WriteNarrow(X64Assembler code)
+    {
+        const Register To = Register.Rdi, From = Register.Rsi, Bytes = Register.Rdx, At = Register.Rax;
+        Label loop = new();
+        code.Clear(At);
+        code.Bind(loop);
+        code.Load(new(0), new(From));
+        code.Load(new(1), new(From, Offset: VectorBytes));
+        code.NarrowToBFloat16(new(0), new(1), new(0));
+        code.Store(new(To, At), new(0));
+        code.LoadAddress(From, new(From, Offset: 2 * VectorBytes));
+        code.Add(At, VectorBytes);
+        code.Compare(At, Bytes);
+        code.JumpIf(Condition.Below, loop);
+        code.ClearUpperHalves();
+        code.Return();
+    }
+
+    /// <summary>Dot products of some rows of activations.</summary>
+    private static void WriteDots(X64Assembler code, int rows)
+    {
+        const Register Arguments = Register.Rdi, At = Register.Rax, End = Register.R14, Ahead = Register.R15;
+        foreach (Register register in SavedRegisters) code.Push(register);
+        code.Move(At, Field(nameof(BFloat16DotArguments.StrideX)));
+        code.Move(RowPointers[0], Field(nameof(BFloat16DotArguments.X)));
+        for (int m = 1; m < rows; m++) code.LoadAddress(RowPointers[m], new(RowPointers[m - 1], At));
+        code.Move(WeightPointers[0], Field(nameof(BFloat16DotArguments.W0)));
+        code.Move(WeightPointers[1], Field(nameof(BFloat16DotArguments.W1)));
+        code.Move(WeightPointers[2], Field(nameof(BFloat16DotArguments.W2)));
+        code.Move(WeightPointers[3], Field(nameof(BFloat16DotArguments.W3)));
+        code.Move(End, Field(nameof(BFloat16DotArguments.WholeBytes)));
+        code.Move(Ahead, Field(nameof(BFloat16DotArguments.Ahead)));
+        code.Clear(At);
+        for (int i = 0; i < rows * Weights; i++) code.Clear(new Zmm(i));
+
+        Label loop = new(), rest = new(), done = new();
+        code.Test(End, End);
+        code.JumpIf(Condition.Equal, rest);
+        code.Bind(loop);
+        foreach (Register pointer in WeightPointers) code.PrefetchSecondLevel(new(pointer, Ahead));
+        Step(masked: false);
+        code.Add(Ahead, VectorBytes);
+        code.Add(At, VectorBytes);
+        code.Compare(At, End);
+        code.JumpIf(Condition.Below, loop);
+        code.Bind(rest);
+        code.Move(End, Field(nameof(BFloat16DotArguments.Rest)));
+        code.Test(End, End);
+        code.JumpIf(Condition.Equal, done);
+        code.LoadMask(Field(nameof(BFloat16DotArguments.Rest)));
+        Step(masked: true);
+        code.Bind(done);
+        WriteSums(code, rows, Field(nameof(BFloat16DotArguments.Sums)), Field(nameof(BFloat16DotArguments.StrideSums)));
+        code.ClearUpperHalves();
+        foreach (Register register in SavedRegisters.Reverse()) code.Pop(register);
+        code.Return();
+
+        static Address Field(string name) => new(Arguments, Offset: (int)Marshal.OffsetOf<BFloat16DotArguments>(name));
+
+        void Step(bool masked)
+        {
+            for (int j = 0; j < Weights; j++) Load(Weight(j), new(WeightPointers[j], At), masked);
+            for (int m = 0; m < rows; m++)
+            {
+                Zmm row = new(MostRows * Weights + Weights + m % 2);
+                Load(row, new(RowPointers[m], At), masked);
+                for (int j = 0; j < Weights; j++) code.AddDotOfBFloat16(new(m * Weights + j), row, Weight(j));
+            }
+        }
+
+        void Load(Zmm to, Address from, bool masked)
+        {
+            if (masked) code.LoadMasked(to, from);
+            else code.Load(to, from);
+        }
+
+        static Zmm Weight(int j) => new(MostRows * Weights + j);
+    }
+
+    /// <summary>Adds the lanes of each sum and stores four sums a row.</summary>
+    private static void WriteSums(X64Assembler code, int rows, Address sums, Address stride)
+    {
+        Zmm other = new(MostRows * Weights);
+        for (int m = 0; m < rows; m++)
+        {
+            // Quarters of (sum 0, sum 1, sum 2, sum 3), one lane each.
+            Zmm s0 = new(m * Weights), s1 = new(m * Weights + 1), s2 = new(m * Weights + 2), s3 = new(m * Weights + 3);
+            AddInterleaved(s0, s0, s1, code.InterleaveLowSingles, code.InterleaveHighSingles);
+            AddInterleaved(s2, s2, s3, code.InterleaveLowSingles, code.InterleaveHighSingles);
+            AddInterleaved(s0, s0, s2, code.InterleaveLowDoubles, code.InterleaveHighDoubles);
+        }
+
+        // Two rows a vector, then four, or twice the same two.
+        for (int m = 0; m < rows; m += 2) AddQuarters(Row(m), Row(m), Row(Math.Min(m + 1, rows - 1)), 0x44, 0xEE);
+        for (int m = 0; m < rows; m += 4) AddQuarters(Row(m), Row(m), Row(m + 2 < rows ? m + 2 : m), 0x88, 0xDD);
+        code.Move(Register.Rsi, sums);
+        code.Move(Register.Rax, stride);
+        for (int m = 0; m < rows; m++)
+        {
+            code.StoreQuarter(new(Register.Rsi), Row(m / 4 * 4), (byte)(m % 4));
+            if (m + 1 < rows) code.LoadAddress(Register.Rsi, new(Register.Rsi, Register.Rax));
+        }
+
+        static Zmm Row(int m) => new(m * Weights);
+
+        void AddInterleaved(Zmm to, Zmm left, Zmm right, Action<Zmm, Zmm, Zmm> low, Action<Zmm, Zmm, Zmm> high)
+        {
+            low(other, left, right);
+            high(to, left, right);
+            code.AddSingles(to, to, other);
+        }
+
+        void AddQuarters(Zmm to, Zmm left, Zmm right, byte first, byte second)
+        {
+            code.ShuffleQuarters(other, left, right, first);
+            code.ShuffleQuarters(to, left, right, second);
+            code.AddSingles(to, to, other);
+        }
+    }
+}

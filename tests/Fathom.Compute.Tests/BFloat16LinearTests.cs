@@ -1,0 +1,191 @@
+// Products of BF16 numbers by the processor's instruction: against the instruction's definition bit for bit, against sums in F64, and row
+// by row.
+using System.Runtime.InteropServices;
+using Fathom.Compute.Cpu;
+using Fathom.Compute.Cpu.Gemm;
+using Fathom.Numerics;
+using Xunit;
+
+namespace Fathom.Compute.Tests;
+
+public sealed unsafe partial class BFloat16LinearTests(ITestOutputHelper output)
+{
+    [Theory]
+    [InlineData(0), InlineData(1), InlineData(2), InlineData(31), InlineData(32), InlineData(33), InlineData(63), InlineData(64), InlineData(384), InlineData(1407)]
+    public void Kernels_give_the_bits_of_the_instructions_definition(int depth)
+    {
+        SkipWithoutInstruction();
+        const int Rows = 6, Weights = 4, Stride = 1440;
+        using var device = new CpuDevice(1);
+        // A hundredth of the numbers are subnormal, or become so when multiplied.
+        Tensor x = Random(device, Rows, Stride, 1 + depth, tiny: 0.01), w = Random(device, Weights, Stride, 2 + depth, tiny: 0.01), sums = device.Allocate(new Shape(8 * Rows), DType.F32, MemoryKind.Workspace);
+        BFloat16* a = x.Pointer<BFloat16>();
+        byte* b = w.Pointer<byte>();
+        nint pitch = Stride * sizeof(BFloat16);
+        foreach (int rows in (int[])[1, 2, 4, 6])
+        {
+            sums.AsSpan<float>().Fill(-77);
+            float* to = sums.Pointer<float>();
+            switch (rows)
+            {
+                case 1:
+                    BFloat16Kernels.Dot1(depth, a, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to);
+                    break;
+                case 2:
+                    BFloat16Kernels.Dot2(depth, a, Stride, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to, 8);
+                    break;
+                case 4:
+                    BFloat16Kernels.Dot4(depth, a, Stride, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to, 8);
+                    break;
+                default:
+                    BFloat16Kernels.Dot6(depth, a, Stride, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to, 8);
+                    break;
+            }
+
+            for (int m = 0; m < Rows; m++)
+            {
+                for (int j = 0; j < 8; j++)
+                {
+                    float expected = m < rows && j < Weights ? Dot(depth, a + m * Stride, (BFloat16*)(b + j * pitch)) : -77;
+                    Assert.Equal(BitConverter.SingleToUInt32Bits(expected), BitConverter.SingleToUInt32Bits(to[8 * m + j]));
+                }
+            }
+        }
+    }
+
+    [Fact]
+    public void Kernels_read_nothing_behind_their_rows()
+    {
+        SkipWithoutInstruction();
+        // Two pages, of which the second must not be touched: the row ends with the first.
+        const int Depth = 77;
+        nuint page = (nuint)Environment.SystemPageSize;
+        byte* pages = (byte*)Map(null, 2 * page, 3, 0x22, -1, 0);
+        Assert.Equal(0, Protect(pages + page, page, 0));
+        BFloat16* row = (BFloat16*)(pages + page) - Depth;
+        for (int i = 0; i < Depth; i++) row[i] = (BFloat16)(1 + i / 64f);
+        float* sums = stackalloc float[4];
+        byte* w = (byte*)row;
+        BFloat16Kernels.Dot1(Depth, row, w, w, w, w, 0, sums);
+        for (int j = 0; j < 4; j++) Assert.Equal(Dot(Depth, row, row), sums[j]);
+        Assert.Equal(0, Unmap(pages, 2 * page));
+    }
+
+    [Theory]
+    [InlineData(1, 4, 64), InlineData(7, 129, 384), InlineData(32, 1000, 1407), InlineData(61, 77, 31), InlineData(515, 258, 512)]
+    public void Products_are_those_of_rounded_operands(int rows, int outputs, int inputs)
+    {
+        SkipWithoutInstruction();
+        using var device = new CpuDevice(2);
+        Tensor x = RandomSingles(device, rows, inputs, 3), w = Random(device, outputs, inputs, 4), y = device.Allocate(new Shape(rows, outputs), DType.F32, MemoryKind.Workspace);
+        Tensor again = device.Allocate(new Shape(rows, outputs), DType.F32, MemoryKind.Workspace);
+        y.AsSpan<float>().Fill(float.NaN);
+        device.LinearInBFloat16!.Forward(x, w, y, false);
+        double worst = 0;
+        for (int m = 0; m < rows; m++)
+        {
+            for (int n = 0; n < outputs; n++)
+            {
+                double sum = 0, magnitude = 1e-30;
+                for (int k = 0; k < inputs; k++)
+                {
+                    double product = (double)(float)(BFloat16)x.Row<float>(m)[k] * w.Row<BFloat16>(n)[k];
+                    sum += product;
+                    magnitude += Math.Abs(product);
+                }
+
+                worst = Math.Max(worst, Math.Abs(y.Row<float>(m)[n] - sum) / magnitude);
+            }
+        }
+
+        output.WriteLine($"largest error {worst:E1} of the sum of magnitudes");
+        Assert.InRange(worst, 0, 1e-6);
+
+        // Rounded before; added to what is there; and experts with rows of their own; and each row alone.
+        Tensor narrow = device.Allocate(x.Shape, DType.BF16, MemoryKind.Workspace);
+        device.Quantization.Quantize(x, narrow, default);
+        device.LinearInBFloat16.Forward(narrow, w, again, false);
+        Assert.Equal(y.AsSpan<float>(), again.AsSpan<float>());
+        device.LinearInBFloat16.Forward(x, w, again, true);
+        for (int i = 0; i < rows * outputs; i++) Assert.Equal(2 * y.AsSpan<float>()[i], again.AsSpan<float>()[i]);
+        Tensor offsets = device.Allocate(new Shape(4), DType.I32, MemoryKind.Workspace);
+        new[] { 0, rows / 3, rows / 3, rows }.CopyTo(offsets.AsSpan<int>());
+        again.AsSpan<float>().Fill(float.NaN);
+        device.LinearInBFloat16.GroupedForward(x, offsets, new ExpertWeights([w, w, w]), again);
+        Assert.Equal(y.AsSpan<float>(), again.AsSpan<float>());
+        for (int m = 0; m < rows; m += 13)
+        {
+            device.LinearInBFloat16.Forward(x.Slice(m, 1), w, again.Slice(0, 1), false);
+            Assert.Equal(y.Row<float>(m), again.Row<float>(0));
+        }
+    }
+
+    [Fact]
+    public void Other_weights_and_gradients_go_the_way_they_went()
+    {
+        SkipWithoutInstruction();
+        using var device = new CpuDevice(2);
+        Tensor x = RandomSingles(device, 9, 64, 5), w = RandomSingles(device, 40, 64, 6);
+        Tensor y = device.Allocate(new Shape(9, 40), DType.F32, MemoryKind.Workspace), plain = device.Allocate(new Shape(9, 40), DType.F32, MemoryKind.Workspace);
+        device.LinearInBFloat16!.Forward(x, w, y, false);
+        device.LinearByRow.Forward(x, w, plain, false);
+        Assert.Equal(plain.AsSpan<float>(), y.AsSpan<float>());
+        Tensor narrow = Random(device, 40, 64, 7), dx = device.Allocate(new Shape(9, 64), DType.F32, MemoryKind.Workspace), expected = device.Allocate(new Shape(9, 64), DType.F32, MemoryKind.Workspace);
+        device.LinearInBFloat16.InputGradient(y, narrow, dx, false);
+        device.LinearByRow.InputGradient(y, narrow, expected, false);
+        Assert.Equal(expected.AsSpan<float>(), dx.AsSpan<float>());
+        Assert.Contains("w is", Assert.Throws<ArgumentException>(() => device.LinearInBFloat16.Forward(x, Random(device, 41, 64, 8), y, false)).Message, StringComparison.Ordinal);
+        Assert.Contains("x is", Assert.Throws<ArgumentException>(() => device.LinearInBFloat16.Forward(x.Slice(0, 8), narrow, y, false)).Message, StringComparison.Ordinal);
+    }
+
+    private static void SkipWithoutInstruction() =>
+        Assert.SkipUnless(CpuFeatures.BFloat16Dots, "the processor has no BF16 dot product, or the system lets no code be written");
+
+    [LibraryImport("libc", EntryPoint = "mmap")]
+    private static partial void* Map(void* address, nuint length, int protection, int flags, int file, long offset);
+
+    [LibraryImport("libc", EntryPoint = "mprotect")]
+    private static partial int Protect(void* address, nuint length, int protection);
+
+    [LibraryImport("libc", EntryPoint = "munmap")]
+    private static partial int Unmap(void* address, nuint length);
+
+    /// <summary>VDPBF16PS over whole vectors, then over the rest with zeros, then the kernels' tree over lanes.</summary>
+    private static float Dot(int depth, BFloat16* x, BFloat16* w)
+    {
+        const int Lanes = 16;
+        var lanes = new float[Lanes];
+        for (int k = 0; k < depth; k += 2 * Lanes)
+        {
+            for (int lane = 0; lane < Lanes; lane++)
+            {
+                for (int i = k + 2 * lane + 1; i >= k + 2 * lane; i--)
+                {
+                    if (i < depth) lanes[lane] = FlushedSum(lanes[lane], Flushed(x[i]) * Flushed(w[i]));
+                }
+            }
+        }
+
+        var quarters = new float[4];
+        for (int q = 0; q < 4; q++) quarters[q] = lanes[4 * q] + lanes[4 * q + 2] + (lanes[4 * q + 1] + lanes[4 * q + 3]);
+        return quarters[0] + quarters[2] + (quarters[1] + quarters[3]);
+
+        static float Flushed(float value) => float.IsSubnormal(value) ? MathF.CopySign(0, value) : value;
+        static float FlushedSum(float left, float right) => Flushed(left + Flushed(right));
+    }
+
+    private static Tensor Random(CpuDevice device, int rows, int columns, int seed, double tiny = 0)
+    {
+        Tensor narrow = device.Allocate(new Shape(rows, columns), DType.BF16, MemoryKind.Workspace);
+        device.Quantization.Quantize(RandomSingles(device, rows, columns, seed, tiny), narrow, default);
+        return narrow;
+    }
+
+    private static Tensor RandomSingles(CpuDevice device, int rows, int columns, int seed, double tiny = 0)
+    {
+        Tensor values = device.Allocate(new Shape(rows, columns), DType.F32, MemoryKind.Workspace);
+        var random = new Random(seed);
+        foreach (ref float value in values.AsSpan<float>()) value = (float)((random.NextDouble() - 0.5) * Math.Pow(2, random.NextDouble() < tiny ? random.Next(-136, -60) : random.Next(-12, 4)));
+        return values;
+    }
+}
