@@ -14,10 +14,12 @@ public sealed class EngineTests(ITestOutputHelper output)
     [InlineData(100, 5, 8192, PrefixReuse.Prompts)]
     [InlineData(256, 64, 640, PrefixReuse.Prompts)] // memory for two or three at a time
     [InlineData(200, 64, 512, PrefixReuse.None)]
-    public async Task A_text_is_the_same_alone_and_among_others(int stepTokens, int mostRunning, int cacheTokens, PrefixReuse reuse)
+    [InlineData(512, 64, 8192, PrefixReuse.Prompts, true)]
+    [InlineData(256, 64, 640, PrefixReuse.Prompts, true)]
+    public async Task A_text_is_the_same_alone_and_among_others(int stepTokens, int mostRunning, int cacheTokens, PrefixReuse reuse, bool stored = false)
     {
         using var device = new CpuDevice(2);
-        LoadedModel model = TestModels.Loaded(device);
+        LoadedModel model = stored ? TestModels.Stored(device) : TestModels.Loaded(device);
         GenerationRequest[] requests = [.. Enumerable.Range(0, 40).Select(i => TestModels.Request((ulong)i))];
         var expected = new Answer[requests.Length];
         var alone = new EngineOptions { ContextTokens = 512, MostRunning = 1, Reuse = PrefixReuse.None, StepTokens = 512 };

@@ -1,6 +1,8 @@
 using Fathom.Compute;
+using Fathom.Compute.Cpu;
 using Fathom.Model;
 using Fathom.Numerics;
+using Fathom.Testing;
 using Xunit;
 
 namespace Fathom.Inference.Tests;
@@ -29,6 +31,19 @@ internal static class TestModels
     /// <summary>A small random model without tokenizer.</summary>
     public static LoadedModel Loaded(Device device, ModelConfig? config = null, ulong seed = 3) =>
         new("test model", Random(device, config ?? Config(), seed), null, null, []);
+
+    /// <summary>The same as opened from a checkpoint whose weights are BF16.</summary>
+    public static LoadedModel Stored(Device device, ModelConfig? config = null, ulong seed = 3)
+    {
+        using var folder = new TemporaryFolder(); // what is mapped outlives its name
+        using var host = new CpuDevice(1);
+        var parameters = new ParameterSet(host);
+        config = (config ?? Config()) with { Dtype = DType.BF16 };
+        _ = new DeepSeekModel(host, config, parameters);
+        parameters.Initialize(seed, 0.08f);
+        ModelFolder.Write(folder.Path, config, parameters, DType.BF16, null);
+        return new LoadedModel("test model", LoadedModel.Open(device, folder.Path).Model, null, null, []);
+    }
 
     /// <summary>A request of random length, a third of them behind one of two long beginnings.</summary>
     public static GenerationRequest Request(ulong seed, int vocabulary = 160)
