@@ -3,6 +3,7 @@
 // second adds more than any slack: times outside their range are measured again, on a new server, a few times. What is counted is not.
 using System.Globalization;
 using System.Text.Json.Nodes;
+using Fathom.Cli.Benchmarks.Serve;
 using Fathom.Testing;
 using Xunit;
 
@@ -58,19 +59,31 @@ public sealed class BenchServeTests : IDisposable
     });
 
     [Fact]
-    public Task An_open_loop_arrives_at_random_and_does_not_wait() => TimedAsync(async () =>
+    public void Arrivals_are_those_of_a_Poisson_process()
+    {
+        const int Count = 20_000;
+        const double Rate = 80;
+        double[] moments = LoadGenerator.Arrivals(Count, Rate, 7), gaps = [.. moments.Zip(moments.Prepend(0), (a, b) => a - b)];
+        double mean = gaps.Average(), deviation = Math.Sqrt(gaps.Average(g => (g - mean) * (g - mean)));
+        Assert.Equal(1 / Rate, mean, 4 / Rate / Math.Sqrt(Count));
+        Assert.Equal(1, deviation / mean, 0.04);
+        foreach (double t in (double[])[0.2, 1, 3]) Assert.Equal(Math.Exp(-t), gaps.Count(g => g > t / Rate) / (double)Count, 2 / Math.Sqrt(Count));
+        Assert.Equal(moments, LoadGenerator.Arrivals(Count, Rate, 7));
+        Assert.NotEqual(moments[0], LoadGenerator.Arrivals(1, Rate, 8)[0]);
+    }
+
+    [Fact]
+    public Task An_open_loop_does_not_wait() => TimedAsync(async () =>
     {
         const int Requests = 200;
         const double Rate = 80;
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour { FirstToken = (_, _) => TimeSpan.FromMilliseconds(400) });
         JsonNode report = Run(server, "--rate", "80", "--requests", "200", "--prompt-tokens", "40", "--output-tokens", "3", "--natural-end", "--completions");
         FakeAnswer[] answers = server.Answers[WarmUps..];
-        double[] gaps = [.. answers.Zip(answers.Skip(1), (a, b) => b.Asked - a.Asked)];
-        double mean = gaps.Average(), spread = Math.Sqrt(gaps.Average(g => (g - mean) * (g - mean))) / mean;
-        output.WriteLine($"{Requests} arrivals: mean gap {mean * 1e3:F2} ms (expected {1e3 / Rate:F2}), deviation/mean {spread:F2} (Poisson 1, regular 0); {server.MostInFlight} in flight at most");
+        double seconds = answers[^1].Asked - answers[0].Asked;
+        output.WriteLine($"{Requests} arrivals in {seconds:F2} s (expected {Requests / Rate:F2}); {server.MostInFlight} in flight at most");
         Assert.Equal(Requests, answers.Length);
-        InTime(mean * Rate, 0.75, 1.25); // the mean of 200 exponential gaps deviates by 7 %
-        InTime(spread, 0.7, 1.6);
+        InTime(seconds, 0.75 * Requests / Rate, 1.25 * Requests / Rate); // the sum of 200 exponential gaps deviates by 7 %
         InTime(server.MostInFlight, 20, Requests); // 80 a second that take 0.43 s each are 34 on average
         Assert.All(answers, a => Assert.Equal("/v1/completions", a.Route));
         Assert.All(answers, a => Assert.False(a.Body.ContainsKey("ignore_eos")));
@@ -108,22 +121,27 @@ public sealed class BenchServeTests : IDisposable
     });
 
     [Theory]
-    [InlineData(600)]
-    [InlineData(0)]
-    public Task The_delay_by_a_long_prompt_is_seen(int stallMilliseconds) => TimedAsync(async () =>
+    [InlineData(600, false)]
+    [InlineData(0, false)]
+    [InlineData(0, true)]
+    public Task The_delay_by_a_long_prompt_is_seen(int stallMilliseconds, bool halves) => TimedAsync(async () =>
     {
         await using FakeEndpoint server = await FakeEndpoint.StartAsync(new FakeBehaviour
         {
             StallingCharacters = stallMilliseconds > 0 ? 2000 : int.MaxValue,
             FirstToken = (prompt, _) => TimeSpan.FromMilliseconds(prompt.Length > 2000 ? 600 : 20),
+            NextToken = TimeSpan.FromMilliseconds(halves ? 60 : 15),
+            FirstHalf = token => halves && token % 5 == 2,
         });
         JsonNode result = Run(server, "--compare", "long-prompt", "--streams", "3", "--long-tokens", "1000", "--prompt-tokens", "20", "--output-tokens", "90")["long-prompt"]!;
         double delay = (double)result["largest_delay_ms"]!;
         output.WriteLine($"stalled by {stallMilliseconds} ms: delay {delay:F1} ms, between tokens {(double)result["before"]!["p50_ms"]!:F1} ms before and {(double)result["during"]!["p50_ms"]!:F1} during");
         Assert.InRange((int)result["prompt_tokens"]!, 990, 1000);
         InTime((double)result["time_to_first_token_ms"]!, 600 - EarlyMilliseconds, 1200);
+        // Of 90 tokens 18 are the second half of a character: their text has waited for two.
+        Assert.Equal(halves ? 3 * 18 : 0, (int)result["waits_for_several_tokens"]!);
         if (stallMilliseconds > 0) InTime(delay, stallMilliseconds - 100, stallMilliseconds + 400);
-        else InTime(delay, -15, 300);
+        else InTime(delay, -15, halves ? 45 : 300);
     });
 
     [Fact]

@@ -27,6 +27,9 @@ internal sealed record FakeBehaviour
     /// <summary>Prompts of more characters stop all other answers until they have their first token.</summary>
     public int StallingCharacters { get; init; } = int.MaxValue;
 
+    /// <summary>Tokens of which each is half a character: nothing is written for the first of a pair, and both come with the second.</summary>
+    public Func<int, bool> FirstHalf { get; init; } = _ => false;
+
     /// <summary>What goes wrong with a request, by its number from 0: a status, -1 to break off, -2 for an error within the stream, 0 for nothing.</summary>
     public Func<int, int> Fault { get; init; } = _ => 0;
 }
@@ -140,8 +143,16 @@ internal sealed class FakeEndpoint : IAsyncDisposable
         {
             if (i > 0) await Task.Delay(behaviour.NextToken);
             if (stall is { } wait) await wait.Task;
+            if (i + 1 < tokens && behaviour.FirstHalf(i)) continue;
             answer.Written.Add(clock.Elapsed.TotalSeconds);
-            await SendAsync(chat ? """{"choices":[{"index":0,"delta":{"content":"word "}}]}""" : """{"choices":[{"index":0,"text":"word "}]}""");
+            JsonObject choice = chat ? new() { ["delta"] = new JsonObject { ["content"] = "word " } } : new() { ["text"] = "word " };
+            if (answer.Body.ContainsKey("logprobs"))
+            {
+                var said = new JsonArray([.. Enumerable.Repeat("half", i > 0 && behaviour.FirstHalf(i - 1) ? 2 : 1).Select(token => JsonValue.Create(token))]);
+                choice["logprobs"] = new JsonObject { [chat ? "content" : "tokens"] = said };
+            }
+
+            await SendAsync(new JsonObject { ["choices"] = new JsonArray(choice) }.ToJsonString());
             if (i == 1 && fault == -1)
             {
                 context.Abort();

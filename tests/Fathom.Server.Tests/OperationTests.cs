@@ -102,7 +102,7 @@ public sealed partial class OperationTests(ITestOutputHelper output)
         output.WriteLine(text);
         foreach (string name in (string[])
                  [
-                     "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total", "prompt_tokens_total",
+                     "num_requests_running", "num_requests_waiting", "engine_longest_step_seconds", "kv_cache_usage_perc", "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total", "prompt_tokens_total",
                      "generation_tokens_total", "request_success_total", "time_to_first_token_seconds_bucket", "inter_token_latency_seconds_sum", "e2e_request_latency_seconds_count",
                      "request_queue_time_seconds_bucket", "request_inference_time_seconds_bucket", "request_prefill_time_seconds_bucket", "request_decode_time_seconds_bucket",
                      "request_prompt_tokens_bucket", "request_generation_tokens_bucket", "request_params_n_bucket", "request_params_max_tokens_bucket",

@@ -118,6 +118,7 @@ internal sealed class ServerMetrics : IDisposable
         Gauge("num_requests_running", "Requests that are computed.", s => s.Running);
         Gauge("num_requests_waiting", "Requests that wait.", s => s.Waiting);
         Gauge("kv_cache_usage_perc", "Share of the cache in use.", s => s.CacheUsage);
+        Gauge("engine_longest_step_seconds", "The longest step so far: what a token may have waited for a chunk of a prompt.", s => s.LongestStepSeconds);
         Gauge("tokens_per_second", "Tokens generated a second, lately.", s => s.TokensPerSecond);
         meter.CreateObservableGauge(
             "fathom.cache_config_info",

@@ -34,22 +34,35 @@ internal sealed class LoadGenerator(ServeEndpoint endpoint, PromptSource prompts
         if (tokens > 0) prompts.CharactersPerToken = (double)characters / tokens;
     }
 
+    /// <summary>The moments of a Poisson process, in seconds from its start.</summary>
+    /// <param name="count">How many.</param>
+    /// <param name="rate">A second.</param>
+    /// <param name="seed">Of their randomness.</param>
+    internal static double[] Arrivals(int count, double rate, int seed)
+    {
+        var random = new Random(seed);
+        var moments = new double[count];
+        double now = 0;
+        for (int i = 0; i < count; i++) moments[i] = now += -Math.Log(1 - random.NextDouble()) / rate;
+        return moments;
+    }
+
     /// <summary>Open loop with Poisson arrivals.</summary>
     /// <param name="rate">Requests a second.</param>
     /// <param name="cancellation">Ends the measurement.</param>
     public async Task<IReadOnlyList<RequestTiming>> ArriveAsync(double rate, CancellationToken cancellation)
     {
-        var random = new Random(shape.Seed);
         string[] texts = [.. Enumerable.Range(0, shape.Requests).Select(_ => prompts.Next(shape.PromptTokens))];
         var running = new Task<RequestTiming>[shape.Requests];
-        double due = endpoint.Now;
+        double start = endpoint.Now;
+        double[] arrivals = Arrivals(shape.Requests, rate, shape.Seed);
         for (int i = 0; i < running.Length; i++)
         {
-            due += -Math.Log(1 - random.NextDouble()) / rate;
+            double due = start + arrivals[i];
             // Timers fire late by up to a tick of a millisecond; what is left of it counts as the request's time.
             if (due - endpoint.Now is > 0 and var wait) await Task.Delay(TimeSpan.FromSeconds(wait), cancellation).ConfigureAwait(false);
-            (int index, double time) = (i, due);
-            running[i] = Task.Run(() => endpoint.AskAsync(texts[index], shape.OutputTokens, shape.Seed + index, time, cancellation: cancellation), cancellation);
+            int index = i;
+            running[i] = Task.Run(() => endpoint.AskAsync(texts[index], shape.OutputTokens, shape.Seed + index, due, cancellation: cancellation), cancellation);
         }
 
         return await Task.WhenAll(running).ConfigureAwait(false);

@@ -21,7 +21,7 @@ internal sealed class LoadReport
         Seconds = timings.Count > 0 ? timings.Max(t => t.Ended) - timings.Min(t => t.Due) : 0;
         TimeToFirst = new Distribution(answered.Select(t => t.TimeToFirst));
         TimePerToken = new Distribution(answered.Select(t => t.TimePerToken).OfType<double>());
-        BetweenPieces = new Distribution(answered.SelectMany(t => t.Gaps).Select(g => g.To - g.From));
+        BetweenPieces = new Distribution(answered.SelectMany(t => t.Gaps).Select(g => g.Seconds));
         EndToEnd = new Distribution(answered.Select(t => t.EndToEnd));
     }
 

@@ -1,5 +1,20 @@
 namespace Fathom.Cli.Benchmarks.Serve;
 
+/// <summary>A piece of an answer's text.</summary>
+/// <param name="At">When it came.</param>
+/// <param name="Tokens">Tokens that it is made of; 0 where the server does not say.</param>
+internal readonly record struct TextPiece(double At, int Tokens);
+
+/// <summary>A wait for a piece of text.</summary>
+/// <param name="From">When the piece before came.</param>
+/// <param name="To">When it came.</param>
+/// <param name="Tokens">Tokens that it is made of; 0 where the server does not say.</param>
+internal readonly record struct TextGap(double From, double To, int Tokens)
+{
+    /// <summary>Its length in seconds.</summary>
+    public double Seconds => To - From;
+}
+
 /// <summary>What a client saw of one request. Times are seconds on the clock of the load.</summary>
 internal sealed class RequestTiming
 {
@@ -9,8 +24,8 @@ internal sealed class RequestTiming
     /// <summary>When it was sent.</summary>
     public double Sent { get; set; }
 
-    /// <summary>When each piece of text came. A piece is one token for most servers, and several where tokens are drafted.</summary>
-    public List<double> Pieces { get; } = [];
+    /// <summary>The pieces of text. A piece is mostly one token; several where tokens are drafted, or were half a character.</summary>
+    public List<TextPiece> Pieces { get; } = [];
 
     /// <summary>When the answer was over.</summary>
     public double Ended { get; set; }
@@ -28,14 +43,14 @@ internal sealed class RequestTiming
     public string? Error { get; set; }
 
     /// <summary>From when it was due to its first piece of text, in seconds.</summary>
-    public double TimeToFirst => Pieces[0] - Due;
+    public double TimeToFirst => Pieces[0].At - Due;
 
     /// <summary>Mean time of a token after the first, in seconds; null where there is none.</summary>
-    public double? TimePerToken => OutputTokens > 1 && Pieces.Count > 1 ? (Pieces[^1] - Pieces[0]) / (OutputTokens - 1) : null;
+    public double? TimePerToken => OutputTokens > 1 && Pieces.Count > 1 ? (Pieces[^1].At - Pieces[0].At) / (OutputTokens - 1) : null;
 
     /// <summary>From when it was due to its end, in seconds.</summary>
     public double EndToEnd => Ended - Due;
 
-    /// <summary>The waits between pieces, each with its beginning and end.</summary>
-    public IEnumerable<(double From, double To)> Gaps => Pieces.Zip(Pieces.Skip(1));
+    /// <summary>The waits between pieces.</summary>
+    public IEnumerable<TextGap> Gaps => Pieces.Zip(Pieces.Skip(1), (before, piece) => new TextGap(before.At, piece.At, piece.Tokens));
 }

@@ -45,6 +45,8 @@ internal sealed class ServeComparison(ServeEndpoint endpoint, PromptSource promp
         using var settled = new CountdownEvent(streams);
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         int enough = Math.Max(2, shape.OutputTokens / 3);
+        // Half a character is held back until it is whole: a wait for the text of two tokens is not a wait for one.
+        bool countTokens = (await endpoint.AskAsync(prompts.Next(1), 2, shape.Seed, countTokens: true, cancellation: cancellation).ConfigureAwait(false)).Error is null;
         Task<RequestTiming>[] others = [.. Enumerable.Range(0, streams).Select(Other)];
         // A stream that fails never gets far enough; its end must not be waited for.
         await Task.WhenAny(ready.Task, Task.WhenAll(others)).ConfigureAwait(false);
@@ -53,10 +55,10 @@ internal sealed class ServeComparison(ServeEndpoint endpoint, PromptSource promp
         _ = Succeeded(timings, "the other streams");
         _ = Succeeded([intruder], $"the prompt of {longTokens} tokens");
 
-        double begun = timings.Max(t => t.Pieces[0]), computed = intruder.Pieces[0];
-        (double From, double To)[] gaps = [.. timings.SelectMany(t => t.Gaps)];
-        var before = new Distribution(gaps.Where(g => g.From >= begun && g.To < intruder.Sent).Select(g => g.To - g.From));
-        var during = new Distribution(gaps.Where(g => g.To >= intruder.Sent && g.From < computed).Select(g => g.To - g.From));
+        double begun = timings.Max(t => t.Pieces[0].At), computed = intruder.Pieces[0].At;
+        TextGap[] all = [.. timings.SelectMany(t => t.Gaps)], gaps = [.. all.Where(g => g.Tokens <= 1)];
+        var before = new Distribution(gaps.Where(g => g.From >= begun && g.To < intruder.Sent).Select(g => g.Seconds));
+        var during = new Distribution(gaps.Where(g => g.To >= intruder.Sent && g.From < computed).Select(g => g.Seconds));
         if (before.Count == 0 || during.Count == 0)
             throw new FathomException($"the other streams ended before the prompt of {longTokens} tokens was computed; give them more with --output-tokens");
         double delay = during.Max - before.Percentile(50);
@@ -66,6 +68,7 @@ internal sealed class ServeComparison(ServeEndpoint endpoint, PromptSource promp
             {during.Row("between tokens, during")}
 
             A prompt of {(intruder.PromptTokens > 0 ? intruder.PromptTokens : longTokens)} tokens took {(computed - intruder.Sent) * 1e3:F1} ms to its first token and delayed {streams} streams' tokens by at most {delay * 1e3:F1} ms
+            {all.Length - gaps.Length} of {all.Length} waits were for pieces of several tokens and do not count{(gaps.Any(g => g.Tokens == 0) ? "; the server does not say of how many tokens all pieces are" : "")}
             """);
         return new ComparisonResult(text, new JsonObject
         {
@@ -75,13 +78,14 @@ internal sealed class ServeComparison(ServeEndpoint endpoint, PromptSource promp
             ["before"] = before.ToJson(),
             ["during"] = during.ToJson(),
             ["largest_delay_ms"] = delay * 1e3,
+            ["waits_for_several_tokens"] = all.Length - gaps.Length,
         });
 
         Task<RequestTiming> Other(int index)
         {
             string text = prompts.Next(shape.PromptTokens);
             int pieces = 0;
-            return Task.Run(() => endpoint.AskAsync(text, shape.OutputTokens, shape.Seed + index, piece: Count, cancellation: cancellation), cancellation);
+            return Task.Run(() => endpoint.AskAsync(text, shape.OutputTokens, shape.Seed + index, piece: Count, countTokens: countTokens, cancellation: cancellation), cancellation);
 
             void Count()
             {

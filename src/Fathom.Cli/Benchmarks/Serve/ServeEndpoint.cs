@@ -76,15 +76,17 @@ internal sealed class ServeEndpoint : IDisposable
     /// <param name="seed">Of the answer's randomness.</param>
     /// <param name="due">When it was due; now if null.</param>
     /// <param name="piece">Is called with each piece of text.</param>
+    /// <param name="countTokens">Whether to ask for log-probabilities, which say of how many tokens a piece is made.</param>
     /// <param name="cancellation">Ends the measurement.</param>
-    public async Task<RequestTiming> AskAsync(string prompt, int tokens, int seed, double? due = null, Action? piece = null, CancellationToken cancellation = default)
+    public async Task<RequestTiming> AskAsync(
+        string prompt, int tokens, int seed, double? due = null, Action? piece = null, bool countTokens = false, CancellationToken cancellation = default)
     {
         var timing = new RequestTiming { Due = due ?? Now, Sent = Now };
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         limit.CancelAfter(form.Timeout);
         try
         {
-            await FollowAsync(prompt, tokens, seed, timing, piece, limit.Token).ConfigureAwait(false);
+            await FollowAsync(Body(prompt, tokens, seed, countTokens), timing, piece, limit.Token).ConfigureAwait(false);
             if (timing.Error is null && timing.Pieces.Count == 0) timing.Error = "the answer had no text";
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
@@ -108,9 +110,9 @@ internal sealed class ServeEndpoint : IDisposable
     /// <inheritdoc/>
     public void Dispose() => http.Dispose();
 
-    private async Task FollowAsync(string prompt, int tokens, int seed, RequestTiming timing, Action? piece, CancellationToken cancellation)
+    private async Task FollowAsync(JsonObject question, RequestTiming timing, Action? piece, CancellationToken cancellation)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Post, form.Chat ? "chat/completions" : "completions") { Content = JsonContent.Create(Body(prompt, tokens, seed)) };
+        using var request = new HttpRequestMessage(HttpMethod.Post, form.Chat ? "chat/completions" : "completions") { Content = JsonContent.Create(question) };
         using HttpResponseMessage reply = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellation).ConfigureAwait(false);
         if (!reply.IsSuccessStatusCode)
         {
@@ -135,7 +137,7 @@ internal sealed class ServeEndpoint : IDisposable
 
                 if (HasText(chunk.RootElement))
                 {
-                    timing.Pieces.Add(now);
+                    timing.Pieces.Add(new TextPiece(now, Tokens(chunk.RootElement)));
                     piece?.Invoke();
                 }
 
@@ -146,7 +148,7 @@ internal sealed class ServeEndpoint : IDisposable
         timing.Error = "the connection ended before the answer";
     }
 
-    private JsonObject Body(string prompt, int tokens, int seed)
+    private JsonObject Body(string prompt, int tokens, int seed, bool countTokens)
     {
         var body = new JsonObject
         {
@@ -158,6 +160,7 @@ internal sealed class ServeEndpoint : IDisposable
             ["stream_options"] = new JsonObject { ["include_usage"] = true },
         };
         if (form.IgnoreEnd) body["ignore_eos"] = true;
+        if (countTokens) body["logprobs"] = form.Chat ? true : 0;
         if (form.Chat) body["messages"] = new JsonArray(new JsonObject { ["role"] = "user", ["content"] = prompt });
         else body["prompt"] = prompt;
         return body;
@@ -176,6 +179,20 @@ internal sealed class ServeEndpoint : IDisposable
         }
 
         return delta.TryGetProperty("tool_calls", out JsonElement calls) && calls.ValueKind == JsonValueKind.Array;
+    }
+
+    /// <summary>Tokens of a piece, from its log-probabilities: of a chat, or of a completion.</summary>
+    private static int Tokens(JsonElement chunk)
+    {
+        JsonElement choice = chunk.GetProperty("choices")[0];
+        if (!choice.TryGetProperty("logprobs", out JsonElement all) || all.ValueKind != JsonValueKind.Object) return 0;
+        int count = 0;
+        foreach (string field in (string[])["content", "reasoning_content", "tokens"])
+        {
+            if (all.TryGetProperty(field, out JsonElement list) && list.ValueKind == JsonValueKind.Array) count += list.GetArrayLength();
+        }
+
+        return count;
     }
 
     private static bool IsText(JsonElement value) => value.ValueKind == JsonValueKind.String && !value.ValueEquals(""u8);
