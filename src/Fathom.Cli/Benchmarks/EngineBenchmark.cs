@@ -73,7 +73,7 @@ internal static class EngineBenchmark
         TimedStream[] streams = Task.WhenAll(running).Result;
         if (streams.Any(s => s.Ended < prompt.Ended)) throw new InvalidOperationException($"streams of {tokens} tokens ended before a prompt of {LongPrompt} was read");
         long calmFrom = streams.Max(s => s.Times[0]);
-        double usual = streams.SelectMany(s => s.Gaps(calmFrom, calmUntil)).Order().ElementAt(streams.Sum(s => s.Gaps(calmFrom, calmUntil).Count()) / 2);
+        double usual = streams.SelectMany(s => s.Gaps(calmFrom, calmUntil)).Average(); // not the median: a reader may meet several at once
         double longest = streams.Max(s => s.Gaps(calmUntil, prompt.Ended).Max());
         return new BenchmarkRow($"delay of {OtherStreams} streams by {LongPrompt} tokens, in chunks", (longest - usual) / chunk, "x", new Goal(1, AtLeast: false, "≤ 1 x"))
         {

@@ -27,7 +27,10 @@ public sealed class LayerContext
         Saved = new Arena(device, training ? MemoryKind.Activations : MemoryKind.Workspace);
         Scratch = new Arena(device, MemoryKind.Workspace);
         Faults = new FaultLog(device);
-        Linear = Products(device, training, recipe, byRow);
+        ExactLinear = byRow && recipe.Promotion == Accumulation.Fp32 ? device.LinearByRow : Products(device, recipe);
+        // Training on a processor is the oracle of training elsewhere: its products are FP32's.
+        bool narrow = !training && recipe.Activation == OperandFormat.BF16 && recipe.Promotion == Accumulation.Fp32;
+        Linear = narrow ? device.LinearInBFloat16 ?? ExactLinear : ExactLinear;
     }
 
     /// <summary>Where the layers run.</summary>
@@ -35,6 +38,9 @@ public sealed class LayerContext
 
     /// <summary>Products with weight matrices, summed as the recipe says.</summary>
     public ILinearOperators Linear { get; }
+
+    /// <summary>The same for the router, whose inputs are never rounded further.</summary>
+    public ILinearOperators ExactLinear { get; }
 
     /// <summary>Whether a backward pass follows.</summary>
     public bool Training { get; }
@@ -200,15 +206,8 @@ public sealed class LayerContext
         return new LinearInput(Operand(x, format, name), kept);
     }
 
-    private static ILinearOperators Products(Device device, bool training, Recipe recipe, bool byRow)
+    private static ILinearOperators Products(Device device, Recipe recipe)
     {
-        if (recipe.Promotion == Accumulation.Fp32)
-        {
-            // Training on a processor is the oracle of training elsewhere: its products are FP32's.
-            if (!training && recipe.Activation == OperandFormat.BF16 && device.LinearInBFloat16 is { } narrow) return narrow;
-            if (byRow) return device.LinearByRow;
-        }
-
         try
         {
             return device.LinearWith(recipe.Promotion);

@@ -1,4 +1,5 @@
 using Fathom.Compute;
+using Fathom.Compute.Operators;
 
 namespace Fathom.Model;
 
@@ -31,7 +32,8 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     /// <param name="accumulate">Whether to add to what y holds.</param>
     public void Forward(LayerContext context, in ScaledTensor x, Tensor y, bool accumulate = false)
     {
-        context.Linear.Forward(x, weight.Operand, y, accumulate);
+        ILinearOperators products = weight.Role == ParameterRole.Router ? context.ExactLinear : context.Linear;
+        products.Forward(x, weight.Operand, y, accumulate);
         if (rounds) context.Round(y);
     }
 
