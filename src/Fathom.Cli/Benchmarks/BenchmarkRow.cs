@@ -12,6 +12,9 @@ internal enum Yardstick
     /// <summary>The measured multiply-add peak of the whole team.</summary>
     FmaPeak,
 
+    /// <summary>The measured peak of BF16 dot products of the whole team.</summary>
+    BFloat16Peak,
+
     /// <summary>The measured read bandwidth of the whole team.</summary>
     ReadBandwidth,
 }
@@ -46,7 +49,7 @@ internal sealed record BenchmarkRow(string Name, double Value, string Unit, Goal
     {
         string yardstick = Yardstick switch
         {
-            Yardstick.FmaPeak => Invariant($"{YardstickValue:F0} GFLOP/s peak"),
+            Yardstick.FmaPeak or Yardstick.BFloat16Peak => Invariant($"{YardstickValue:F0} GFLOP/s peak"),
             Yardstick.ReadBandwidth => Invariant($"{YardstickValue:F1} GB/s read"),
             _ => "",
         };
@@ -61,7 +64,12 @@ internal sealed record BenchmarkRow(string Name, double Value, string Unit, Goal
         var json = new JsonObject { ["name"] = Name, ["value"] = Value, ["unit"] = Unit };
         if (Yardstick != Yardstick.None)
         {
-            json["yardstick"] = Yardstick == Yardstick.FmaPeak ? "fma_peak_gflops" : "read_bandwidth_gbytes";
+            json["yardstick"] = Yardstick switch
+            {
+                Yardstick.FmaPeak => "fma_peak_gflops",
+                Yardstick.BFloat16Peak => "bf16_peak_gflops",
+                _ => "read_bandwidth_gbytes",
+            };
             json["yardstick_value"] = YardstickValue;
             json["ratio"] = Ratio;
         }

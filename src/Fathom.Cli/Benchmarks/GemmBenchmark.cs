@@ -1,6 +1,8 @@
 // FP32 products of a training step: the linear layers of the preset `small` at several numbers of tokens, in the three roles of a
 // step, and the experts' products as one grouped call. A row is the FLOPs of all shapes over the time of all of them.
+// Then the forward products of inference over BF16 weights, where the processor multiplies BF16 numbers.
 using Fathom.Compute;
+using Fathom.Compute.Cpu;
 using Fathom.Model;
 using Fathom.Numerics;
 
@@ -26,6 +28,14 @@ internal static class GemmBenchmark
                 yield return Row($"head, {Text(role)}, M = {tokens}", head.Flops, () => head.Run(role));
                 yield return Row($"experts, {Text(role)}, M = {tokens}", experts.Flops, () => experts.Run(role));
             }
+        }
+
+        if (sampling.Device.LinearInBFloat16 is null) yield break;
+        foreach (int tokens in (int[])[32, 512])
+        {
+            List<NarrowProduct> products = [.. Shapes(model).Append((Outputs: model.VocabSize, Inputs: model.HiddenSize)).Select(s => new NarrowProduct(sampling.Device, tokens, s.Outputs, s.Inputs))];
+            yield return sampling.ArithmeticRate(
+                $"BF16 products, layers and head, M = {tokens}", products.Sum(p => p.Flops), null, () => products.ForEach(p => p.Run()), Yardstick.BFloat16Peak);
         }
 
         BenchmarkRow Row(string name, double flops, Action work) => sampling.ArithmeticRate("GEMM " + name, flops, Share, work);
@@ -78,6 +88,24 @@ internal static class GemmBenchmark
             if (role == Role.Forward) device.Linear.Forward(x, weight, y);
             else if (role == Role.InputGradient) device.Linear.InputGradient(y, weight, x);
             else device.Linear.WeightGradient(y, x, gradient, accumulate: false);
+        }
+    }
+
+    // As inference multiplies: weights in BF16, activations rounded on the way.
+    private sealed class NarrowProduct(CpuDevice device, int tokens, int outputs, int inputs)
+    {
+        private readonly Tensor x = Random(device, new Shape(tokens, inputs), "x"), y = Random(device, new Shape(tokens, outputs), "y");
+        private readonly Tensor weight = Narrow(device, Random(device, new Shape(outputs, inputs), "w"));
+
+        public double Flops => 2.0 * tokens * outputs * inputs;
+
+        public void Run() => device.LinearInBFloat16!.Forward(x, weight, y);
+
+        private static Tensor Narrow(CpuDevice device, Tensor values)
+        {
+            Tensor narrow = device.Allocate(values.Shape, DType.BF16, MemoryKind.Workspace);
+            device.Quantization.Quantize(values, narrow, default);
+            return narrow;
         }
     }
 

@@ -45,7 +45,7 @@ internal static class OperatorBenchmark
         MachinePeaks peaks = sampling.MeasurePeaks();
         double seconds = sampling.BestSeconds(RunMany) / calls;
         double gigaflops = row.Flops / seconds / 1e9, gigabytes = row.Bytes / seconds / 1e9;
-        return new OperatorTiming(row.ToString(), seconds, gigaflops, gigabytes, Math.Max(gigaflops / peaks.TeamGigaflops, gigabytes / peaks.ReadGigabytes));
+        return new OperatorTiming(row.ToString(), seconds, gigaflops, gigabytes, Math.Max(gigaflops / (row.InBFloat16 && peaks.BFloat16Gigaflops > 0 ? peaks.BFloat16Gigaflops : peaks.TeamGigaflops), gigabytes / peaks.ReadGigabytes));
 
         void RunMany()
         {

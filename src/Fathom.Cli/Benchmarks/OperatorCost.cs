@@ -12,7 +12,8 @@ namespace Fathom.Cli.Benchmarks;
 /// <param name="Flops">Floating-point operations of products.</param>
 /// <param name="IsFp8">Whether both factors are 8-bit.</param>
 /// <param name="Bytes">Bytes read and written.</param>
-internal readonly record struct OperatorCost(string Label, double Flops, bool IsFp8, double Bytes)
+/// <param name="IsBFloat16">Whether a processor may multiply BF16 numbers: the weights are.</param>
+internal readonly record struct OperatorCost(string Label, double Flops, bool IsFp8, double Bytes, bool IsBFloat16 = false)
 {
     /// <summary>Seconds that the card's own measured rates allow.</summary>
     public double Floor(GpuCeilings ceilings)
@@ -22,7 +23,11 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
     }
 
     /// <summary>Seconds that the processor's measured rates allow.</summary>
-    public double Floor(MachinePeaks peaks) => Math.Max(Flops / 1e9 / peaks.TeamGigaflops, Bytes / 1e9 / peaks.ReadGigabytes);
+    public double Floor(MachinePeaks peaks)
+    {
+        double rate = IsBFloat16 && peaks.BFloat16Gigaflops > 0 ? peaks.BFloat16Gigaflops : peaks.TeamGigaflops;
+        return Math.Max(Flops / 1e9 / rate, Bytes / 1e9 / peaks.ReadGigabytes);
+    }
 
     /// <summary>The cost of a call.</summary>
     /// <param name="family">"linear", …</param>
@@ -47,7 +52,7 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
         DType right = !grouped || weights ? ((ScaledTensor)arguments[1]!).DType : ((ExpertWeights)arguments[2]!).DType;
         long rows = left.Shape.Rows;
         string label = Invariant($"M={rows} N={outputs} K={inputs} {Name(left.DType)}{(right == left.DType ? "" : $" x {Name(right)}")}{(Adds(arguments) ? " +=" : "")}");
-        return new OperatorCost(label, 2.0 * rows * outputs * inputs, left.DType.SizeInBytes() == 1 && right.SizeInBytes() == 1, Moved(arguments));
+        return new OperatorCost(label, 2.0 * rows * outputs * inputs, left.DType.SizeInBytes() == 1 && right.SizeInBytes() == 1, Moved(arguments), name.EndsWith("Forward", StringComparison.Ordinal) && right == DType.BF16);
 
         static (long, long) Last(Tensor tensor) => (tensor.Shape.Rank == 3 ? tensor.Shape[1] : tensor.Rows, tensor.Columns);
     }

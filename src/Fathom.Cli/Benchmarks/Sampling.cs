@@ -36,20 +36,22 @@ internal sealed class Sampling(CpuDevice device, bool quick)
     /// <param name="flops">Of one call.</param>
     /// <param name="goal">The goal.</param>
     /// <param name="work">The work; called a few times for warm-up, then as often as a sample takes.</param>
-    public BenchmarkRow ArithmeticRate(string name, double flops, Goal? goal, Action work)
+    /// <param name="yardstick">The peak of multiply-adds, or of BF16 dot products.</param>
+    public BenchmarkRow ArithmeticRate(string name, double flops, Goal? goal, Action work, Yardstick yardstick = Yardstick.FmaPeak)
     {
         int calls = WarmUp(work);
-        double best = 0, peak = MeasurePeaks().TeamGigaflops;
+        bool narrow = yardstick == Yardstick.BFloat16Peak;
+        double best = 0, peak = narrow ? MeasurePeaks().BFloat16Gigaflops : MeasurePeaks().TeamGigaflops;
         for (int round = 0, calm = 0; round < Samples || (calm < CalmRounds && round < MostRounds && !quick); round++, calm++)
         {
-            peak = Math.Max(peak, MachinePeaks.TeamFlops(device.Team) / 1e9);
+            peak = Math.Max(peak, (narrow ? MachinePeaks.TeamBFloat16Flops(device.Team) : MachinePeaks.TeamFlops(device.Team)) / 1e9);
             double rate = flops / RoundSecondsOf(work, calls) / 1e9;
             if (rate > best * Progress) calm = 0;
             best = Math.Max(best, rate);
         }
 
-        peaks = peaks! with { TeamGigaflops = peak };
-        return new BenchmarkRow(name, best, "GFLOP/s", goal) { Yardstick = Yardstick.FmaPeak, YardstickValue = peak, Ratio = best / peak };
+        peaks = narrow ? peaks! with { BFloat16Gigaflops = peak } : peaks! with { TeamGigaflops = peak };
+        return new BenchmarkRow(name, best, "GFLOP/s", goal) { Yardstick = yardstick, YardstickValue = peak, Ratio = best / peak };
     }
 
     /// <summary>Samples of works that are bound by reading memory, taken in turn with each other and with the yardstick.</summary>
@@ -90,6 +92,7 @@ internal sealed class Sampling(CpuDevice device, bool quick)
             CoreGigaflops = Math.Max(now.CoreGigaflops, peaks.CoreGigaflops),
             TeamGigaflops = Math.Max(now.TeamGigaflops, peaks.TeamGigaflops),
             ReadGigabytes = Math.Max(now.ReadGigabytes, peaks.ReadGigabytes),
+            BFloat16Gigaflops = Math.Max(now.BFloat16Gigaflops, peaks.BFloat16Gigaflops),
             CacheCopyGigabytes = Math.Max(now.CacheCopyGigabytes, peaks.CacheCopyGigabytes),
         };
     }

@@ -107,7 +107,7 @@ internal sealed unsafe class CpuBFloat16Linear(WorkerTeam team, ILinearOperators
         long rows = 0;
         for (int i = 0; i < count; i++) rows += products[i].Rows;
         if (rows == 0) return;
-        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Depth, count, rows, FewRowsPlan.DotRows, team.Size);
+        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Depth, count, rows, FewRowsPlan.DotRows, team.Size, narrow: true);
         int tiles = (int)((layout.Columns + width - 1) / width);
         team.ForRanges(checked(tiles * count), new DotJob<BFloat16Kernels, BFloat16>(products, layout, width, tiles));
     }

@@ -6,6 +6,7 @@ using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Fathom.Compute.Cpu.Gemm;
+using Fathom.Compute.Cpu.MachineCode;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu;
@@ -16,7 +17,8 @@ namespace Fathom.Compute.Cpu;
 /// <param name="TeamGigaflops">The same of all threads at once.</param>
 /// <param name="ReadGigabytes">Reading from memory by all threads, 10⁹ B/s.</param>
 /// <param name="CacheCopyGigabytes">Copying within the second-level caches by all threads, read and written, 10⁹ B/s.</param>
-public sealed record MachinePeaks(int Threads, double CoreGigaflops, double TeamGigaflops, double ReadGigabytes, double CacheCopyGigabytes)
+/// <param name="BFloat16Gigaflops">Multiply-adds of BF16 dot products of all threads at once, 10⁹ FLOP/s; 0 where there are none.</param>
+public sealed record MachinePeaks(int Threads, double CoreGigaflops, double TeamGigaflops, double ReadGigabytes, double CacheCopyGigabytes, double BFloat16Gigaflops)
 {
     private const int Runs = 5;
 
@@ -41,24 +43,32 @@ public sealed record MachinePeaks(int Threads, double CoreGigaflops, double Team
         Tensor caches = HostMemory.Allocate(new Shape(2 * CopyBytes * threads), DType.U8);
         for (int run = 0; run < Runs; run++)
             copy = Math.Max(copy, 2.0 * CopyBytes * Copies * threads / Seconds(team, threads, new CopyJob(caches.Address, CopyBytes, Copies)));
-        return new MachinePeaks(threads, core / 1e9, all / 1e9, read / 1e9, copy / 1e9);
+        return new MachinePeaks(threads, core / 1e9, all / 1e9, read / 1e9, copy / 1e9, TeamBFloat16Flops(team) / 1e9);
     }
 
     /// <summary>Measures the multiply-adds of all threads alone; takes a fifth of a second.</summary>
     /// <param name="team">The threads to measure.</param>
     /// <returns>FLOP/s.</returns>
-    public static double TeamFlops(WorkerTeam team)
-    {
-        double best = 0;
-        for (long start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start).TotalSeconds < ArithmeticSeconds;)
-            best = Math.Max(best, Flops * team.Size / Seconds(team, team.Size, new ArithmeticJob()));
-        return best;
-    }
+    public static double TeamFlops(WorkerTeam team) => TeamFlops(team, Flops, new ArithmeticJob());
+
+    /// <summary>Measures the BF16 dot products of all threads alone; takes a fifth of a second.</summary>
+    /// <param name="team">The threads to measure.</param>
+    /// <returns>FLOP/s; 0 where the processor has no such products, or the system lets no code be written.</returns>
+    public static double TeamBFloat16Flops(WorkerTeam team) =>
+        CpuFeatures.BFloat16Dots ? TeamFlops(team, 2.0 * BFloat16Code.ArithmeticDots * BFloat16Code.VectorElements * Steps, new BFloat16Job()) : 0;
 
     /// <inheritdoc/>
     public override string ToString() => string.Create(
         CultureInfo.InvariantCulture,
-        $"{CoreGigaflops:F0} GFLOP/s a core, {TeamGigaflops:F0} GFLOP/s and {ReadGigabytes:F1} GB/s with {Threads} threads, {CacheCopyGigabytes:F0} GB/s copied in cache");
+        $"{CoreGigaflops:F0} GFLOP/s a core, {TeamGigaflops:F0} GFLOP/s{(BFloat16Gigaflops > 0 ? $" ({BFloat16Gigaflops:F0} in BF16)" : "")} and {ReadGigabytes:F1} GB/s with {Threads} threads, {CacheCopyGigabytes:F0} GB/s copied in cache");
+
+    private static double TeamFlops<TJob>(WorkerTeam team, double flops, TJob job) where TJob : struct, ITileJob
+    {
+        double best = 0;
+        for (long start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start).TotalSeconds < ArithmeticSeconds;)
+            best = Math.Max(best, flops * team.Size / Seconds(team, team.Size, job));
+        return best;
+    }
 
     private static double Flops => 2.0 * 12 * Steps * (CpuFeatures.Avx512 ? Width512.Count : CpuFeatures.Avx2 ? Width256.Count : Width128.Count);
 
@@ -106,6 +116,11 @@ public sealed record MachinePeaks(int Threads, double CoreGigaflops, double Team
             TVector high = TWidth.Add(TWidth.Add(TWidth.Add(s6, s7), TWidth.Add(s8, s9)), TWidth.Add(s10, s11));
             return TWidth.Sum(TWidth.Add(low, high));
         }
+    }
+
+    private readonly unsafe struct BFloat16Job : ITileJob
+    {
+        public void Run(int tile, int worker) => BFloat16Code.Arithmetic(Steps);
     }
 
     private readonly unsafe struct CopyJob(nint address, long bytes, int times) : ITileJob

@@ -90,6 +90,9 @@ public sealed unsafe class OperatorCase
     /// <summary>The same where 8-bit operands are multiplied by tensor cores, whose running sums are shorter than F32.</summary>
     public double NarrowSumTolerance { get; init; }
 
+    /// <summary>Whether a processor may multiply BF16 numbers (<see cref="Device.LinearInBFloat16"/>).</summary>
+    public bool InBFloat16 { get; init; }
+
     /// <summary>Whether the reference is fast enough to check this row in a test run.</summary>
     public bool Small { get; init; } = true;
 

@@ -23,6 +23,8 @@ public static partial class OperatorTable
                     yield return LinearForward(m, n, k, pad, type, accumulate, small: true);
                     yield return LinearInputGradient(m, n, k, pad, type, accumulate, small: true);
                 }
+
+                if (type == DType.BF16) yield return InBFloat16(LinearForward(m, n, k, pad, type, accumulate: m % 2 == 0, small: true));
             }
 
             yield return LinearWeightGradient(m, n, k, pad, false, small: true);
@@ -51,7 +53,10 @@ public static partial class OperatorTable
         }
 
         foreach ((int m, int n, int k) in ((int, int, int)[])[(1, 18432, 7168), (1, 7168, 18432), (8, 24576, 1536), (16, 7168, 2048), (128, 7168, 2048)])
+        {
             yield return LinearForward(m, n, k, 0, DType.BF16, false, small: false);
+            yield return InBFloat16(LinearForward(m, n, k, 0, DType.BF16, false, small: false));
+        }
     }
 
     /// <summary>Rows of the grouped products of <see cref="Operators.ILinearOperators"/>.</summary>
@@ -69,6 +74,7 @@ public static partial class OperatorTable
                 yield return GroupedForward(counts, left, n, k, pad, type, small: true);
                 yield return GroupedInputGradient(counts, left, n, k, pad, type, false, small: true);
                 yield return GroupedInputGradient(counts, left, n, k, pad, type, true, small: true);
+                if (type == DType.BF16) yield return InBFloat16(GroupedForward(counts, left, n, k, pad, type, small: true));
             }
 
             yield return GroupedWeightGradient(counts, left, n, k, pad, false, small: true);
@@ -81,11 +87,34 @@ public static partial class OperatorTable
         yield return GroupedInputGradient(skewed, 0, 512, 384, 0, DType.F32, false, small: false);
         yield return GroupedWeightGradient(skewed, 0, 512, 384, 0, false, small: false);
         yield return GroupedForward(sparse, 0, 1408, 2048, 0, DType.BF16, small: false);
+        yield return InBFloat16(GroupedForward(sparse, 0, 1408, 2048, 0, DType.BF16, small: false));
     }
 
     // Tensor cores cut their F32 sums where a processor rounds them, so errors add up along the depth: on an H200 to 1.5 · 2^-30 of the
     // largest result for each element of it.
     private static double TensorCoreSums(int depth) => 2e-6 + depth * Math.ScaleB(1, -29);
+
+    /// <summary>A forward product of inputs that are BF16 values, by the products for those where a device has them (<see cref="Device.LinearInBFloat16"/>).</summary>
+    private static OperatorCase InBFloat16(OperatorCase product)
+    {
+        bool grouped = product.Operands.Count > 3;
+        Operand x = product.Operands[0] with { Fill = Fill.Custom, Initialize = From((_, random) => (float)(BFloat16)OperatorCase.Normal(random)) };
+        bool accumulate = !grouped && product.Operands[2].Fill != Fill.Poison;
+        return new OperatorCase
+        {
+            Name = product.Name + "InBFloat16",
+            Label = product.Label,
+            Operands = [x, .. product.Operands.Skip(1)],
+            Run = grouped
+                ? static (device, t) => (device.LinearInBFloat16 ?? device.Linear).GroupedForward(t[0], t[1], Experts(t[2]), t[3])
+                : (device, t) => (device.LinearInBFloat16 ?? device.Linear).Forward(t[0], t[1], t[2], accumulate),
+            Flops = product.Flops,
+            Bytes = product.Bytes,
+            RoundedTolerance = product.RoundedTolerance,
+            InBFloat16 = true,
+            Small = product.Small,
+        };
+    }
 
     private static OperatorCase LinearForward(int m, int n, int k, int pad, DType type, bool accumulate, bool small) => new()
     {

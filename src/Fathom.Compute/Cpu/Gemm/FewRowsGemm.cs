@@ -41,6 +41,9 @@ internal static class FewRowsPlan
     /// <summary>The same where arithmetic is.</summary>
     private const int TilesOfArithmetic = 32;
 
+    /// <summary>The same for BF16 arithmetic, which is twice as fast.</summary>
+    private const int TilesOfNarrowArithmetic = 12;
+
     /// <summary>Columns of C a tile computes, a multiple of <paramref name="unit"/>.</summary>
     /// <param name="columns">Of C.</param>
     /// <param name="depth">Length of the sums.</param>
@@ -48,10 +51,11 @@ internal static class FewRowsPlan
     /// <param name="rows">Rows of all products together.</param>
     /// <param name="unit">Columns of a kernel.</param>
     /// <param name="threads">Threads of the team.</param>
-    public static long TileColumns(long columns, long depth, int products, long rows, int unit, int threads)
+    /// <param name="narrow">Whether BF16 numbers are multiplied.</param>
+    public static long TileColumns(long columns, long depth, int products, long rows, int unit, int threads, bool narrow = false)
     {
-        long cost = columns * depth * Math.Max(products, rows / RowsOfArithmetic);
-        int mostTiles = threads * (rows <= (long)products * RowsOfStreams ? TilesOfReading : TilesOfArithmetic);
+        long cost = columns * depth * Math.Max(products, rows / (narrow ? 2 * RowsOfArithmetic : RowsOfArithmetic));
+        int mostTiles = threads * (rows <= (long)products * RowsOfStreams ? TilesOfReading : narrow ? TilesOfNarrowArithmetic : TilesOfArithmetic);
         long tiles = (Math.Clamp(cost / TileWeights, 1, mostTiles) + products - 1) / products;
         long width = (columns + tiles - 1) / tiles;
         return (width + unit - 1) / unit * unit;

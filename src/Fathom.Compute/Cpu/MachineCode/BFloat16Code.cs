@@ -58,6 +58,12 @@ internal static unsafe class BFloat16Code
     /// <summary>Rounds singles to BF16: to the first address, from the second, as many bytes of BF16 as the third says, whole vectors and at least one.</summary>
     public static readonly delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void> Narrow;
 
+    /// <summary>Dot products that stay in registers, so many times twelve: the peak of the instruction.</summary>
+    public static readonly delegate* unmanaged<nint, void> Arithmetic;
+
+    /// <summary>Dot products of a turn of <see cref="Arithmetic"/>, each of <see cref="VectorElements"/> multiply-adds.</summary>
+    public const int ArithmeticDots = 12;
+
     private const int Weights = 4, MostRows = 6;
     private const int Alignment = 64;
 
@@ -71,7 +77,7 @@ internal static unsafe class BFloat16Code
         if (!ProcessorHasInstruction()) return;
         var all = new List<byte>();
         int[] dots = [.. ((int[])[1, 2, 4, MostRows]).Select(rows => Append(all, code => WriteDots(code, rows)))];
-        int narrow = Append(all, WriteNarrow);
+        int narrow = Append(all, WriteNarrow), arithmetic = Append(all, WriteArithmetic);
         byte* place = ExecutableMemory.Place(CollectionsMarshal.AsSpan(all));
         if (place == null) return;
         Of1 = Dots(place + dots[0]);
@@ -79,6 +85,7 @@ internal static unsafe class BFloat16Code
         Of4 = Dots(place + dots[2]);
         Of6 = Dots(place + dots[3]);
         Narrow = (delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void>)(place + narrow);
+        Arithmetic = (delegate* unmanaged<nint, void>)(place + arithmetic);
     }
 
     /// <summary>Whether the processor has the instruction and the system lets code be written.</summary>
@@ -103,6 +110,20 @@ internal static unsafe class BFloat16Code
     // Leaf 7, subleaf 1, bit 5 of EAX: AVX512_BF16. That the system saves vectors of 512 bits is what the intrinsics' flag says.
     private static bool ProcessorHasInstruction() =>
         ExecutableMemory.IsSupported && Avx512BW.IsSupported && X86Base.CpuId(0, 0).Eax >= 7 && X86Base.CpuId(7, 0).Eax >= 1 && (X86Base.CpuId(7, 1).Eax & 1 << 5) != 0;
+
+    private static void WriteArithmetic(X64Assembler code)
+    {
+        const Register Turns = Register.Rdi;
+        Zmm left = new(ArithmeticDots), right = new(ArithmeticDots + 1);
+        Label loop = new();
+        for (int i = 0; i <= right.Number; i++) code.Clear(new Zmm(i));
+        code.Bind(loop);
+        for (int i = 0; i < ArithmeticDots; i++) code.AddDotOfBFloat16(new(i), left, right);
+        code.Add(Turns, -1);
+        code.JumpIf(Condition.NotEqual, loop);
+        code.ClearUpperHalves();
+        code.Return();
+    }
 
     private static void WriteNarrow(X64Assembler code)
     {

@@ -51,8 +51,8 @@ internal sealed class Label
 internal enum Condition
 {
     Below = 2,
-    NotBelow = 3,
     Equal = 4,
+    NotEqual = 5,
 }
 
 /// <summary>Collects instructions. Operands are in Intel's order: the first is written.</summary>
