@@ -120,6 +120,66 @@ public sealed unsafe partial class BFloat16LinearTests(ITestOutputHelper output)
         }
     }
 
+    // E4M3 codes are BF16 numbers: products are those of activations times scales, rounded, with the codes' values.
+    [Theory]
+    [InlineData(1, 4, 64), InlineData(2, 300, 128), InlineData(7, 129, 384), InlineData(32, 260, 1407), InlineData(4, 77, 31), InlineData(71, 258, 512)]
+    public void Products_with_codes_are_those_of_rounded_operands(int rows, int outputs, int inputs)
+    {
+        SkipWithoutInstruction();
+        using var device = new CpuDevice(2);
+        Tensor x = RandomSingles(device, rows, inputs, 13), y = device.Allocate(new Shape(rows, outputs), DType.F32, MemoryKind.Workspace);
+        var w = new ScaledTensor(
+            device.Allocate(new Shape(outputs, inputs), DType.F8E4M3, MemoryKind.Workspace),
+            device.Allocate(new Shape(ScaledTensor.Tiles(outputs), ScaledTensor.Tiles(inputs)), DType.F32, MemoryKind.Workspace), ScaleLayout.Block);
+        device.Quantization.Quantize(RandomSingles(device, outputs, inputs, 14), w, default);
+        y.AsSpan<float>().Fill(float.NaN);
+        device.LinearInBFloat16!.Forward(x, w, y, false);
+        double worst = 0;
+        for (int m = 0; m < rows; m++)
+        {
+            for (int n = 0; n < outputs; n++)
+            {
+                double sum = 0, magnitude = 1e-30;
+                for (int k = 0; k < inputs; k++)
+                {
+                    float scale = w.Scales.Row<float>(n / ScaledTensor.TileSize)[k / ScaledTensor.TileSize];
+                    double product = (double)(float)(BFloat16)(x.Row<float>(m)[k] * scale) * (float)Float8E4M3.FromBits(w.Elements.Row<byte>(n)[k]);
+                    sum += product;
+                    magnitude += Math.Abs(product);
+                }
+
+                worst = Math.Max(worst, Math.Abs(y.Row<float>(m)[n] - sum) / magnitude);
+            }
+        }
+
+        output.WriteLine($"largest error {worst:E1} of the sum of magnitudes");
+        Assert.InRange(worst, 0, 1e-6);
+
+        // Each row alone, added to what is there, and as rows of experts.
+        Tensor again = device.Allocate(new Shape(rows, outputs), DType.F32, MemoryKind.Workspace), offsets = device.Allocate(new Shape(3), DType.I32, MemoryKind.Workspace);
+        for (int m = 0; m < rows; m += 5)
+        {
+            device.LinearInBFloat16.Forward(x.Slice(m, 1), w, again.Slice(0, 1), false);
+            Assert.Equal(y.Row<float>(m), again.Row<float>(0));
+            device.LinearInBFloat16.Forward(x.Slice(m, 1), w, again.Slice(0, 1), true);
+            for (int n = 0; n < outputs; n++) Assert.Equal(2 * y.Row<float>(m)[n], again.Row<float>(0)[n]);
+        }
+
+        new[] { 0, rows / 2, rows }.CopyTo(offsets.AsSpan<int>());
+        again.AsSpan<float>().Fill(float.NaN);
+        device.LinearInBFloat16.GroupedForward(x, offsets, new ExpertWeights([w, w]), again);
+        Assert.Equal(y.AsSpan<float>(), again.AsSpan<float>());
+
+        // A code that is not a number is found wherever it is.
+        w.Elements.Row<byte>(outputs - 1)[inputs - 1] = 0xFF;
+        device.LinearInBFloat16.Forward(x, w, again, false);
+        for (int m = 0; m < rows; m++)
+        {
+            Assert.True(float.IsNaN(again.Row<float>(m)[outputs - 1]));
+            Assert.Equal(y.Row<float>(m)[..(outputs - 1)], again.Row<float>(m)[..(outputs - 1)]);
+        }
+    }
+
     [Fact]
     public void Other_weights_and_gradients_go_the_way_they_went()
     {

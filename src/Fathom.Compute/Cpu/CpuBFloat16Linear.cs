@@ -10,7 +10,7 @@ namespace Fathom.Compute.Cpu;
 
 /// <summary><see cref="ILinearOperators"/> with BF16 dot products. Not to be called from within a tile of the team.</summary>
 /// <param name="team">The threads.</param>
-/// <param name="others">Products of weights in other formats, and gradients.</param>
+/// <param name="others">Products of weights in other formats, those in E4M3 codes with activations rounded too, and gradients.</param>
 internal sealed unsafe class CpuBFloat16Linear(WorkerTeam team, ILinearOperators others) : ILinearOperators
 {
     /// <summary>Experts whose products are listed at once, on the stack.</summary>
@@ -21,9 +21,6 @@ internal sealed unsafe class CpuBFloat16Linear(WorkerTeam team, ILinearOperators
 
     private readonly Lock oneCallAtATime = new();
     private Tensor memory;
-
-    /// <summary>Whether the processor has the instruction.</summary>
-    public static bool IsSupported => CpuFeatures.BFloat16Dots;
 
     public void Forward(in ScaledTensor x, in ScaledTensor w, Tensor y, bool accumulate)
     {

@@ -20,7 +20,7 @@ public sealed class CpuDevice : Device
         Quantization = new CpuQuantization(Team);
         Linear = new CpuScaledLinear(new CpuLinear(Team), Quantization);
         LinearByRow = new CpuScaledLinear(new CpuLinear(Team, byRow: true), Quantization);
-        LinearInBFloat16 = CpuBFloat16Linear.IsSupported ? new CpuBFloat16Linear(Team, LinearByRow) : null;
+        LinearInBFloat16 = CpuFeatures.BFloat16Dots ? new CpuBFloat16Linear(Team, new CpuScaledLinear(new CpuLinear(Team, byRow: true, narrowCodes: true), Quantization)) : null;
         Norm = new CpuNorm(Team);
         Rotary = new CpuRotary(Team);
         Attention = new CpuAttention(Team);

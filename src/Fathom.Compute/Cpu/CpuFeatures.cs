@@ -22,7 +22,10 @@ internal static class CpuFeatures
     public static readonly bool Avx2 = Vector256.IsHardwareAccelerated && Fma.IsSupported && Allowed >= Width.Avx2;
 
     /// <summary>The vectors in use, as people call them.</summary>
-    public static string Name => BFloat16Dots ? "AVX-512 with BF16 dot products" : Avx512 ? "AVX-512" : Avx2 ? "AVX2" : "128-bit vectors";
+    public static string Name =>
+        BFloat16Dots ? "AVX-512 with BF16 dot products"
+        : Avx512 && Allowed >= Width.Avx512BFloat16 && BFloat16Code.IsForbidden ? "AVX-512 (no BF16 dot products: the system lets no code be written)"
+        : Avx512 ? "AVX-512" : Avx2 ? "AVX2" : "128-bit vectors";
 
     private enum Width
     {

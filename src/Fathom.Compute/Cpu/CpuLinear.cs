@@ -22,14 +22,15 @@ internal sealed unsafe partial class CpuLinear
     /// <summary>Products on a team.</summary>
     /// <param name="team">The threads.</param>
     /// <param name="byRow">Whether forward products take one way whatever their rows, so that the bits of a row are its own.</param>
-    public CpuLinear(WorkerTeam team, bool byRow = false)
+    /// <param name="narrowCodes">Whether activations that meet E4M3 codes are rounded to BF16; only where there are BF16 dot products.</param>
+    public CpuLinear(WorkerTeam team, bool byRow = false, bool narrowCodes = false)
     {
         mostRowsOfDots = byRow ? long.MaxValue : FewRowsPlan.MostRowsOfDots;
         if (CpuFeatures.Avx512)
         {
             packed = new PackedGemm<TileOf12Rows<Vector512<float>, Width512>, Vector512<float>, Width512>(team);
             fewRows = new FewRowsGemm<Vector512<float>, Width512>(team);
-            scaledRows = new ScaledRowsGemm<Vector512<float>, Width512>(team);
+            scaledRows = new ScaledRowsGemm<Vector512<float>, Width512>(team, narrowCodes);
         }
         else if (CpuFeatures.Avx2)
         {

@@ -7,8 +7,11 @@
 // than the largest lose digits. The power is taken back from the sums, exactly. An activation times a scale must itself be a single.
 // A row that holds an infinity or a NaN is left as it is: all its sums are infinite or NaN whatever the rest.
 // A code or scale that is not a number makes the sums that it belongs to not a number.
+// Where BF16 numbers are multiplied, an activation times a scale is rounded to BF16 and the codes are read as the numbers they are: BF16 has
+// the range of singles.
 using System.Runtime.CompilerServices;
 using Fathom.Compute.Cpu.Elementwise;
+using Fathom.Compute.Cpu.MachineCode;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Cpu.Gemm;
@@ -44,11 +47,13 @@ internal unsafe interface IScaledRowsGemm
 }
 
 /// <summary>Forward products of few rows with scaled weights at one vector width.</summary>
-internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : IScaledRowsGemm
+/// <param name="team">The threads.</param>
+/// <param name="narrow">Whether activations times scales are rounded to BF16 and multiplied as that (<see cref="CpuFeatures.BFloat16Dots"/>); E4M3 only.</param>
+internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team, bool narrow = false) : IScaledRowsGemm
     where TVector : struct
     where TWidth : struct, IVectorWidth<TVector>
 {
-    private const int Block = ScaledTensor.TileSize;
+    private const int Block = ScaledTensor.TileSize, Line = 64;
 
     /// <summary>So many blocks a thread that it matters little if one has a block more than another.</summary>
     private const int BlocksPerThread = 8;
@@ -61,26 +66,30 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
 
     public void Run(ScaledProduct* products, int count, in ProductLayout layout)
     {
-        if (layout.FormatB == DType.F8E4M3) Run<FewRowsKernels<E4M3Format, TVector, TWidth>>(products, count, layout);
-        else if (HiFloat8Table.Expands) Run<HiFloat8Kernels>(products, count, layout);
-        else Run<FewRowsKernels<HiFloat8Format, TVector, TWidth>>(products, count, layout);
+        if (layout.FormatB == DType.F8E4M3 && narrow) Run<BFloat16CodeKernels, BFloat16>(products, count, layout);
+        else if (layout.FormatB == DType.F8E4M3) Run<FewRowsKernels<E4M3Format, TVector, TWidth>, float>(products, count, layout);
+        else if (HiFloat8Table.Expands) Run<HiFloat8Kernels, float>(products, count, layout);
+        else Run<FewRowsKernels<HiFloat8Format, TVector, TWidth>, float>(products, count, layout);
     }
 
-    private void Run<TKernels>(ScaledProduct* products, int count, in ProductLayout layout) where TKernels : struct, IDotKernels<float>
+    private void Run<TKernels, TElement>(ScaledProduct* products, int count, in ProductLayout layout)
+        where TKernels : struct, IDotKernels<TElement>
+        where TElement : unmanaged
     {
         if (layout.Columns == 0 || count == 0) return;
         long rows = 0;
         for (int i = 0; i < count; i++) rows += products[i].Product.Rows;
         // Whole blocks, whose scales are then multiplied with the activations once, where there are enough of them for all threads.
         int unit = layout.Columns * count >= BlocksPerThread * Block * team.Size ? Block : FewRowsPlan.DotRows;
-        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Product.Depth, count, rows, unit, team.Size);
+        long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Product.Depth, count, rows, unit, team.Size, typeof(TElement) == typeof(BFloat16));
         int tiles = (int)((layout.Columns + width - 1) / width);
-        team.ForRanges(checked(tiles * count), new Job<TKernels>(products, layout, width, tiles));
+        team.ForRanges(checked(tiles * count), new Job<TKernels, TElement>(products, layout, width, tiles));
     }
 
     /// <summary>C[m, n] = A[m, :] · B[n, :] for a range of n.</summary>
-    private readonly struct Job<TKernels>(ScaledProduct* products, ProductLayout layout, long width, int tiles) : ITileJob
-        where TKernels : struct, IDotKernels<float>
+    private readonly struct Job<TKernels, TElement>(ScaledProduct* products, ProductLayout layout, long width, int tiles) : ITileJob
+        where TKernels : struct, IDotKernels<TElement>
+        where TElement : unmanaged
     {
         public void Run(int tile, int worker)
         {
@@ -97,17 +106,36 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team) : 
         {
             Product product = scaled.Product;
             long end = Math.Min(first + width, layout.Columns);
+            bool narrow = typeof(TElement) == typeof(BFloat16);
             // Rows a cache line longer than whole vectors, so that they do not meet in the same sets of the caches.
-            nint stride = (nint)(product.Depth + 15) / 16 * 16 + 16;
-            double* factors = (double*)Scratch.OfTile.Take((product.Rows + 7) / 8 * 8 * sizeof(double) + product.Rows * stride * sizeof(float));
-            float* x = (float*)(factors + (product.Rows + 7) / 8 * 8);
+            nint vector = narrow ? BFloat16CodeKernels.Step : 16, stride = (nint)(product.Depth + vector - 1) / vector * vector + Line / sizeof(TElement);
+            long factorBytes = (product.Rows + 7) / 8 * Line, rowBytes = narrow ? stride * sizeof(float) : 0;
+            byte* memory = Scratch.OfTile.Take(factorBytes + rowBytes + product.Rows * stride * sizeof(TElement));
+            double* factors = (double*)memory;
+            float* row = (float*)(memory + factorBytes);
+            TElement* x = (TElement*)(memory + factorBytes + rowBytes);
             for (long n = first; n < end;)
             {
                 long next = Math.Min((n / Block + 1) * Block, end);
-                for (long m = 0; m < product.Rows; m++) factors[m] = Scale(scaled, m, n / Block, x + m * stride);
-                Dots<TKernels, float>.Run(product, x, stride, n, next, layout, factors);
+                for (long m = 0; m < product.Rows; m++)
+                {
+                    if (narrow) Narrow(scaled, m, n / Block, row, (BFloat16*)(x + m * stride));
+                    else factors[m] = Scale(scaled, m, n / Block, (float*)(x + m * stride));
+                }
+
+                Dots<TKernels, TElement>.Run(product, x, stride, n, next, layout, narrow ? null : factors);
                 n = next;
             }
+        }
+
+        /// <summary>x = a row of A times the scales of a row of blocks, rounded to BF16.</summary>
+        private void Narrow(in ScaledProduct scaled, long m, long blockRow, float* row, BFloat16* x)
+        {
+            nint depth = (nint)scaled.Product.Depth, padded = BFloat16CodeKernels.Padded(depth);
+            if (depth == 0) return;
+            ScaleRow(scaled, blockRow, (float*)scaled.Product.A + m * layout.StrideA, row, depth);
+            new Span<float>(row + depth, (int)(padded - depth)).Clear();
+            BFloat16Code.NarrowForCodes((byte*)x, (byte*)row, padded * sizeof(BFloat16));
         }
 
         /// <summary>x = a row of A times the scales of a row of blocks, times a power of two.</summary>

@@ -3,6 +3,9 @@
 // A row's sum is the same whatever its neighbours: a lane every 16 pairs, the rest of a row under a mask as a last step, then the lanes of
 // a quarter as a tree, then the quarters. VDPBF16PS takes subnormal numbers and results as zero, and rounds to nearest even.
 // Activations are rounded by VCVTNE2PS2BF16.
+// Weights in 8-bit codes are widened on their way: the two bytes of a BF16 number come from two tables of 128 bytes (VPERMI2B) and are
+// interleaved within each 128 bits, so that of 64 codes one vector has every other eight and another one the rest. Activations are laid
+// out alike when they are rounded.
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
 
@@ -12,7 +15,7 @@ namespace Fathom.Compute.Cpu.MachineCode;
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct BFloat16DotArguments
 {
-    /// <summary>Bytes of a row in whole vectors.</summary>
+    /// <summary>Bytes of a weight row in whole vectors.</summary>
     public nint WholeBytes;
 
     /// <summary>First row of activations, BF16.</summary>
@@ -44,6 +47,9 @@ internal unsafe struct BFloat16DotArguments
 
     /// <summary>A bit for each element behind the whole vectors.</summary>
     public ulong Rest;
+
+    /// <summary>For codes: a vector each of the first and second half of the upper bytes' table and of the lower bytes' table, and one of sign bits.</summary>
+    public byte* Tables;
 }
 
 /// <summary>Writes the kernels, once a process.</summary>
@@ -55,6 +61,12 @@ internal static unsafe class BFloat16Code
     /// <summary>Dot products of one, two, four and six rows; null where there are none.</summary>
     public static readonly delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Of1, Of2, Of4, Of6;
 
+    /// <summary>The same with weights in 8-bit codes; activations as <see cref="NarrowForCodes"/> lays them out.</summary>
+    public static readonly delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> CodesOf1, CodesOf2, CodesOf4, CodesOf6;
+
+    /// <summary>As <see cref="Narrow"/>, two vectors at a time, of which the first gets the even eights of 64 numbers and the second the odd ones.</summary>
+    public static readonly delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void> NarrowForCodes;
+
     /// <summary>Rounds singles to BF16: to the first address, from the second, as many bytes of BF16 as the third says, whole vectors and at least one.</summary>
     public static readonly delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void> Narrow;
 
@@ -64,11 +76,11 @@ internal static unsafe class BFloat16Code
     /// <summary>Dot products of a turn of <see cref="Arithmetic"/>, each of <see cref="VectorElements"/> multiply-adds.</summary>
     public const int ArithmeticDots = 12;
 
-    private const int Weights = 4, MostRows = 6;
+    private const int Weights = 4, MostRows = 6, Tables = 5;
     private const int Alignment = 64;
 
     // The calling convention of Linux leaves rbx, rbp and r12 to r15 to the caller.
-    private static readonly Register[] SavedRegisters = [Register.Rbx, Register.R12, Register.R13, Register.R14, Register.R15];
+    private static readonly Register[] SavedRegisters = [Register.Rbx, Register.Rbp, Register.R12, Register.R13, Register.R14, Register.R15];
     private static readonly Register[] RowPointers = [Register.Rsi, Register.R8, Register.R9, Register.R10, Register.R11, Register.Rbx];
     private static readonly Register[] WeightPointers = [Register.Rdx, Register.Rcx, Register.R12, Register.R13];
 
@@ -76,20 +88,30 @@ internal static unsafe class BFloat16Code
     {
         if (!ProcessorHasInstruction()) return;
         var all = new List<byte>();
-        int[] dots = [.. ((int[])[1, 2, 4, MostRows]).Select(rows => Append(all, code => WriteDots(code, rows)))];
-        int narrow = Append(all, WriteNarrow), arithmetic = Append(all, WriteArithmetic);
+        int[] rows = [1, 2, 4, MostRows];
+        int[] dots = [.. rows.Select(m => Append(all, code => WriteDots(code, m, codes: false)))];
+        int[] codeDots = [.. rows.Select(m => Append(all, code => WriteDots(code, m, codes: true)))];
+        int narrow = Append(all, WriteNarrow), narrowForCodes = Append(all, WriteNarrowForCodes), arithmetic = Append(all, WriteArithmetic);
         byte* place = ExecutableMemory.Place(CollectionsMarshal.AsSpan(all));
         if (place == null) return;
         Of1 = Dots(place + dots[0]);
         Of2 = Dots(place + dots[1]);
         Of4 = Dots(place + dots[2]);
         Of6 = Dots(place + dots[3]);
+        CodesOf1 = Dots(place + codeDots[0]);
+        CodesOf2 = Dots(place + codeDots[1]);
+        CodesOf4 = Dots(place + codeDots[2]);
+        CodesOf6 = Dots(place + codeDots[3]);
+        NarrowForCodes = (delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void>)(place + narrowForCodes);
         Narrow = (delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void>)(place + narrow);
         Arithmetic = (delegate* unmanaged<nint, void>)(place + arithmetic);
     }
 
     /// <summary>Whether the processor has the instruction and the system lets code be written.</summary>
     public static bool IsSupported => Of1 != null;
+
+    /// <summary>Whether the processor has the instruction, but the system does not let code be written.</summary>
+    public static bool IsForbidden => !IsSupported && ProcessorHasInstruction();
 
     private static delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Dots(byte* at) =>
         (delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void>)at;
@@ -143,10 +165,31 @@ internal static unsafe class BFloat16Code
         code.Return();
     }
 
-    /// <summary>Dot products of some rows of activations.</summary>
-    private static void WriteDots(X64Assembler code, int rows)
+    private static void WriteNarrowForCodes(X64Assembler code)
     {
-        const Register Arguments = Register.Rdi, At = Register.Rax, End = Register.R14, Ahead = Register.R15;
+        const Register To = Register.Rdi, From = Register.Rsi, Bytes = Register.Rdx, At = Register.Rax;
+        Label loop = new();
+        code.Clear(At);
+        code.Bind(loop);
+        for (int i = 0; i < 4; i++) code.Load(new(i), new(From, Offset: i * VectorBytes));
+        code.NarrowToBFloat16(new(0), new(1), new(0));
+        code.NarrowToBFloat16(new(1), new(3), new(2));
+        code.ShuffleQuarters(new(2), new(0), new(1), 0x88);
+        code.ShuffleQuarters(new(3), new(0), new(1), 0xDD);
+        code.Store(new(To, At), new(2));
+        code.Store(new(To, At, VectorBytes), new(3));
+        code.LoadAddress(From, new(From, Offset: 4 * VectorBytes));
+        code.LoadAddress(At, new(At, Offset: 2 * VectorBytes));
+        code.Compare(At, Bytes);
+        code.JumpIf(Condition.Below, loop);
+        code.ClearUpperHalves();
+        code.Return();
+    }
+
+    /// <summary>Dot products of some rows of activations.</summary>
+    private static void WriteDots(X64Assembler code, int rows, bool codes)
+    {
+        const Register Arguments = Register.Rdi, At = Register.Rax, AtX = Register.Rbp, End = Register.R14, Ahead = Register.R15;
         foreach (Register register in SavedRegisters) code.Push(register);
         code.Move(At, Field(nameof(BFloat16DotArguments.StrideX)));
         code.Move(RowPointers[0], Field(nameof(BFloat16DotArguments.X)));
@@ -159,6 +202,13 @@ internal static unsafe class BFloat16Code
         code.Move(Ahead, Field(nameof(BFloat16DotArguments.Ahead)));
         code.Clear(At);
         for (int i = 0; i < rows * Weights; i++) code.Clear(new Zmm(i));
+        if (codes)
+        {
+            code.Clear(AtX);
+            code.Move(Register.R14, Field(nameof(BFloat16DotArguments.Tables)));
+            for (int i = 0; i < Tables; i++) code.Load(Table(i), new(Register.R14, Offset: i * VectorBytes));
+            code.Move(End, Field(nameof(BFloat16DotArguments.WholeBytes)));
+        }
 
         Label loop = new(), rest = new(), done = new();
         code.Test(End, End);
@@ -168,13 +218,15 @@ internal static unsafe class BFloat16Code
         Step(masked: false);
         code.Add(Ahead, VectorBytes);
         code.Add(At, VectorBytes);
+        if (codes) code.LoadAddress(AtX, new(AtX, Offset: 2 * VectorBytes));
         code.Compare(At, End);
         code.JumpIf(Condition.Below, loop);
         code.Bind(rest);
         code.Move(End, Field(nameof(BFloat16DotArguments.Rest)));
         code.Test(End, End);
         code.JumpIf(Condition.Equal, done);
-        code.LoadMask(Field(nameof(BFloat16DotArguments.Rest)));
+        if (codes) code.LoadByteMask(Field(nameof(BFloat16DotArguments.Rest)));
+        else code.LoadMask(Field(nameof(BFloat16DotArguments.Rest)));
         Step(masked: true);
         code.Bind(done);
         WriteSums(code, rows, Field(nameof(BFloat16DotArguments.Sums)), Field(nameof(BFloat16DotArguments.StrideSums)));
@@ -186,6 +238,12 @@ internal static unsafe class BFloat16Code
 
         void Step(bool masked)
         {
+            if (codes)
+            {
+                for (int j = 0; j < Weights; j++) StepOfCodes(j, masked);
+                return;
+            }
+
             for (int j = 0; j < Weights; j++) Load(Weight(j), new(WeightPointers[j], At), masked);
             for (int m = 0; m < rows; m++)
             {
@@ -195,6 +253,24 @@ internal static unsafe class BFloat16Code
             }
         }
 
+        // Widens 64 codes and multiplies them with all rows.
+        void StepOfCodes(int j, bool masked)
+        {
+            Zmm upper = new(MostRows * Weights + Tables), lower = new(upper.Number + 1), both = new(upper.Number + 2);
+            Address from = new(WeightPointers[j], At);
+            if (masked) code.LoadBytesMasked(both, from);
+            else code.Load(both, from);
+            code.Copy(upper, both);
+            code.Copy(lower, both);
+            code.LookUpBytes(upper, Table(0), Table(1));
+            code.LookUpBytes(lower, Table(2), Table(3));
+            code.OrOfAnd(upper, both, Table(4));
+            code.InterleaveLowBytes(both, lower, upper);
+            code.InterleaveHighBytes(lower, lower, upper);
+            for (int m = 0; m < rows; m++) code.AddDotOfBFloat16(new(m * Weights + j), both, new Address(RowPointers[m], AtX));
+            for (int m = 0; m < rows; m++) code.AddDotOfBFloat16(new(m * Weights + j), lower, new Address(RowPointers[m], AtX, VectorBytes));
+        }
+
         void Load(Zmm to, Address from, bool masked)
         {
             if (masked) code.LoadMasked(to, from);
@@ -202,6 +278,7 @@ internal static unsafe class BFloat16Code
         }
 
         static Zmm Weight(int j) => new(MostRows * Weights + j);
+        static Zmm Table(int i) => new(MostRows * Weights + i);
     }
 
     /// <summary>Adds the lanes of each sum and stores four sums a row.</summary>

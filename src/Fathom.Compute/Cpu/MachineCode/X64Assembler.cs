@@ -152,6 +152,39 @@ internal sealed class X64Assembler
         Memory(MaskOfRest, from);
     }
 
+    /// <summary>KMOVQ k1, m64: which bytes masked loads of bytes read.</summary>
+    public void LoadByteMask(Address from)
+    {
+        (int r, int x, int b) = Extensions(0, from);
+        code.AddRange([0xC4, (byte)(r << 7 | x << 6 | b << 5 | 1), 0xF8, 0x90]);
+        Memory(MaskOfRest, from);
+    }
+
+    /// <summary>VMOVDQU8 zmm {k1}{z}, m512: bytes outside the mask are 0, and their memory is not touched.</summary>
+    public void LoadBytesMasked(Zmm to, Address from) => Vector(Map.M0F, Prefix.PF2, wide: false, 0x6F, to, default, from, MaskOfRest);
+
+    /// <summary>VMOVDQA64 zmm, zmm.</summary>
+    public void Copy(Zmm to, Zmm from) => Vector(Map.M0F, Prefix.P66, wide: true, 0x6F, to, default, from);
+
+    /// <summary>VPERMI2B zmm, zmm, zmm: bytes of a table of 128 by the lower seven bits of an index.</summary>
+    /// <param name="index">Is replaced by the bytes.</param>
+    /// <param name="lower">First half of the table.</param>
+    /// <param name="upper">Second half.</param>
+    public void LookUpBytes(Zmm index, Zmm lower, Zmm upper) => Vector(Map.M0F38, Prefix.P66, wide: false, 0x75, index, lower, upper);
+
+    /// <summary>VPTERNLOGD zmm, zmm, zmm, F8: to |= left &amp; right.</summary>
+    public void OrOfAnd(Zmm to, Zmm left, Zmm right)
+    {
+        Vector(Map.M0F3A, Prefix.P66, wide: false, 0x25, to, left, right);
+        code.Add(0xF8);
+    }
+
+    /// <summary>VPUNPCKLBW zmm, zmm, zmm: of each 128 bits a0 b0 … a7 b7.</summary>
+    public void InterleaveLowBytes(Zmm to, Zmm left, Zmm right) => Vector(Map.M0F, Prefix.P66, wide: false, 0x60, to, left, right);
+
+    /// <summary>VPUNPCKHBW zmm, zmm, zmm: of each 128 bits a8 b8 … a15 b15.</summary>
+    public void InterleaveHighBytes(Zmm to, Zmm left, Zmm right) => Vector(Map.M0F, Prefix.P66, wide: false, 0x68, to, left, right);
+
     /// <summary>VMOVDQU16 zmm, m512.</summary>
     public void Load(Zmm to, Address from) => Vector(Map.M0F, Prefix.PF2, wide: true, 0x6F, to, default, from);
 
@@ -169,6 +202,9 @@ internal sealed class X64Assembler
 
     /// <summary>VDPBF16PS zmm, zmm, zmm: a lane of F32 += both products of a pair of BF16, the second of the pair first, each sum rounded.</summary>
     public void AddDotOfBFloat16(Zmm sum, Zmm left, Zmm right) => Vector(Map.M0F38, Prefix.PF3, wide: false, 0x52, sum, left, right);
+
+    /// <summary>VDPBF16PS zmm, zmm, m512.</summary>
+    public void AddDotOfBFloat16(Zmm sum, Zmm left, Address right) => Vector(Map.M0F38, Prefix.PF3, wide: false, 0x52, sum, left, right);
 
     /// <summary>VPXORD zmm, zmm, zmm, which clears the register.</summary>
     public void Clear(Zmm register) => Vector(Map.M0F, Prefix.P66, wide: false, 0xEF, register, register, register);
