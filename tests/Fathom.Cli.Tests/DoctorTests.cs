@@ -1,6 +1,6 @@
 // The machine's report: everything is there with and without a GPU, and what is missing says what to do.
-using Fathom.Compute.Cpu;
 using System.Text.Json.Nodes;
+using Fathom.Compute.Cpu;
 using Fathom.Testing;
 using Xunit;
 
