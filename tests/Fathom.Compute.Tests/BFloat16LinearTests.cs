@@ -29,16 +29,16 @@ public sealed unsafe partial class BFloat16LinearTests(ITestOutputHelper output)
             switch (rows)
             {
                 case 1:
-                    BFloat16Kernels.Dot1(depth, a, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to);
+                    BFloat16Kernels<NarrowNumbers>.Dot1(depth, a, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to);
                     break;
                 case 2:
-                    BFloat16Kernels.Dot2(depth, a, Stride, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to, 8);
+                    BFloat16Kernels<NarrowNumbers>.Dot2(depth, a, Stride, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to, 8);
                     break;
                 case 4:
-                    BFloat16Kernels.Dot4(depth, a, Stride, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to, 8);
+                    BFloat16Kernels<NarrowNumbers>.Dot4(depth, a, Stride, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to, 8);
                     break;
                 default:
-                    BFloat16Kernels.Dot6(depth, a, Stride, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to, 8);
+                    BFloat16Kernels<NarrowNumbers>.Dot6(depth, a, Stride, b, b + pitch, b + 2 * pitch, b + 3 * pitch, 64, to, 8);
                     break;
             }
 
@@ -66,7 +66,7 @@ public sealed unsafe partial class BFloat16LinearTests(ITestOutputHelper output)
         for (int i = 0; i < Depth; i++) row[i] = (BFloat16)(1 + i / 64f);
         float* sums = stackalloc float[4];
         byte* w = (byte*)row;
-        BFloat16Kernels.Dot1(Depth, row, w, w, w, w, 0, sums);
+        BFloat16Kernels<NarrowNumbers>.Dot1(Depth, row, w, w, w, w, 0, sums);
         for (int j = 0; j < 4; j++) Assert.Equal(Dot(Depth, row, row), sums[j]);
         Assert.Equal(0, Unmap(pages, 2 * page));
     }

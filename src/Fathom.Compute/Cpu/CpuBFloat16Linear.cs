@@ -106,7 +106,7 @@ internal sealed unsafe class CpuBFloat16Linear(WorkerTeam team, ILinearOperators
         if (rows == 0) return;
         long width = FewRowsPlan.TileColumns(layout.Columns, products[0].Depth, count, rows, FewRowsPlan.DotRows, team.Size, narrow: true);
         int tiles = (int)((layout.Columns + width - 1) / width);
-        team.ForRanges(checked(tiles * count), new DotJob<BFloat16Kernels, BFloat16>(products, layout, width, tiles));
+        team.ForRanges(checked(tiles * count), new DotJob<BFloat16Kernels<NarrowNumbers>, BFloat16>(products, layout, width, tiles));
     }
 
     /// <summary>Activations as BF16, in memory that the next call writes over.</summary>

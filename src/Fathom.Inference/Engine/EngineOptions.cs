@@ -60,8 +60,8 @@ public sealed record EngineOptions
 
     /// <summary>
     /// Whether a text has the same bits whatever shares its steps: products then sum each row as if it were alone
-    /// (<see cref="Compute.Device.LinearByRow"/>), which costs long prompts on the processor a quarter of their speed, and on a GPU
-    /// the products that are chosen by the number of rows.
+    /// (<see cref="Compute.Device.LinearByRow"/>), which costs long prompts on the processor a quarter of their speed (nothing where BF16
+    /// numbers are multiplied), and on a GPU the products that are chosen by the number of rows.
     /// </summary>
     public bool BatchInvariant { get; init; } = true;
 

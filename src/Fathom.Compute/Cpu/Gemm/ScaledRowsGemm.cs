@@ -66,7 +66,7 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team, bo
 
     public void Run(ScaledProduct* products, int count, in ProductLayout layout)
     {
-        if (layout.FormatB == DType.F8E4M3 && narrow) Run<BFloat16CodeKernels, BFloat16>(products, count, layout);
+        if (layout.FormatB == DType.F8E4M3 && narrow) Run<BFloat16Kernels<NarrowCodes>, BFloat16>(products, count, layout);
         else if (layout.FormatB == DType.F8E4M3) Run<FewRowsKernels<E4M3Format, TVector, TWidth>, float>(products, count, layout);
         else if (HiFloat8Table.Expands) Run<HiFloat8Kernels, float>(products, count, layout);
         else Run<FewRowsKernels<HiFloat8Format, TVector, TWidth>, float>(products, count, layout);
@@ -108,7 +108,7 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team, bo
             long end = Math.Min(first + width, layout.Columns);
             bool narrow = typeof(TElement) == typeof(BFloat16);
             // Rows a cache line longer than whole vectors, so that they do not meet in the same sets of the caches.
-            nint vector = narrow ? BFloat16CodeKernels.Step : 16, stride = (nint)(product.Depth + vector - 1) / vector * vector + Line / sizeof(TElement);
+            nint vector = narrow ? BFloat16Code.VectorBytes : 16, stride = (nint)(product.Depth + vector - 1) / vector * vector + Line / sizeof(TElement);
             long factorBytes = (product.Rows + 7) / 8 * Line, rowBytes = narrow ? stride * sizeof(float) : 0;
             byte* memory = Scratch.OfTile.Take(factorBytes + rowBytes + product.Rows * stride * sizeof(TElement));
             double* factors = (double*)memory;
@@ -131,7 +131,7 @@ internal sealed unsafe class ScaledRowsGemm<TVector, TWidth>(WorkerTeam team, bo
         /// <summary>x = a row of A times the scales of a row of blocks, rounded to BF16.</summary>
         private void Narrow(in ScaledProduct scaled, long m, long blockRow, float* row, BFloat16* x)
         {
-            nint depth = (nint)scaled.Product.Depth, padded = BFloat16CodeKernels.Padded(depth);
+            nint depth = (nint)scaled.Product.Depth, padded = (depth + BFloat16Code.VectorBytes - 1) / BFloat16Code.VectorBytes * BFloat16Code.VectorBytes;
             if (depth == 0) return;
             ScaleRow(scaled, blockRow, (float*)scaled.Product.A + m * layout.StrideA, row, depth);
             new Span<float>(row + depth, (int)(padded - depth)).Clear();

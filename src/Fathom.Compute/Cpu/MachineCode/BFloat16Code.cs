@@ -52,17 +52,38 @@ internal unsafe struct BFloat16DotArguments
     public byte* Tables;
 }
 
+/// <summary>Dot products of one, two, four and six rows of activations with four weight rows.</summary>
+/// <param name="code">The first of them.</param>
+/// <param name="starts">Where each begins.</param>
+internal readonly unsafe struct BFloat16Dots(byte* code, int[] starts)
+{
+    /// <summary>Of one row.</summary>
+    public readonly delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Of1 = At(code, starts[0]);
+
+    /// <summary>Of two rows.</summary>
+    public readonly delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Of2 = At(code, starts[1]);
+
+    /// <summary>Of four rows.</summary>
+    public readonly delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Of4 = At(code, starts[2]);
+
+    /// <summary>Of six rows.</summary>
+    public readonly delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Of6 = At(code, starts[3]);
+
+    private static delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> At(byte* code, int start) =>
+        (delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void>)(code + start);
+}
+
 /// <summary>Writes the kernels, once a process.</summary>
 internal static unsafe class BFloat16Code
 {
     /// <summary>Bytes, and BF16 numbers, of a vector.</summary>
     public const int VectorBytes = 64, VectorElements = 32;
 
-    /// <summary>Dot products of one, two, four and six rows; null where there are none.</summary>
-    public static readonly delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Of1, Of2, Of4, Of6;
+    /// <summary>Dot products with BF16 weights, where <see cref="IsSupported"/>.</summary>
+    public static readonly BFloat16Dots DotsOfNumbers;
 
     /// <summary>The same with weights in 8-bit codes; activations as <see cref="NarrowForCodes"/> lays them out.</summary>
-    public static readonly delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> CodesOf1, CodesOf2, CodesOf4, CodesOf6;
+    public static readonly BFloat16Dots DotsOfCodes;
 
     /// <summary>As <see cref="Narrow"/>, two vectors at a time, of which the first gets the even eights of 64 numbers and the second the odd ones.</summary>
     public static readonly delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void> NarrowForCodes;
@@ -94,27 +115,18 @@ internal static unsafe class BFloat16Code
         int narrow = Append(all, WriteNarrow), narrowForCodes = Append(all, WriteNarrowForCodes), arithmetic = Append(all, WriteArithmetic);
         byte* place = ExecutableMemory.Place(CollectionsMarshal.AsSpan(all));
         if (place == null) return;
-        Of1 = Dots(place + dots[0]);
-        Of2 = Dots(place + dots[1]);
-        Of4 = Dots(place + dots[2]);
-        Of6 = Dots(place + dots[3]);
-        CodesOf1 = Dots(place + codeDots[0]);
-        CodesOf2 = Dots(place + codeDots[1]);
-        CodesOf4 = Dots(place + codeDots[2]);
-        CodesOf6 = Dots(place + codeDots[3]);
+        DotsOfNumbers = new BFloat16Dots(place, dots);
+        DotsOfCodes = new BFloat16Dots(place, codeDots);
         NarrowForCodes = (delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void>)(place + narrowForCodes);
         Narrow = (delegate* unmanaged[SuppressGCTransition]<byte*, byte*, nint, void>)(place + narrow);
         Arithmetic = (delegate* unmanaged<nint, void>)(place + arithmetic);
     }
 
     /// <summary>Whether the processor has the instruction and the system lets code be written.</summary>
-    public static bool IsSupported => Of1 != null;
+    public static bool IsSupported => Arithmetic != null;
 
     /// <summary>Whether the processor has the instruction, but the system does not let code be written.</summary>
     public static bool IsForbidden => !IsSupported && ProcessorHasInstruction();
-
-    private static delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void> Dots(byte* at) =>
-        (delegate* unmanaged[SuppressGCTransition]<BFloat16DotArguments*, void>)at;
 
     /// <summary>Adds a function, at the beginning of a cache line.</summary>
     /// <returns>Where it begins.</returns>
