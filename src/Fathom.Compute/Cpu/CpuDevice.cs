@@ -1,5 +1,6 @@
 // The processor as a device: operators on a worker team, vectorised for what the processor has.
 using Fathom.Compute.Cpu.Gemm;
+using Fathom.Compute.Cpu.MachineCode;
 using Fathom.Compute.Operators;
 using Fathom.Compute.Reference;
 using Fathom.Numerics;
@@ -20,7 +21,12 @@ public sealed class CpuDevice : Device
         Quantization = new CpuQuantization(Team);
         Linear = new CpuScaledLinear(new CpuLinear(Team), Quantization);
         LinearByRow = new CpuScaledLinear(new CpuLinear(Team, byRow: true), Quantization);
-        LinearInBFloat16 = CpuFeatures.BFloat16Dots ? new CpuBFloat16Linear(Team, new CpuScaledLinear(new CpuLinear(Team, byRow: true, narrowCodes: true), Quantization)) : null;
+        if (CpuFeatures.BFloat16Dots)
+        {
+            ILinearOperators others = BFloat16Code.TakesCodes ? new CpuScaledLinear(new CpuLinear(Team, byRow: true, narrowCodes: true), Quantization) : LinearByRow;
+            LinearInBFloat16 = new CpuBFloat16Linear(Team, others);
+        }
+
         Norm = new CpuNorm(Team);
         Rotary = new CpuRotary(Team);
         Attention = new CpuAttention(Team);

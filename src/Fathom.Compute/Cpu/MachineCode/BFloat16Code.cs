@@ -82,7 +82,7 @@ internal static unsafe class BFloat16Code
     /// <summary>Dot products with BF16 weights, where <see cref="IsSupported"/>.</summary>
     public static readonly BFloat16Dots DotsOfNumbers;
 
-    /// <summary>The same with weights in 8-bit codes; activations as <see cref="NarrowForCodes"/> lays them out.</summary>
+    /// <summary>The same with weights in 8-bit codes, where <see cref="TakesCodes"/>; activations as <see cref="NarrowForCodes"/> lays them out.</summary>
     public static readonly BFloat16Dots DotsOfCodes;
 
     /// <summary>As <see cref="Narrow"/>, two vectors at a time, of which the first gets the even eights of 64 numbers and the second the odd ones.</summary>
@@ -124,6 +124,9 @@ internal static unsafe class BFloat16Code
 
     /// <summary>Whether the processor has the instruction and the system lets code be written.</summary>
     public static bool IsSupported => Arithmetic != null;
+
+    /// <summary>Whether weights may be codes: looking them up is an instruction of its own (AVX512_VBMI), which Cooper Lake has not.</summary>
+    public static bool TakesCodes => IsSupported && Avx512Vbmi.IsSupported;
 
     /// <summary>Whether the processor has the instruction, but the system does not let code be written.</summary>
     public static bool IsForbidden => !IsSupported && ProcessorHasInstruction();
