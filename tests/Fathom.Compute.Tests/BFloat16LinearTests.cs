@@ -1,6 +1,5 @@
 // Products of BF16 numbers by the processor's instruction: against the instruction's definition bit for bit, against sums in F64, and row
 // by row.
-using System.Runtime.InteropServices;
 using Fathom.Compute.Cpu;
 using Fathom.Compute.Cpu.Gemm;
 using Fathom.Compute.Cpu.MachineCode;
@@ -9,7 +8,7 @@ using Xunit;
 
 namespace Fathom.Compute.Tests;
 
-public sealed unsafe partial class BFloat16LinearTests(ITestOutputHelper output)
+public sealed unsafe class BFloat16LinearTests(ITestOutputHelper output)
 {
     [Theory]
     [InlineData(0), InlineData(1), InlineData(2), InlineData(31), InlineData(32), InlineData(33), InlineData(63), InlineData(64), InlineData(384), InlineData(1407)]
@@ -61,15 +60,15 @@ public sealed unsafe partial class BFloat16LinearTests(ITestOutputHelper output)
         // Two pages, of which the second must not be touched: the row ends with the first.
         const int Depth = 77;
         nuint page = (nuint)Environment.SystemPageSize;
-        byte* pages = (byte*)Map(null, 2 * page, 3, 0x22, -1, 0);
-        Assert.Equal(0, Protect(pages + page, page, 0));
+        byte* pages = (byte*)ExecutableMemory.Map(null, 2 * page, ExecutableMemory.Read | ExecutableMemory.Write, ExecutableMemory.Private | ExecutableMemory.Anonymous, -1, 0);
+        Assert.Equal(0, ExecutableMemory.Protect(pages + page, page, 0));
         BFloat16* row = (BFloat16*)(pages + page) - Depth;
         for (int i = 0; i < Depth; i++) row[i] = (BFloat16)(1 + i / 64f);
         float* sums = stackalloc float[4];
         byte* w = (byte*)row;
         BFloat16Kernels<NarrowNumbers>.Dot1(Depth, row, w, w, w, w, 0, sums);
         for (int j = 0; j < 4; j++) Assert.Equal(Dot(Depth, row, row), sums[j]);
-        Assert.Equal(0, Unmap(pages, 2 * page));
+        Assert.Equal(0, ExecutableMemory.Unmap(pages, 2 * page));
     }
 
     [Theory]
@@ -82,25 +81,7 @@ public sealed unsafe partial class BFloat16LinearTests(ITestOutputHelper output)
         Tensor again = device.Allocate(new Shape(rows, outputs), DType.F32, MemoryKind.Workspace);
         y.AsSpan<float>().Fill(float.NaN);
         device.LinearInBFloat16!.Forward(x, w, y, false);
-        double worst = 0;
-        for (int m = 0; m < rows; m++)
-        {
-            for (int n = 0; n < outputs; n++)
-            {
-                double sum = 0, magnitude = 1e-30;
-                for (int k = 0; k < inputs; k++)
-                {
-                    double product = (double)(float)(BFloat16)x.Row<float>(m)[k] * w.Row<BFloat16>(n)[k];
-                    sum += product;
-                    magnitude += Math.Abs(product);
-                }
-
-                worst = Math.Max(worst, Math.Abs(y.Row<float>(m)[n] - sum) / magnitude);
-            }
-        }
-
-        output.WriteLine($"largest error {worst:E1} of the sum of magnitudes");
-        Assert.InRange(worst, 0, 1e-6);
+        AssertSums(y, inputs, (m, n, k) => (double)(float)(BFloat16)x.Row<float>(m)[k] * w.Row<BFloat16>(n)[k]);
 
         // Rounded before; added to what is there; and experts with rows of their own; and each row alone.
         Tensor narrow = device.Allocate(x.Shape, DType.BF16, MemoryKind.Workspace);
@@ -136,26 +117,11 @@ public sealed unsafe partial class BFloat16LinearTests(ITestOutputHelper output)
         device.Quantization.Quantize(RandomSingles(device, outputs, inputs, 14), w, default);
         y.AsSpan<float>().Fill(float.NaN);
         device.LinearInBFloat16!.Forward(x, w, y, false);
-        double worst = 0;
-        for (int m = 0; m < rows; m++)
+        AssertSums(y, inputs, (m, n, k) =>
         {
-            for (int n = 0; n < outputs; n++)
-            {
-                double sum = 0, magnitude = 1e-30;
-                for (int k = 0; k < inputs; k++)
-                {
-                    float scale = w.Scales.Row<float>(n / ScaledTensor.TileSize)[k / ScaledTensor.TileSize];
-                    double product = (double)(float)(BFloat16)(x.Row<float>(m)[k] * scale) * (float)Float8E4M3.FromBits(w.Elements.Row<byte>(n)[k]);
-                    sum += product;
-                    magnitude += Math.Abs(product);
-                }
-
-                worst = Math.Max(worst, Math.Abs(y.Row<float>(m)[n] - sum) / magnitude);
-            }
-        }
-
-        output.WriteLine($"largest error {worst:E1} of the sum of magnitudes");
-        Assert.InRange(worst, 0, 1e-6);
+            float scale = w.Scales.Row<float>(n / ScaledTensor.TileSize)[k / ScaledTensor.TileSize];
+            return (double)(float)(BFloat16)(x.Row<float>(m)[k] * scale) * (float)Float8E4M3.FromBits(w.Elements.Row<byte>(n)[k]);
+        });
 
         // Each row alone, added to what is there, and as rows of experts.
         Tensor again = device.Allocate(new Shape(rows, outputs), DType.F32, MemoryKind.Workspace), offsets = device.Allocate(new Shape(3), DType.I32, MemoryKind.Workspace);
@@ -203,14 +169,29 @@ public sealed unsafe partial class BFloat16LinearTests(ITestOutputHelper output)
     private static void SkipWithoutInstruction() =>
         Assert.SkipUnless(CpuFeatures.BFloat16Dots, "the processor has no BF16 dot product, or the system lets no code be written");
 
-    [LibraryImport("libc", EntryPoint = "mmap")]
-    private static partial void* Map(void* address, nuint length, int protection, int flags, int file, long offset);
+    /// <summary>Results against sums in F64, as the largest error over the sum of magnitudes.</summary>
+    private void AssertSums(Tensor y, int inputs, Func<int, int, int, double> product)
+    {
+        double worst = 0;
+        for (int m = 0; m < y.Rows; m++)
+        {
+            for (int n = 0; n < y.Columns; n++)
+            {
+                double sum = 0, magnitude = 1e-30;
+                for (int k = 0; k < inputs; k++)
+                {
+                    double term = product(m, n, k);
+                    sum += term;
+                    magnitude += Math.Abs(term);
+                }
 
-    [LibraryImport("libc", EntryPoint = "mprotect")]
-    private static partial int Protect(void* address, nuint length, int protection);
+                worst = Math.Max(worst, Math.Abs(y.Row<float>(m)[n] - sum) / magnitude);
+            }
+        }
 
-    [LibraryImport("libc", EntryPoint = "munmap")]
-    private static partial int Unmap(void* address, nuint length);
+        output.WriteLine($"largest error {worst:E1} of the sum of magnitudes");
+        Assert.InRange(worst, 0, 1e-6);
+    }
 
     /// <summary>VDPBF16PS over whole vectors, then over the rest with zeros, then the kernels' tree over lanes.</summary>
     private static float Dot(int depth, BFloat16* x, BFloat16* w)

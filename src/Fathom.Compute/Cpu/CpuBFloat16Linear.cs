@@ -13,9 +13,6 @@ namespace Fathom.Compute.Cpu;
 /// <param name="others">Products of weights in other formats, those in E4M3 codes with activations rounded too, and gradients.</param>
 internal sealed unsafe class CpuBFloat16Linear(WorkerTeam team, ILinearOperators others) : ILinearOperators
 {
-    /// <summary>Experts whose products are listed at once, on the stack.</summary>
-    private const int ExpertsAtOnce = 256;
-
     private const long ElementsOfOneThread = 64 << 10;
     private const int RowsOfTile = 16;
 
@@ -53,7 +50,7 @@ internal sealed unsafe class CpuBFloat16Linear(WorkerTeam team, ILinearOperators
         {
             Tensor narrow = Narrow(x.Elements);
             ReadOnlySpan<int> offsets = rowOffsets.AsSpan<int>();
-            Product* products = stackalloc Product[Math.Min(w.Count, ExpertsAtOnce)];
+            Product* products = stackalloc Product[Math.Min(w.Count, CpuLinear.ExpertsAtOnce)];
             ProductLayout layout = default;
             int count = 0;
             for (int e = 0; e < w.Count; e++)
@@ -61,7 +58,7 @@ internal sealed unsafe class CpuBFloat16Linear(WorkerTeam team, ILinearOperators
                 long rows = offsets[e + 1] - offsets[e];
                 if (rows == 0) continue;
                 Tensor expert = w[e].Elements;
-                if (count == ExpertsAtOnce || count > 0 && expert.RowStride != layout.StrideB)
+                if (count == CpuLinear.ExpertsAtOnce || count > 0 && expert.RowStride != layout.StrideB)
                 {
                     Run(products, count, layout);
                     count = 0;

@@ -8,7 +8,7 @@ namespace Fathom.Compute.Cpu;
 internal sealed unsafe partial class CpuLinear
 {
     /// <summary>Experts whose products are listed at once, on the stack.</summary>
-    private const int ExpertsAtOnce = 256;
+    internal const int ExpertsAtOnce = 256;
 
     /// <summary>Forward product of the rows of each expert; those whose matrix is the empty tensor are left out.</summary>
     public void GroupedForward(Tensor x, Tensor rowOffsets, ReadOnlySpan<Tensor> w, Tensor y)

@@ -112,7 +112,7 @@ internal static unsafe class BFloat16Code
         int[] rows = [1, 2, 4, MostRows];
         int[] dots = [.. rows.Select(m => Append(all, code => WriteDots(code, m, codes: false)))];
         int[] codeDots = [.. rows.Select(m => Append(all, code => WriteDots(code, m, codes: true)))];
-        int narrow = Append(all, WriteNarrow), narrowForCodes = Append(all, WriteNarrowForCodes), arithmetic = Append(all, WriteArithmetic);
+        int narrow = Append(all, code => WriteNarrow(code, forCodes: false)), narrowForCodes = Append(all, code => WriteNarrow(code, forCodes: true)), arithmetic = Append(all, WriteArithmetic);
         byte* place = ExecutableMemory.Place(CollectionsMarshal.AsSpan(all));
         if (place == null) return;
         DotsOfNumbers = new BFloat16Dots(place, dots);
@@ -162,39 +162,26 @@ internal static unsafe class BFloat16Code
         code.Return();
     }
 
-    private static void WriteNarrow(X64Assembler code)
+    /// <summary>Rounds singles to BF16, a vector a turn; for codes two, whose eights are then sorted into even and odd ones.</summary>
+    private static void WriteNarrow(X64Assembler code, bool forCodes)
     {
         const Register To = Register.Rdi, From = Register.Rsi, Bytes = Register.Rdx, At = Register.Rax;
+        int vectors = forCodes ? 2 : 1;
         Label loop = new();
         code.Clear(At);
         code.Bind(loop);
-        code.Load(new(0), new(From));
-        code.Load(new(1), new(From, Offset: VectorBytes));
-        code.NarrowToBFloat16(new(0), new(1), new(0));
-        code.Store(new(To, At), new(0));
-        code.LoadAddress(From, new(From, Offset: 2 * VectorBytes));
-        code.Add(At, VectorBytes);
-        code.Compare(At, Bytes);
-        code.JumpIf(Condition.Below, loop);
-        code.ClearUpperHalves();
-        code.Return();
-    }
+        for (int i = 0; i < 2 * vectors; i++) code.Load(new(i), new(From, Offset: i * VectorBytes));
+        for (int i = 0; i < vectors; i++) code.NarrowToBFloat16(new(i), new(2 * i + 1), new(2 * i));
+        if (forCodes)
+        {
+            code.ShuffleQuarters(new(2), new(0), new(1), 0x88);
+            code.ShuffleQuarters(new(1), new(0), new(1), 0xDD);
+        }
 
-    private static void WriteNarrowForCodes(X64Assembler code)
-    {
-        const Register To = Register.Rdi, From = Register.Rsi, Bytes = Register.Rdx, At = Register.Rax;
-        Label loop = new();
-        code.Clear(At);
-        code.Bind(loop);
-        for (int i = 0; i < 4; i++) code.Load(new(i), new(From, Offset: i * VectorBytes));
-        code.NarrowToBFloat16(new(0), new(1), new(0));
-        code.NarrowToBFloat16(new(1), new(3), new(2));
-        code.ShuffleQuarters(new(2), new(0), new(1), 0x88);
-        code.ShuffleQuarters(new(3), new(0), new(1), 0xDD);
-        code.Store(new(To, At), new(2));
-        code.Store(new(To, At, VectorBytes), new(3));
-        code.LoadAddress(From, new(From, Offset: 4 * VectorBytes));
-        code.LoadAddress(At, new(At, Offset: 2 * VectorBytes));
+        code.Store(new(To, At), new(forCodes ? 2 : 0));
+        if (forCodes) code.Store(new(To, At, VectorBytes), new(1));
+        code.LoadAddress(From, new(From, Offset: 2 * vectors * VectorBytes));
+        code.LoadAddress(At, new(At, Offset: vectors * VectorBytes));
         code.Compare(At, Bytes);
         code.JumpIf(Condition.Below, loop);
         code.ClearUpperHalves();

@@ -7,7 +7,7 @@ namespace Fathom.Compute.Cpu.MachineCode;
 /// <summary>Memory for code.</summary>
 internal static unsafe partial class ExecutableMemory
 {
-    private const int Read = 1, Write = 2, Execute = 4, Private = 2, Anonymous = 0x20;
+    internal const int Read = 1, Write = 2, Execute = 4, Private = 2, Anonymous = 0x20;
 
     /// <summary>Whether the calling convention and the system calls are those that code is written for.</summary>
     public static bool IsSupported => OperatingSystem.IsLinux() && RuntimeInformation.ProcessArchitecture == Architecture.X64;
@@ -27,11 +27,11 @@ internal static unsafe partial class ExecutableMemory
     }
 
     [LibraryImport("libc", EntryPoint = "mmap")]
-    private static partial void* Map(void* address, nuint length, int protection, int flags, int file, long offset);
+    internal static partial void* Map(void* address, nuint length, int protection, int flags, int file, long offset);
 
     [LibraryImport("libc", EntryPoint = "mprotect")]
-    private static partial int Protect(void* address, nuint length, int protection);
+    internal static partial int Protect(void* address, nuint length, int protection);
 
     [LibraryImport("libc", EntryPoint = "munmap")]
-    private static partial int Unmap(void* address, nuint length);
+    internal static partial int Unmap(void* address, nuint length);
 }
