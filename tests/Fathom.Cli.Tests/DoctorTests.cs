@@ -26,6 +26,14 @@ public sealed class DoctorTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void Vector_instructions_that_there_are_not_are_named()
+    {
+        Outcome outcome = FathomProcess.RunIn([("FATHOM_CPU", "sse9")], "doctor").Expect(2);
+        Assert.Contains("FATHOM_CPU is \"sse9\", expected avx512bf16, avx512, avx2 or portable", outcome.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("defect", outcome.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void The_same_as_json()
     {
         JsonObject report = JsonNode.Parse(FathomProcess.Run("doctor", "--json").Expect(0).Output)!.AsObject();

@@ -23,6 +23,7 @@ internal static class Errors
     {
         (int code, string message) = error switch
         {
+            TypeInitializationException { InnerException: FathomException inner } => (ExitCode.BadInput, inner.Message), // a setting of the environment
             FailedRunException or NonFiniteLossException => (ExitCode.Failed, error.Message),
             FathomException or TextFormatException or ChatTemplateException => (ExitCode.BadInput, error.Message),
             OperationCanceledException => (ExitCode.Interrupted, "interrupted"),
