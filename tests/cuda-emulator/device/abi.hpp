@@ -16,6 +16,7 @@ struct Block
     Index3 index, size, grid;
     unsigned char* dynamicShared;
     unsigned dynamicSharedBytes;
+    unsigned rank; // in its cluster
 };
 
 struct Thread
@@ -31,8 +32,11 @@ using Combine = void (*)(void* const* records, uint32_t lanes);
 // Codes of CUresult that a kernel can end in.
 enum class Failure { IllegalAddress = 700, Assert = 710, MisalignedAddress = 716, LaunchFailed = 719 };
 
-enum class Queue { Copies, Products };
-constexpr unsigned MostDeferredBytes = 192;
+enum class Queue { Copies, Products, Stores };
+constexpr unsigned Queues = 3, MostDeferredBytes = 192;
+
+// In place of a barrier's number: all threads of all blocks of the cluster that have not exited.
+constexpr int ClusterBarrier = -1;
 
 // What cuTensorMapEncodeTiled writes into a CUtensorMap.
 struct TensorMap
@@ -56,16 +60,19 @@ struct Services
     uint32_t (*activeLanes)();
     // Lets the other threads run: for loops that wait for them.
     void (*yield)(Site site);
-    // What the hardware does beside the threads: copies and products. It is done as late as the program allows, when somebody waits, so
+    // What lies in block `rank` of the cluster where `address` lies in the dynamic shared memory of the running block. `what` names the
+    // function that asks; a block that has exited is an error.
+    void* (*inBlock)(void* address, uint32_t rank, const char* what);
+    // What the hardware does beside the threads: copies, products and stores. It is done as late as the program allows, when somebody waits, so
     // that a missing wait shows; in reverse order of threads at once, so that work that was begun too early shows. `work` is called with a
     // copy of `bytes` bytes at `data`, at most MostDeferredBytes.
-    // In a queue of the running thread, as the current group of it,
+    // In a queue of the running thread, as the current group of it (a thread must not exit before it has waited for its stores),
     void (*defer)(Queue queue, void (*work)(const void*), const void* data, unsigned bytes);
     // which ends here;
     void (*commit)(Queue queue);
     // done but for the last `pending` groups of a thread's queue.
     void (*wait)(Thread* thread, Queue queue, unsigned pending);
-    // Under a key, which somebody of the block waits for.
+    // Under a key, which somebody of the cluster waits for.
     void (*deferUntil)(const void* key, void (*work)(const void*), const void* data, unsigned bytes);
     // Whether there was something to do under the key.
     bool (*waitUntil)(const void* key);

@@ -27,8 +27,11 @@ struct Phase
         return phase;
     }
 
+    // The bytes are less than none while copies of other blocks of the cluster come before this one has announced them: it has not
+    // arrived either, so the phase goes on.
     void store(hopper::Barrier* barrier)
     {
+        if (missing == 0 && bytes < 0) emulated::services->fail(emulated::Failure::LaunchFailed, "more bytes came to a barrier than were announced");
         if (missing == 0 && bytes == 0) { parity ^= 1; missing = arrivals; }
         barrier->state = std::bit_cast<uint64_t>(*this);
     }
@@ -82,8 +85,8 @@ namespace detail {
 struct Tile
 {
     emulated::TensorMap map;
-    unsigned char* to;
-    Barrier* barrier;
+    unsigned char* shared;
+    Barrier* barrier; // of a load
     int at[5];
 };
 static_assert(sizeof(Tile) <= emulated::MostDeferredBytes);
@@ -95,16 +98,17 @@ inline unsigned char* swizzled(const unsigned char* p, unsigned swizzle)
     return reinterpret_cast<unsigned char*>(address ^ (address >> 7 & swizzle) << 4);
 }
 
-inline void load(const void* data)
+// Visits each element of the tile: where it lies in shared and in global memory, and whether it is inside the matrix. Returns the bytes of
+// all.
+template <typename Visit> inline int64_t each_element(const Tile& tile, Visit visit)
 {
-    auto& tile = *static_cast<const Tile*>(data);
     const emulated::TensorMap& map = tile.map;
     unsigned rows = 1, pieces = map.box[0] * map.elementBytes / 16u;
     for (int i = 1; i < map.rank; i++) rows *= map.box[i];
     for (unsigned row = 0; row < rows; row++)
     {
-        // The coordinates of the row, and whether they are inside the matrix; what is outside reads as zero.
-        const unsigned char* from = map.start;
+        // The coordinates of the row, and whether they are inside.
+        unsigned char* start = map.start;
         bool inside = true;
         unsigned rest = row;
         for (int i = 1; i < map.rank; i++)
@@ -112,39 +116,117 @@ inline void load(const void* data)
             int64_t at = static_cast<int64_t>(tile.at[i]) + rest % map.box[i];
             rest /= map.box[i];
             inside &= at >= 0 && static_cast<uint64_t>(at) < map.sizes[i];
-            from += at * static_cast<int64_t>(map.strides[i - 1]);
+            start += at * static_cast<int64_t>(map.strides[i - 1]);
         }
         for (unsigned piece = 0; piece < pieces; piece++)
         {
-            unsigned char* to = swizzled(tile.to + row * pieces * 16 + piece * 16, map.swizzle);
+            unsigned char* shared = swizzled(tile.shared + row * pieces * 16 + piece * 16, map.swizzle);
             for (unsigned i = 0; i < 16; i += map.elementBytes)
             {
                 int64_t at = static_cast<int64_t>(tile.at[0]) + (piece * 16 + i) / map.elementBytes;
-                if (inside && at >= 0 && static_cast<uint64_t>(at) < map.sizes[0]) std::memcpy(to + i, from + at * map.elementBytes, map.elementBytes);
-                else std::memset(to + i, 0, map.elementBytes);
+                visit(shared + i, start + at * map.elementBytes, inside && at >= 0 && static_cast<uint64_t>(at) < map.sizes[0]);
             }
         }
     }
+    return static_cast<int64_t>(rows) * pieces * 16;
+}
+
+inline void load(const void* data)
+{
+    auto& tile = *static_cast<const Tile*>(data);
+    const unsigned bytes = tile.map.elementBytes;
+    int64_t all = each_element(tile, [bytes](unsigned char* shared, const unsigned char* global, bool inside)
+    {
+        if (inside) std::memcpy(shared, global, bytes);
+        else std::memset(shared, 0, bytes);
+    });
     Phase phase = Phase::of(tile.barrier);
-    phase.bytes -= static_cast<int64_t>(rows) * pieces * 16;
+    phase.bytes -= all;
     phase.store(tile.barrier);
 }
 
-inline void start_load(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int w, int rank)
+inline void store(const void* data)
 {
-    Tile tile{{}, static_cast<unsigned char*>(shared), barrier, {x, y, z, w, 0}};
+    auto& tile = *static_cast<const Tile*>(data);
+    const unsigned bytes = tile.map.elementBytes;
+    each_element(tile, [bytes](const unsigned char* shared, unsigned char* global, bool inside) { if (inside) std::memcpy(global, shared, bytes); });
+}
+
+// Other blocks may add to the same element at the same time.
+inline void add(const void* data)
+{
+    each_element(*static_cast<const Tile*>(data), [](const unsigned char* shared, unsigned char* global, bool inside)
+    {
+        if (!inside) return;
+        float x = *reinterpret_cast<const float*>(shared);
+        emulated_update(reinterpret_cast<uint32_t*>(global), [x](uint32_t old) { return __float_as_uint(__uint_as_float(old) + x); });
+    });
+}
+
+inline Tile tile_of(const void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int w, int rank, const char* what)
+{
+    Tile tile{{}, static_cast<unsigned char*>(const_cast<void*>(shared)), barrier, {x, y, z, w, 0}};
     std::memcpy(&tile.map, map, sizeof(tile.map));
-    if (tile.map.known != emulated::TensorMap::Known || tile.map.rank != rank) emulated::services->fail(emulated::Failure::LaunchFailed, "load_tile with no tensor map, or one of another rank");
-    ptx::detail::require_aligned(shared, tile.map.swizzle == 7 ? 1024 : 128, "load_tile", 0);
-    Phase::of(barrier);
-    emulated::services->deferUntil(barrier, load, &tile, sizeof(tile));
+    if (tile.map.known != emulated::TensorMap::Known || tile.map.rank != rank)
+    {
+        char message[100];
+        std::snprintf(message, sizeof(message), "%s with no tensor map, or one of another rank", what);
+        emulated::services->fail(emulated::Failure::LaunchFailed, message);
+    }
+    ptx::detail::require_aligned(shared, tile.map.swizzle == 7 ? 1024 : 128, what, 0);
+    return tile;
+}
+
+inline void start_load(const Tile& tile)
+{
+    Phase::of(tile.barrier);
+    emulated::services->deferUntil(tile.barrier, load, &tile, sizeof(tile));
 }
 
 }
 
-inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y) { detail::start_load(shared, map, barrier, x, y, 0, 0, 2); }
-inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z) { detail::start_load(shared, map, barrier, x, y, z, 0, 3); }
-inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int w) { detail::start_load(shared, map, barrier, x, y, z, w, 4); }
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y) { detail::start_load(detail::tile_of(shared, map, barrier, x, y, 0, 0, 2, "load_tile")); }
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z) { detail::start_load(detail::tile_of(shared, map, barrier, x, y, z, 0, 3, "load_tile")); }
+inline void load_tile(void* shared, const TensorMap* map, Barrier* barrier, int x, int y, int z, int w) { detail::start_load(detail::tile_of(shared, map, barrier, x, y, z, w, 4, "load_tile")); }
+
+inline void store_tile(const TensorMap* map, const void* shared, int x, int y, int z)
+{
+    detail::Tile tile = detail::tile_of(shared, map, nullptr, x, y, z, 0, 3, "store_tile");
+    emulated::services->defer(emulated::Queue::Stores, detail::store, &tile, sizeof(tile));
+}
+
+inline void add_tile(const TensorMap* map, const void* shared, int x, int y, int z)
+{
+    detail::Tile tile = detail::tile_of(shared, map, nullptr, x, y, z, 0, 3, "add_tile");
+    if (tile.map.elementBytes != 4) emulated::services->fail(emulated::Failure::LaunchFailed, "add_tile of elements other than F32");
+    emulated::services->defer(emulated::Queue::Stores, detail::add, &tile, sizeof(tile));
+}
+
+inline void commit_stores() { emulated::services->commit(emulated::Queue::Stores); }
+template <int Pending> inline void await_stores_read() { emulated::services->wait(emulated::current, emulated::Queue::Stores, Pending); }
+
+// ---- Clusters (10.9 %cluster_ctarank, 9.7.13.4 barrier.cluster) ----
+
+inline uint32_t cluster_rank() { return emulated::current->block->rank; }
+inline void cluster_sync(EMULATED_SITE) { emulated::services->barrier(emulated::ClusterBarrier, 0, true, {file, line}); }
+
+inline void barrier_arrive_at(Barrier* barrier, uint32_t rank)
+{
+    detail::arrive(static_cast<Barrier*>(emulated::services->inBlock(barrier, rank, "barrier_arrive_at")), 0);
+}
+
+// A copy for each block, done when that one waits.
+inline void load_tile_for(uint16_t blocks, void* shared, const TensorMap* map, Barrier* barrier, int x, int y)
+{
+    detail::Tile tile = detail::tile_of(shared, map, barrier, x, y, 0, 0, 2, "load_tile_for");
+    for (uint32_t rank = 0; rank < 16; rank++)
+    {
+        if (!(blocks >> rank & 1)) continue;
+        tile.shared = static_cast<unsigned char*>(emulated::services->inBlock(shared, rank, "load_tile_for"));
+        tile.barrier = static_cast<Barrier*>(emulated::services->inBlock(barrier, rank, "load_tile_for"));
+        detail::start_load(tile);
+    }
+}
 
 inline void fence_async() { }
 

@@ -1,6 +1,6 @@
 // CUDA C++ as plain C++: the part of the language and of its built-in functions that Fathom's kernels use. A thread of a block is a
 // fiber of the emulated driver (abi.hpp); a __shared__ variable is a thread-local one, because a thread of the system runs one block
-// at a time. Warp functions are collectives: each lane leaves a record, the last one to arrive fills in every lane's result.
+// at a time (or one cluster, whose blocks would share it: refused). Warp functions are collectives: each lane leaves a record, the last one to arrive fills in every lane's result.
 #pragma once
 #include "abi.hpp"
 #include <bit>

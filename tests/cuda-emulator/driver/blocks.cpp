@@ -40,8 +40,9 @@ namespace emulated {
 
 namespace {
 
-constexpr size_t PageBytes = 4096, StackBytes = 128 * 1024;
-constexpr size_t SharedRegion = (Worker::MostDynamicShared + PageBytes - 1) / PageBytes * PageBytes;
+// One more page before each stack catches an overflow.
+constexpr size_t PageBytes = 4096, StackBytes = 128 * 1024, StackStride = StackBytes + PageBytes;
+constexpr size_t SharedRegion = (Worker::MostDynamicShared + PageBytes - 1) / PageBytes * PageBytes, SharedStride = SharedRegion + PageBytes;
 constexpr int Poison = 0xff;
 constexpr int MostIdleRounds = 100'000;
 
@@ -67,6 +68,8 @@ uint64_t mix(uint64_t x)
 
 bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
 
+std::string text_of(Index3 index) { return format("(%u,%u,%u)", index.x, index.y, index.z); }
+
 }
 
 void Launch::fail(int code, std::string text)
@@ -87,22 +90,19 @@ Order Order::from_environment()
     std::abort();
 }
 
-Worker::Worker() : order(Order::from_environment()), fibers(MostThreads)
+Worker::Worker() : order(Order::from_environment()), fibers(MostFibers)
 {
-    // One more page before each stack catches an overflow.
-    size_t each = StackBytes + PageBytes;
-    stacks = static_cast<unsigned char*>(mmap(nullptr, MostThreads * each, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    auto region = static_cast<unsigned char*>(mmap(nullptr, SharedRegion + PageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (stacks == MAP_FAILED || region == MAP_FAILED) { std::perror("CUDA emulator: stacks of a block"); std::abort(); }
-    for (unsigned i = 0; i < MostThreads; i++) mprotect(stacks + i * each, PageBytes, PROT_NONE);
-    shared = region + SharedRegion;
-    mprotect(shared, PageBytes, PROT_NONE);
+    auto reserve = [](size_t bytes) { return static_cast<unsigned char*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)); };
+    stacks = reserve(MostFibers * StackStride);
+    shared = reserve(MostBlocks * SharedStride);
+    if (stacks == MAP_FAILED || shared == MAP_FAILED) { std::perror("CUDA emulator: stacks of a cluster"); std::abort(); }
+    for (unsigned i = 0; i < MostBlocks; i++) mprotect(shared + i * SharedStride + SharedRegion, PageBytes, PROT_NONE);
 }
 
 Worker::~Worker()
 {
-    munmap(stacks, MostThreads * (StackBytes + PageBytes));
-    munmap(shared - SharedRegion, SharedRegion + PageBytes);
+    munmap(stacks, MostFibers * StackStride);
+    munmap(shared, MostBlocks * SharedStride);
 }
 
 Worker* Worker::running() { return onThisThread; }
@@ -114,16 +114,16 @@ void Worker::run(Launch& work)
     while (launch->failure == 0)
     {
         uint64_t position = launch->next++;
-        if (position >= launch->blocks()) break;
-        run_block(block_at(position));
+        if (position >= launch->clusters()) break;
+        run_cluster(cluster_at(position));
     }
     *slot = nullptr;
 }
 
-// In random order, a step that has no factor in common with the number of blocks visits each of them once.
-uint64_t Worker::block_at(uint64_t position) const
+// In random order, a step that has no factor in common with the number of clusters visits each of them once.
+uint64_t Worker::cluster_at(uint64_t position) const
 {
-    uint64_t count = launch->blocks();
+    uint64_t count = launch->clusters();
     if (order.kind == Order::Forward) return position;
     if (order.kind == Order::Reverse) return count - 1 - position;
     uint64_t step = mix(order.seed) % count | 1;
@@ -133,20 +133,17 @@ uint64_t Worker::block_at(uint64_t position) const
 
 void Worker::order_threads(uint64_t index)
 {
-    sequence.resize(threads);
-    for (unsigned i = 0; i < threads; i++) sequence[i] = order.kind == Order::Reverse ? threads - 1 - i : i;
+    sequence.clear();
+    unsigned ofBlock = threads / launch->cluster, stride = fibers_of(launch->block);
+    for (unsigned rank = 0; rank < launch->cluster; rank++)
+        for (unsigned i = 0; i < ofBlock; i++) sequence.push_back(rank * stride + i);
+    if (order.kind == Order::Reverse) std::reverse(sequence.begin(), sequence.end());
     if (order.kind == Order::Random)
         for (unsigned i = threads - 1; i > 0; i--) std::swap(sequence[i], sequence[mix(order.seed ^ index << 20 ^ i) % (i + 1)]);
 }
 
-void Worker::run_block(uint64_t index)
+void Worker::run_cluster(uint64_t index)
 {
-    const Index3 &grid = launch->grid, &size = launch->block;
-    // The end of dynamic shared memory is as near to the untouchable page as an alignment to 128 bytes allows.
-    unsigned sharedBytes = (launch->dynamicSharedBytes + 127) / 128 * 128;
-    block = {{static_cast<unsigned>(index % grid.x), static_cast<unsigned>(index / grid.x % grid.y), static_cast<unsigned>(index / grid.x / grid.y)},
-        size, grid, shared - sharedBytes, launch->dynamicSharedBytes};
-    std::memset(block.dynamicShared, Poison, sharedBytes);
     if (launch->module->sharedBytes > 0)
     {
         void* variables = nullptr;
@@ -154,31 +151,49 @@ void Worker::run_block(uint64_t index)
         if (variables != nullptr) std::memset(variables, Poison, launch->module->sharedBytes);
     }
 
-    threads = live = size.x * size.y * size.z;
+    threads = live = launch->cluster * launch->block.x * launch->block.y * launch->block.z;
     started = 0;
     ready.clear();
     yielded.clear();
     keyed.clear();
     readyHead = 0;
     freeStacks.clear();
-    for (unsigned i = MostThreads; i-- > 0;) freeStacks.push_back(i);
-    for (Barrier& barrier : barriers) { barrier.waiting.clear(); barrier.arrived = 0; }
-    for (unsigned i = 0; i < warps.size(); i++)
+    for (unsigned i = threads; i-- > 0;) freeStacks.push_back(i);
+    for (; guardedStacks < threads; guardedStacks++) mprotect(stacks + guardedStacks * StackStride, PageBytes, PROT_NONE);
+    together.waiting.clear();
+    together.arrived = 0;
+    for (unsigned rank = 0; rank < launch->cluster; rank++) begin_block(rank, index * launch->cluster + rank);
+    order_threads(index);
+    run_fibers();
+}
+
+void Worker::begin_block(unsigned rank, uint64_t index)
+{
+    const Index3 &grid = launch->grid, &size = launch->block;
+    RunningBlock& block = blocks[rank];
+    // The end of dynamic shared memory is as near to the untouchable page as an alignment to 128 bytes allows.
+    unsigned sharedBytes = (launch->dynamicSharedBytes + 127) / 128 * 128;
+    static_cast<Block&>(block) = {{static_cast<unsigned>(index % grid.x), static_cast<unsigned>(index / grid.x % grid.y), static_cast<unsigned>(index / grid.x / grid.y)},
+        size, grid, shared + rank * SharedStride + SharedRegion - sharedBytes, launch->dynamicSharedBytes, rank};
+    std::memset(block.dynamicShared, Poison, sharedBytes);
+    for (Barrier& barrier : block.barriers) { barrier.waiting.clear(); barrier.arrived = 0; }
+    block.live = size.x * size.y * size.z;
+    unsigned first = rank * fibers_of(size);
+    for (unsigned i = 0; i < block.live; i += 32)
     {
         // Lanes that the block does not have count as exited.
-        unsigned lanes = i * 32 >= threads ? 0 : std::min(32u, threads - i * 32);
-        warps[i] = {0, lanes == 32 ? 0 : ~0u << lanes};
+        unsigned lanes = std::min(32u, block.live - i);
+        warps[(first + i) / 32] = {0, lanes == 32 ? 0 : ~0u << lanes};
     }
-    for (unsigned i = 0; i < threads; i++)
+    for (unsigned i = 0; i < block.live; i++)
     {
-        Fiber& fiber = fibers[i];
+        Fiber& fiber = fibers[first + i];
         static_cast<Thread&>(fiber) = {{i % size.x, i / size.x % size.y, i / size.x / size.y}, i, &block};
         fiber.state = Fiber::New;
+        fiber.warp = (first + i) / 32;
         for (auto& queue : fiber.queues) queue.clear();
         fiber.groups = {};
     }
-    order_threads(index);
-    run_fibers();
 }
 
 void Worker::run_fibers()
@@ -199,7 +214,7 @@ void Worker::run_fibers()
         {
             stackOfCurrent = freeStacks.back();
             freeStacks.pop_back();
-            auto top = reinterpret_cast<void**>(stacks + (stackOfCurrent + 1) * (StackBytes + PageBytes));
+            auto top = reinterpret_cast<void**>(stacks + (stackOfCurrent + 1) * StackStride);
             // What fiber_switch takes from a stack: six registers and the address to return to; above it, where a caller would be.
             *--top = nullptr;
             *--top = reinterpret_cast<void*>(&Worker::fiber_main);
@@ -264,14 +279,19 @@ void Worker::wake(Fiber& fiber)
 
 void Worker::finish(Fiber& fiber)
 {
+    // A block must not exit before they have read its shared memory, and nobody but the thread itself can wait for them.
+    if (!fiber.queues[static_cast<size_t>(Queue::Stores)].empty()) fail(Failure::LaunchFailed, "the thread exits while stores are under way that nobody waited for");
     for (auto& queue : fiber.queues) flush(queue, [](const Deferred&) { return true; });
     idle = 0;
     fiber.state = Fiber::Finished;
+    RunningBlock& block = block_of(fiber);
     live--;
-    unsigned warp = fiber.linear / 32;
+    block.live--;
+    unsigned warp = fiber.warp;
     warps[warp].exited |= 1u << fiber.linear % 32;
     // Others may have waited for nothing but this thread.
-    if (!barriers[0].waiting.empty()) release_if_complete(barriers[0], 0);
+    if (!block.barriers[0].waiting.empty()) release_if_complete(block.barriers[0], block.live);
+    if (!together.waiting.empty()) release_if_complete(together, live);
     if (uint32_t waiting = warps[warp].waiting)
         for (unsigned lane = 0; lane < 32; lane++)
             if (waiting >> lane & warps[warp].waiting >> lane & 1) complete(warp, fibers[warp * 32 + lane]);
@@ -280,7 +300,8 @@ void Worker::finish(Fiber& fiber)
 void Worker::barrier(int id, unsigned count, bool wait, Site site)
 {
     Fiber& fiber = *current;
-    Barrier& barrier = barriers[static_cast<size_t>(id)];
+    RunningBlock& block = block_of(fiber);
+    Barrier& barrier = id == ClusterBarrier ? together : block.barriers[static_cast<size_t>(id)];
     if (barrier.arrived == 0) { barrier.site = site; barrier.thread = fiber.linear; }
     else if (id == 0 && !same(barrier.site, site))
         fail(Failure::LaunchFailed, format("__syncthreads() of %s:%d meets that of %s:%d, where thread %u waits: not all threads of the block take the same way",
@@ -293,16 +314,16 @@ void Worker::barrier(int id, unsigned count, bool wait, Site site)
         fiber.site = site;
         barrier.waiting.push_back(&fiber);
     }
-    release_if_complete(barrier, count);
+    release_if_complete(barrier, count != 0 ? count : id == ClusterBarrier ? live : block.live);
     // Released with the others: those before it in the order run first.
     if (wait) switch_to_worker();
 }
 
 void Worker::release_if_complete(Barrier& barrier, unsigned count)
 {
-    if (barrier.arrived < (count == 0 ? live : count)) return;
+    if (barrier.arrived < count) return;
     barrier.arrived = 0;
-    if (&barrier == &barriers[0] && barrier.waiting.size() == threads)
+    if (barrier.waiting.size() == threads)
         for (unsigned i : sequence) wake(fibers[i]);
     else
     {
@@ -312,10 +333,22 @@ void Worker::release_if_complete(Barrier& barrier, unsigned count)
     barrier.waiting.clear();
 }
 
+void* Worker::in_block(void* address, unsigned rank, const char* what)
+{
+    const RunningBlock& own = block_of(*current);
+    if (rank == own.rank) return address;
+    if (rank >= launch->cluster) fail(Failure::LaunchFailed, format("%s names block %u of a cluster of %u", what, rank, launch->cluster));
+    ptrdiff_t offset = static_cast<unsigned char*>(address) - own.dynamicShared;
+    if (offset < 0 || offset >= static_cast<ptrdiff_t>(own.dynamicSharedBytes)) fail(Failure::IllegalAddress, format("%s: %p is not in dynamic shared memory", what, address));
+    const RunningBlock& other = blocks[rank];
+    if (other.live == 0) fail(Failure::LaunchFailed, format("%s reaches into block %s of its cluster, whose threads have all exited", what, text_of(other.index).c_str()));
+    return other.dynamicShared + offset;
+}
+
 void Worker::collective(uint32_t mask, Combine combine, void* record, const char* what, Site site)
 {
     Fiber& fiber = *current;
-    unsigned warp = fiber.linear / 32, lane = fiber.linear % 32;
+    unsigned warp = fiber.warp, lane = fiber.linear % 32;
     if (!(mask >> lane & 1)) fail(Failure::LaunchFailed, format("%s of %s:%d: mask 0x%08x has no bit for lane %u, which calls", what, site.file, site.line, mask, lane));
     fiber.mask = mask;
     fiber.combine = combine;
@@ -358,11 +391,13 @@ bool Worker::complete(unsigned warp, Fiber& leader)
     return true;
 }
 
-void Worker::defer(std::vector<Deferred>& queue, const Deferred& deferred, const void* data, unsigned bytes)
+// False if it was done at once.
+bool Worker::defer(std::vector<Deferred>& queue, const Deferred& deferred, const void* data, unsigned bytes)
 {
-    if (order.kind == Order::Reverse) return deferred.work(data);
+    if (order.kind == Order::Reverse) { deferred.work(data); return false; }
     queue.push_back(deferred);
     std::memcpy(queue.back().data, data, bytes);
+    return true;
 }
 
 // Does what is due, in order; false if nothing was.
@@ -381,9 +416,11 @@ template <typename Due> bool Worker::flush(std::vector<Deferred>& queue, Due due
 
 std::string Worker::place(const Fiber* fiber) const
 {
-    std::string text = format("kernel %s <<<(%u,%u,%u), (%u,%u,%u), %u bytes>>> block (%u,%u,%u)", launch->kernel->name, block.grid.x, block.grid.y, block.grid.z,
-        block.size.x, block.size.y, block.size.z, block.dynamicSharedBytes, block.index.x, block.index.y, block.index.z);
-    if (fiber != nullptr) text += format(" thread (%u,%u,%u)", fiber->index.x, fiber->index.y, fiber->index.z);
+    std::string text = "kernel " + std::string(launch->kernel->name) + " <<<" + text_of(launch->grid) + ", " + text_of(launch->block) + format(", %u bytes", launch->dynamicSharedBytes);
+    if (launch->cluster > 1) text += format(", clusters of %u", launch->cluster);
+    if (fiber != nullptr) return text + ">>> block " + text_of(fiber->block->index) + " thread " + text_of(fiber->index) + ": ";
+    text += (launch->cluster > 1 ? ">>> blocks " : ">>> block ") + text_of(blocks[0].index);
+    if (launch->cluster > 1) text += " to " + text_of(blocks[launch->cluster - 1].index);
     return text + ": ";
 }
 
@@ -391,29 +428,37 @@ std::string Worker::place(const Fiber* fiber) const
 std::string Worker::waiting_threads() const
 {
     std::string text;
-    std::vector<bool> named(threads);
-    for (unsigned i = 0; i < threads; i++)
+    unsigned ofBlock = threads / launch->cluster;
+    for (unsigned rank = 0; rank < launch->cluster; rank++)
     {
-        const Fiber& first = fibers[i];
-        if (named[i]) continue;
-        std::string members;
-        unsigned count = 0;
-        for (unsigned j = i; j < threads; j++)
+        const Fiber* members = &fibers[rank * fibers_of(launch->block)];
+        if (rank > 0) text += "; ";
+        if (launch->cluster > 1) text += "block " + text_of(blocks[rank].index) + ": ";
+        std::vector<bool> named(ofBlock);
+        for (unsigned i = 0; i < ofBlock; i++)
         {
-            const Fiber& other = fibers[j];
-            bool together = other.state == first.state && (first.state == Fiber::Finished
-                || (same(other.site, first.site) && (first.state != Fiber::InCollective || (other.mask == first.mask && j / 32 == i / 32))));
-            if (!together) continue;
-            named[j] = true;
-            if (++count <= 4) members += format(count == 1 ? "%u" : ",%u", j);
+            const Fiber& first = members[i];
+            if (named[i]) continue;
+            std::string some;
+            unsigned count = 0;
+            for (unsigned j = i; j < ofBlock; j++)
+            {
+                const Fiber& other = members[j];
+                bool together = other.state == first.state && (first.state == Fiber::Finished
+                    || (same(other.site, first.site) && (first.state != Fiber::InCollective || (other.mask == first.mask && j / 32 == i / 32))));
+                if (!together) continue;
+                named[j] = true;
+                if (++count <= 4) some += format(count == 1 ? "%u" : ",%u", j);
+            }
+            if (count > 4) some += ",...";
+            if (i > 0) text += "; ";
+            text += format("%u thread%s (%s) ", count, count == 1 ? "" : "s", some.c_str());
+            if (first.state == Fiber::Finished) text += "exited";
+            else if (first.state == Fiber::AtBarrier && first.barrier == ClusterBarrier) text += format("at the barrier of the cluster of %s:%d", first.site.file, first.site.line);
+            else if (first.state == Fiber::AtBarrier) text += format("at barrier %d of %s:%d", first.barrier, first.site.file, first.site.line);
+            else if (first.state == Fiber::InCollective) text += format("in %s of %s:%d with mask 0x%08x", first.what, first.site.file, first.site.line, first.mask);
+            else text += format("in a loop of %s:%d", first.site.file, first.site.line);
         }
-        if (count > 4) members += ",...";
-        if (!text.empty()) text += "; ";
-        text += format("%u thread%s (%s) ", count, count == 1 ? "" : "s", members.c_str());
-        if (first.state == Fiber::Finished) text += "exited";
-        else if (first.state == Fiber::AtBarrier) text += format("at barrier %d of %s:%d", first.barrier, first.site.file, first.site.line);
-        else if (first.state == Fiber::InCollective) text += format("in %s of %s:%d with mask 0x%08x", first.what, first.site.file, first.site.line, first.mask);
-        else text += format("in a loop of %s:%d", first.site.file, first.site.line);
     }
     return text;
 }
@@ -429,8 +474,9 @@ void Worker::fail(Failure failure, const std::string& message)
 std::string Worker::describe(const void* address) const
 {
     auto p = static_cast<const unsigned char*>(address);
-    if (p >= shared && p < shared + PageBytes) return format(", past the %u bytes of dynamic shared memory", block.dynamicSharedBytes);
-    if (p >= stacks && p < stacks + MostThreads * (StackBytes + PageBytes)) return ", a stack overflow (a thread of the emulator has 128 KiB)";
+    if (p >= shared && p < shared + MostBlocks * SharedStride && static_cast<size_t>(p - shared) % SharedStride >= SharedRegion)
+        return format(", past the %u bytes of dynamic shared memory", launch->dynamicSharedBytes);
+    if (p >= stacks && p < stacks + MostFibers * StackStride) return ", a stack overflow (a thread of the emulator has 128 KiB)";
     return describe_address(address);
 }
 
@@ -443,7 +489,7 @@ void* Worker::fault(Failure failure, const char* message)
 const Services Worker::services = {
     [](int id, unsigned count, bool wait, Site site) { onThisThread->barrier(id, count, wait, site); },
     [](uint32_t mask, Combine combine, void* record, const char* what, Site site) { onThisThread->collective(mask, combine, record, what, site); },
-    [] { return ~onThisThread->warps[onThisThread->current->linear / 32].exited; },
+    [] { return ~onThisThread->warps[onThisThread->current->warp].exited; },
     [](Site site)
     {
         Fiber& fiber = *onThisThread->current;
@@ -452,11 +498,14 @@ const Services Worker::services = {
         onThisThread->yielded.push_back(&fiber);
         onThisThread->switch_to_worker();
     },
+    [](void* address, uint32_t rank, const char* what) { return onThisThread->in_block(address, rank, what); },
     [](Queue queue, void (*work)(const void*), const void* data, unsigned bytes)
     {
         Fiber& fiber = *onThisThread->current;
         auto index = static_cast<size_t>(queue);
-        onThisThread->defer(fiber.queues[index], {work, {.group = fiber.groups[index]}, {}}, data, bytes);
+        bool later = onThisThread->defer(fiber.queues[index], {work, {.group = fiber.groups[index]}, {}}, data, bytes);
+        // Stores that were done at once must be waited for all the same.
+        if (!later && queue == Queue::Stores) fiber.queues[index].push_back({[](const void*) { }, {.group = fiber.groups[index]}, {}});
     },
     [](Queue queue) { onThisThread->current->groups[static_cast<size_t>(queue)]++; },
     [](Thread* thread, Queue queue, unsigned pending)

@@ -1,6 +1,7 @@
-// Runs the blocks of one launch on one thread of the system. The threads of a block are fibers: each runs until it meets a barrier or
-// a collective that others have not reached, so a kernel without them never switches. A run is deterministic; FATHOM_EMULATOR_ORDER
-// changes the order in which threads and blocks run (forward, reverse, random:SEED), which is how a missing barrier shows.
+// Runs the blocks of one launch on one thread of the system, a cluster at a time; without clusters each block is one of its own. The
+// threads of a cluster are fibers: each runs until it meets a barrier or a collective that others have not reached, so a kernel without
+// them never switches. A run is deterministic; FATHOM_EMULATOR_ORDER changes the order in which threads and clusters run (forward,
+// reverse, random:SEED), which is how a missing barrier shows.
 #pragma once
 #include "../device/abi.hpp"
 #include <array>
@@ -15,7 +16,9 @@ struct LoadedModule
 {
     const Module* description;
     void* handle;
-    size_t sharedBytes; // its __shared__ variables of one thread of the system: what lies in its thread-local storage
+    size_t sharedBytes; // its thread-local storage: the __shared__ variables of one thread of the system, and the running thread
+
+    bool shares_variables() const { return sharedBytes > sizeof(Thread*); }
 };
 
 struct Launch
@@ -23,15 +26,15 @@ struct Launch
     const Kernel* kernel;
     const LoadedModule* module;
     Index3 grid, block;
-    unsigned dynamicSharedBytes;
+    unsigned dynamicSharedBytes, cluster; // cluster: blocks of one, along x
     void** parameters;
 
-    std::atomic<uint64_t> next{0}; // block
+    std::atomic<uint64_t> next{0}; // cluster
     std::mutex lock;
     std::atomic<int> failure{0};
     std::string message;
 
-    uint64_t blocks() const { return static_cast<uint64_t>(grid.x) * grid.y * grid.z; }
+    uint64_t clusters() const { return static_cast<uint64_t>(grid.x / cluster) * grid.y * grid.z; }
     void fail(int code, std::string text);
 };
 
@@ -54,25 +57,30 @@ struct Fiber : Thread
 {
     enum State { New, Ready, AtBarrier, InCollective, Yielding, Finished } state;
     void* stackPointer;
+    unsigned warp; // of the cluster
     int barrier;
     uint32_t mask;
     Combine combine;
     void* record;
     const char* what;
     Site site;
-    std::array<std::vector<Deferred>, 2> queues; // by Queue
-    std::array<unsigned, 2> groups;
+    std::array<std::vector<Deferred>, Queues> queues; // by Queue
+    std::array<unsigned, Queues> groups;
 };
 
 class Worker
 {
 public:
-    static constexpr unsigned MostThreads = 1024;
+    static constexpr unsigned MostThreads = 1024; // of a block
+    static constexpr unsigned MostBlocks = 8; // of a cluster
+    static constexpr unsigned MostFibers = 2048; // of a cluster, each block having whole warps of them
     static constexpr unsigned MostDynamicShared = 232448;
 
     Worker();
     ~Worker();
-    // Takes blocks of the launch until none is left or one has failed.
+    // The fibers that a block takes: a warp is never of two blocks.
+    static unsigned fibers_of(Index3 block) { return (block.x * block.y * block.z + 31) / 32 * 32; }
+    // Takes clusters of the launch until none is left or one has failed.
     void run(Launch& launch);
     // The worker whose fiber runs on this thread of the system, or null.
     static Worker* running();
@@ -86,8 +94,10 @@ public:
 private:
     struct Warp { uint32_t waiting, exited; };
     struct Barrier { std::vector<Fiber*> waiting; unsigned arrived; Site site; unsigned thread; };
+    struct RunningBlock : Block { std::array<Barrier, 16> barriers; unsigned live; };
 
-    void run_block(uint64_t index);
+    void run_cluster(uint64_t index);
+    void begin_block(unsigned rank, uint64_t index);
     void run_fibers();
     static void fiber_main();
     void switch_to_worker();
@@ -96,20 +106,22 @@ private:
     void wake(Fiber& fiber);
     void barrier(int id, unsigned threads, bool wait, Site site);
     void release_if_complete(Barrier& barrier, unsigned threads);
+    void* in_block(void* address, unsigned rank, const char* what);
     void collective(uint32_t mask, Combine combine, void* record, const char* what, Site site);
     bool complete(unsigned warp, Fiber& leader);
-    void defer(std::vector<Deferred>& queue, const Deferred& deferred, const void* data, unsigned bytes);
+    bool defer(std::vector<Deferred>& queue, const Deferred& deferred, const void* data, unsigned bytes);
     template <typename Due> static bool flush(std::vector<Deferred>& queue, Due due);
     [[noreturn]] void fail(Failure failure, const std::string& message);
     std::string place(const Fiber* fiber) const;
     std::string waiting_threads() const;
-    void order_threads(uint64_t block);
-    uint64_t block_at(uint64_t position) const;
+    void order_threads(uint64_t cluster);
+    uint64_t cluster_at(uint64_t position) const;
+    static RunningBlock& block_of(const Fiber& fiber) { return static_cast<RunningBlock&>(*fiber.block); }
 
     Launch* launch = nullptr;
     Order order;
-    Block block{};
-    unsigned threads = 0, live = 0, started = 0;
+    std::array<RunningBlock, MostBlocks> blocks{}; // those of the cluster come first
+    unsigned threads = 0, live = 0, started = 0; // of the cluster
     int idle = 0; // rounds in which threads only waited in loops
     Fiber* current = nullptr;
     Thread** slot = nullptr;
@@ -118,13 +130,13 @@ private:
     std::vector<Fiber*> ready, yielded;
     std::vector<Deferred> keyed;
     size_t readyHead = 0;
-    std::array<Warp, MostThreads / 32> warps;
-    std::array<Barrier, 16> barriers;
+    std::array<Warp, MostFibers / 32> warps;
+    Barrier together{}; // of the cluster
     void* ownStackPointer = nullptr;
     unsigned char* stacks = nullptr;
     std::vector<unsigned> freeStacks;
-    unsigned stackOfCurrent = 0;
-    unsigned char* shared = nullptr; // the end of dynamic shared memory; the page behind it cannot be touched
+    unsigned stackOfCurrent = 0, guardedStacks = 0;
+    unsigned char* shared = nullptr; // the regions of the blocks' dynamic shared memory; the page behind each cannot be touched
 };
 
 }

@@ -90,7 +90,7 @@ EXPORT int cuDeviceGetAttribute(int* value, int attribute, int)
         case 12: case 82: *value = 65536; break; // registers of a block, of a multiprocessor
         case 13: *value = 1'000'000; break; // CLOCK_RATE, kHz
         case 16: *value = 4; break; // MULTIPROCESSOR_COUNT
-        case 31: case 41: case 78: case 115: *value = 1; break; // concurrent kernels, unified addresses, stream priorities, memory pools
+        case 31: case 41: case 78: case 115: case 120: *value = 1; break; // concurrent kernels, unified addresses, stream priorities, memory pools, clusters
         case 36: *value = 1'000'000; break; // MEMORY_CLOCK_RATE, kHz
         case 37: *value = 64; break; // GLOBAL_MEMORY_BUS_WIDTH
         case 38: *value = 32 << 20; break; // L2_CACHE_SIZE

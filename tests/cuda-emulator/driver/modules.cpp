@@ -71,14 +71,26 @@ Result load(ModuleHandle** module, const void* image)
     return Success;
 }
 
-Result launch(LoadedFunction* function, Index3 grid, Index3 block, unsigned sharedBytes, Stream* stream, void** parameters)
+Result launch(LoadedFunction* function, Index3 grid, Index3 block, Index3 cluster, unsigned sharedBytes, Stream* stream, void** parameters)
 {
-    std::string shape = std::string(function->kernel->name) + " <<<(" + std::to_string(grid.x) + "," + std::to_string(grid.y) + "," + std::to_string(grid.z) + "), ("
-        + std::to_string(block.x) + "," + std::to_string(block.y) + "," + std::to_string(block.z) + "), " + std::to_string(sharedBytes) + " bytes>>>: ";
+    auto text = [](Index3 i) { return "(" + std::to_string(i.x) + "," + std::to_string(i.y) + "," + std::to_string(i.z) + ")"; };
+    bool clusters = cluster.x != 1 || cluster.y != 1 || cluster.z != 1;
+    std::string shape = std::string(function->kernel->name) + " <<<" + text(grid) + ", " + text(block) + ", " + std::to_string(sharedBytes) + " bytes"
+        + (clusters ? ", clusters of " + text(cluster) : "") + ">>>: ";
     uint64_t threads = static_cast<uint64_t>(block.x) * block.y * block.z;
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || threads == 0) return fail(InvalidValue, shape + "no blocks or no threads");
     if (grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) return fail(InvalidValue, shape + "the grid is too large");
     if (threads > Worker::MostThreads || block.z > 64) return fail(InvalidValue, shape + "the block is too large");
+    if (clusters)
+    {
+        if (cluster.x == 0 || cluster.y == 0 || cluster.z == 0) return fail(InvalidValue, shape + "no blocks in a cluster");
+        if (cluster.y != 1 || cluster.z != 1) return fail(NotSupported, shape + "the emulator has clusters along x only");
+        if (cluster.x > Worker::MostBlocks) return fail(InvalidValue, shape + "a cluster has " + std::to_string(Worker::MostBlocks) + " blocks at most");
+        if (grid.x % cluster.x != 0) return fail(InvalidValue, shape + "the grid is no multiple of the cluster");
+        if (cluster.x * Worker::fibers_of(block) > Worker::MostFibers) return fail(InvalidValue, shape + "the emulator has " + std::to_string(Worker::MostFibers) + " threads for a cluster");
+        // One thread of the system runs all blocks of a cluster.
+        if (function->module->shares_variables()) return fail(NotSupported, shape + "the module has __shared__ variables, which the emulator cannot keep apart for the blocks of a cluster; dynamic shared memory it can");
+    }
     if (sharedBytes > function->mostDynamicShared) return fail(InvalidValue, shape + "more dynamic shared memory than the " + std::to_string(function->mostDynamicShared) + " bytes asked for with cuFuncSetAttribute");
     if (parameters == nullptr && function->kernel->parameters > 0) return fail(InvalidValue, shape + "no parameters");
 
@@ -102,6 +114,7 @@ Result launch(LoadedFunction* function, Index3 grid, Index3 block, unsigned shar
         work.grid = grid;
         work.block = block;
         work.dynamicSharedBytes = sharedBytes;
+        work.cluster = cluster.x;
         work.parameters = pointers.data();
         run_on_workers(work);
         if (work.failure != 0) return static_cast<int>(fail(static_cast<Result>(work.failure.load()), work.message));
@@ -167,7 +180,7 @@ EXPORT int cuLaunchKernel(LoadedFunction* function, unsigned gridX, unsigned gri
     unsigned sharedBytes, Stream* stream, void** parameters, void**)
 {
     Lock guard(lock);
-    return launch(function, {gridX, gridY, gridZ}, {blockX, blockY, blockZ}, sharedBytes, stream, parameters);
+    return launch(function, {gridX, gridY, gridZ}, {blockX, blockY, blockZ}, {}, sharedBytes, stream, parameters);
 }
 
 struct LaunchAttribute { int id, padding; union { char bytes[64]; unsigned cluster[3]; int flag; }; };
@@ -176,11 +189,12 @@ struct LaunchConfiguration { unsigned grid[3], block[3], sharedBytes; Stream* st
 EXPORT int cuLaunchKernelEx(const LaunchConfiguration* c, LoadedFunction* function, void** parameters, void**)
 {
     Lock guard(lock);
+    Index3 cluster;
     for (unsigned i = 0; i < c->count; i++)
     {
         const LaunchAttribute& attribute = c->attributes[i];
-        if (attribute.id == 4 && attribute.cluster[0] * attribute.cluster[1] * attribute.cluster[2] > 1) return fail(NotSupported, "the emulator has no clusters");
+        if (attribute.id == 4) cluster = {attribute.cluster[0], attribute.cluster[1], attribute.cluster[2]};
         if (attribute.id == 2 && attribute.flag != 0) return fail(NotSupported, "the emulator has no cooperative launches");
     }
-    return launch(function, {c->grid[0], c->grid[1], c->grid[2]}, {c->block[0], c->block[1], c->block[2]}, c->sharedBytes, c->stream, parameters);
+    return launch(function, {c->grid[0], c->grid[1], c->grid[2]}, {c->block[0], c->block[1], c->block[2]}, cluster, c->sharedBytes, c->stream, parameters);
 }

@@ -61,8 +61,8 @@ public:
     {
         std::unique_lock guard(lock);
         launch = &work;
-        // As many workers as there are blocks to take.
-        wanted = static_cast<int>(std::min<uint64_t>(static_cast<uint64_t>(count), work.blocks()));
+        // As many workers as there are clusters to take.
+        wanted = static_cast<int>(std::min<uint64_t>(static_cast<uint64_t>(count), work.clusters()));
         running = wanted;
         (wanted == 1 ? begin.notify_one() : begin.notify_all());
         end.wait(guard, [this] { return running == 0; });

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs kernels.cu over the emulated libraries, as a caller of the driver API would: selftest.py LIBRARIES. Prints what was compared."""
+"""Runs kernels.cu and clusters.cu over the emulated libraries, as a caller of the driver API would: selftest.py LIBRARIES. Prints what was compared."""
 import ctypes, math, os, random, struct, subprocess, sys, time
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -21,11 +21,11 @@ def check(code):
     assert code == 0, f'{code}: {error(code)}'
 
 
-def compile(source, expressions):
+def compile(file, source, expressions):
     headers = ['common.cuh', 'ptx.cuh', 'hopper.cuh'] # the last two only as names: the emulator has its own
     texts = [open(os.path.join(kernels, 'common.cuh'), 'rb').read(), b'', b'']
     program = ctypes.c_void_p()
-    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b'kernels.cu', 3, (ctypes.c_char_p * 3)(*texts), (ctypes.c_char_p * 3)(*[h.encode() for h in headers]))
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), file.encode(), 3, (ctypes.c_char_p * 3)(*texts), (ctypes.c_char_p * 3)(*[h.encode() for h in headers]))
     for e in expressions: nvrtc.nvrtcAddNameExpression(program, e.encode())
     options = (ctypes.c_char_p * 2)(b'--gpu-architecture=sm_90a', b'-DANSWER=42')
     result = nvrtc.nvrtcCompileProgram(program, 2, options)
@@ -65,18 +65,26 @@ def arguments(values):
     return (ctypes.c_void_p * len(held))(*[ctypes.addressof(h) for h in held]), held
 
 
+class Attribute(ctypes.Structure): _fields_ = [('id', ctypes.c_int), ('padding', ctypes.c_int), ('value', ctypes.c_uint * 16)]
+class Configuration(ctypes.Structure): _fields_ = [('grid', ctypes.c_uint * 3), ('block', ctypes.c_uint * 3), ('shared', ctypes.c_uint), ('stream', ctypes.c_void_p),
+    ('attributes', ctypes.POINTER(Attribute)), ('count', ctypes.c_uint)]
+
+
 class Module:
-    def __init__(self, expressions):
-        result, log, cubin, self.names = compile(open(os.path.join(here, 'kernels.cu')).read(), expressions)
+    def __init__(self, file, expressions):
+        result, log, cubin, self.names = compile(file, open(os.path.join(here, file)).read(), expressions)
         assert result == 0, log
         self.module = ctypes.c_void_p()
         check(cuda.cuModuleLoadData(ctypes.byref(self.module), cubin))
 
-    def launch(self, name, grid, block, *values, shared=0, stream=None):
+    def launch(self, name, grid, block, *values, shared=0, stream=None, cluster=None):
         function = ctypes.c_void_p()
         check(cuda.cuModuleGetFunction(ctypes.byref(function), self.module, self.names.get(name, name.encode())))
         grid, block = [(tuple(s) + (1, 1))[:3] if isinstance(s, tuple) else (s, 1, 1) for s in (grid, block)]
         pointers, held = arguments(values)
+        if cluster is not None:
+            attribute = Attribute(4, 0, cluster if isinstance(cluster, tuple) else (cluster, 1, 1))
+            return cuda.cuLaunchKernelEx(ctypes.byref(Configuration(grid, block, shared, stream, ctypes.pointer(attribute), 1)), function, pointers, None)
         return cuda.cuLaunchKernel(function, *grid, *block, shared, stream, pointers, None)
 
 
@@ -120,7 +128,7 @@ names = ['add<float>', 'add<bf16>', 'sum_rows', 'transpose<true>', 'transpose<fa
          'warp_functions', 'divergent_barrier', 'two_barriers', 'missing_lane', 'write_past', 'misaligned', 'outside_shared', 'outside_dynamic', 'missing_wait', 'busy', 'hopper_e4m3<true>', 'hopper_e4m3<false>', 'hopper_bf16', 'hopper_hang']
 check(cuda.cuInit(0))
 start = time.time()
-module = Module(names)
+module = Module('kernels.cu', names)
 report('compile', f'{len(names)} kernels in {time.time() - start:.2f} s')
 random.seed(7)
 
@@ -134,9 +142,81 @@ def transposed(kernel):
     return wrong
 
 
+class TensorMap(ctypes.Structure): _fields_ = [('bytes', ctypes.c_uint8 * 128)]
+
+
+def tensor_map(buffer, type, bytes, sizes, strides, box, swizzle=3):
+    """A matrix, its dimensions from the contiguous one on, and the box that one copy takes; swizzle 3 is that of rows of 128 bytes."""
+    space = ctypes.create_string_buffer(192)
+    map = TensorMap.from_buffer(space, -ctypes.addressof(space) % 64)
+    rank = len(sizes)
+    check(cuda.cuTensorMapEncodeTiled(ctypes.byref(map), type, rank, buffer.pointer, (ctypes.c_uint64 * rank)(*sizes), (ctypes.c_uint64 * (rank - 1))(*[s * bytes for s in strides]),
+        (ctypes.c_uint32 * rank)(*box), (ctypes.c_uint32 * rank)(*[1] * rank), 0, swizzle, 0, 0))
+    return map
+
+
+names = ['sum_for_all<2, true>', 'sum_for_all<4, true>', 'sum_for_all<4, false>', 'neighbours<true>', 'neighbours<false>', 'write_tiles<false, 1, true>', 'write_tiles<true, 1, true>',
+         'write_tiles<false, 2, true>', 'write_tiles<false, 1, false>', 'write_plain', 'store_and_exit', 'reach_exited', 'reach_outside', 'copy_unawaited', 'cluster_deadlock', 'cluster_hang', 'nothing']
+clusters = Module('clusters.cu', names)
+late = not os.environ['FATHOM_EMULATOR_ORDER'].startswith('reverse') # what is asynchronous is done at the wait
+
+
+def summed(size, wait=True):
+    """The number of wrong sums of two clusters. Without waiting, a warp must not fall so far behind that it takes a phase for another."""
+    blocks, steps = 2 * size, 7 if wait else 3
+    rows, columns = 8 * blocks, 32 * steps
+    x = [random.randrange(-9, 10) for _ in range(rows * columns)]
+    sums = Device('f', blocks * 64)
+    check(clusters.launch(f'sum_for_all<{size}, {str(wait).lower()}>', blocks, 64, tensor_map(Device('f', len(x), x), 7, 4, (columns, rows), (columns,), (32, 8)), sums, steps,
+        shared=2 * size * 1024 + 1024 + 32, cluster=size))
+    expected = [sum((step + 1) * (block % size + 1) * x[row * columns + step * 32 + t % 32] for step in range(steps)
+        for row in range(block // size * size * 8 + t // 32, (block // size + 1) * size * 8, 2)) for block in range(blocks) for t in range(64)]
+    return sum(p != q for p, q in zip(sums.read(), expected))
+
+
+def neighbours(size, sync):
+    block, count = (9, 5), 4 * size * 45
+    ranks, sums = Device('i', count, [-7] * count), Device('i', count)
+    check(clusters.launch(f'neighbours<{str(sync).lower()}>', 4 * size, block, ranks, sums, size, cluster=size))
+    exits = [i % 45 == 44 for i in range(count)]
+    assert all(r == (-7 if out else i // 45 % size) for i, (r, out) in enumerate(zip(ranks.read(), exits)))
+    # The last warp has 13 lanes, one of which exits: in forward order after the others have asked who is active.
+    all_ranks = sum((i + 1) * i for i in range(size))
+    return sum(s % 1000 != all_ranks or s // 1000 not in ((32,) if i % 45 < 32 else (12, 13)) for i, (s, out) in enumerate(zip(sums.read(), exits)) if not out)
+
+
+def written(kernel, blocks, start):
+    """The number of wrong elements of a matrix of 3x21x80 in rows of 84: tiles of 8x32 that begin 8 columns and 3 rows before it."""
+    pitch, rows, planes = 84, 21, 3
+    d = Device('f', pitch * rows * planes, [start] * (pitch * rows * planes))
+    check(clusters.launch(kernel, (planes + 1, 4, blocks), 32, tensor_map(d, 7, 4, (80, rows, planes), (pitch, pitch * rows), (32, 8, 1)), 3, shared=3072))
+    def expected(x, y, z):
+        if x >= 80: return start
+        value = 1000 * z + 100 * y + x
+        return start + sum(value + b for b in range(blocks)) if 'true' in kernel.split(',')[0] else value
+    return sum(v != expected(i % pitch, i // pitch % rows, i // pitch // rows) for i, v in enumerate(d.read()))
+
+
+def check_clusters():
+    """The same in every order."""
+    wrong = [summed(2), summed(4), neighbours(2, True), neighbours(4, True), neighbours(8, True), neighbours(1, True),
+        written('write_tiles<false, 1, true>', 1, -1.0), written('write_tiles<true, 1, true>', 5, 0.5)]
+    assert not any(wrong), wrong
+    d = Device('H', 16 * 8 * 2, [7] * 256)
+    map = tensor_map(d, 9, 2, (16, 8, 2), (16, 128), (16, 8, 1), 0)
+    check(clusters.launch('write_plain', 1, 32, map, 0, shared=256))
+    # Columns 8 to 15 of rows 4 to 7 of plane 1 lie inside.
+    assert list(d.read()) == [((i // 16 % 8 - 4) * 16 + i % 16 - 8) if i >= 128 and i // 16 % 8 >= 4 and i % 16 >= 8 else 7 for i in range(256)]
+    return map
+
+
 # A child with another order of threads: does the kernel without its barrier show?
 if len(sys.argv) > 2:
-    print(transposed(sys.argv[2]))
+    if sys.argv[2] == 'clusters':
+        check_clusters()
+        assert clusters.launch('store_and_exit', 1, 32, tensor_map(Device('f', 1024), 7, 4, (32, 8, 4), (32, 256), (32, 8, 1)), shared=2048) == 719
+        print(summed(4, False), neighbours(4, False), written('write_tiles<false, 2, true>', 1, -1.0))
+    else: print(transposed(sys.argv[2]))
     sys.exit()
 
 # ---- What must work ----
@@ -223,18 +303,6 @@ expected += [struct.unpack('i', struct.pack('I', sum(1 << i for i in lanes if i 
 assert list(got) == expected
 report('warp_functions', 'up, down in segments of 8, broadcast, xor, ballot, any and all of half a warp')
 
-def tensor_map(buffer, type, bytes, columns, rows, stride, boxColumns, boxRows):
-    """A matrix of rows of `columns` elements, and the box that one copy takes, in swizzled rows of 128 bytes."""
-    space = ctypes.create_string_buffer(192)
-    map = TensorMap.from_buffer(space, -ctypes.addressof(space) % 64)
-    check(cuda.cuTensorMapEncodeTiled(ctypes.byref(map), type, 2, buffer.pointer, (ctypes.c_uint64 * 2)(columns, rows), (ctypes.c_uint64 * 1)(stride * bytes),
-        (ctypes.c_uint32 * 2)(boxColumns, boxRows), (ctypes.c_uint32 * 2)(1, 1), 0, 3, 0, 0))
-    return map
-
-
-class TensorMap(ctypes.Structure): _fields_ = [('bytes', ctypes.c_uint8 * 128)]
-
-
 class Blas:
     """Products through cublasLt: op(A) op(B) of column-major matrices, A being given by its rows of K."""
     def __init__(self):
@@ -272,16 +340,20 @@ class Blas:
 # 300 elements of the sum, 60 of 64 rows: the last tiles reach over the edges, where they read zeros. Between the rows lies NaN.
 depth, stride = 300, 304
 a, b = [[random.choice(codes) if i % stride < depth else 0x7f for i in range(rows * stride)] for rows in (60, 32)]
-maps = tensor_map(Device('B', len(a), a), 0, 1, depth, 60, stride, 128, 64), tensor_map(Device('B', len(b), b), 0, 1, depth, 32, stride, 128, 32)
+maps = tensor_map(Device('B', len(a), a), 0, 1, (depth, 60), (stride,), (128, 64)), tensor_map(Device('B', len(b), b), 0, 1, (depth, 32), (stride,), (128, 32))
 d = Device('f', 64 * 32)
 check(module.launch('hopper_e4m3<true>', 1, 128, *maps, d, 3, shared=2 * 12288 + 1024))
 compare('hopper_e4m3', d.read(), [sum(e4m3[a[i * stride + x]] * e4m3[b[j * stride + x]] for x in range(depth)) if i < 60 else 0.0 for i in range(64) for j in range(32)], 2e-6)
 a, b = [[bf16(random.gauss(0, 1)) for _ in range(size)] for size in (64 * 64, 64 * 128)]
-maps16 = tensor_map(Device('H', len(a), a), 9, 2, 64, 64, 64, 64, 64), tensor_map(Device('H', len(b), b), 9, 2, 128, 64, 128, 64, 64)
+maps16 = tensor_map(Device('H', len(a), a), 9, 2, (64, 64), (64,), (64, 64)), tensor_map(Device('H', len(b), b), 9, 2, (128, 64), (128,), (64, 64))
 d16 = Device('f', 64 * 128)
 check(module.launch('hopper_bf16', 1, 128, *maps16, d16, shared=3 * 8192 + 1024))
 wa, wb = [[from_bf16(v) for v in values] for values in (a, b)]
 compare('hopper_bf16', d16.read(), [sum(wa[i * 64 + x] * wb[x * 128 + j] for x in range(64)) for i in range(64) for j in range(128)], 2e-6)
+
+map16 = check_clusters()
+report('clusters', 'tiles loaded for all of 2 and 4 blocks in 7 steps of two stages: exact; neighbours in clusters of 1, 2, 4, 8')
+report('stores', 'tiles stored and added by 5 blocks over all edges of 3x21x80: exact, nothing outside; BF16 without swizzle')
 
 blas, (m, n, k) = Blas(), (48, 80, 272)
 a, b, c = [[bf16(random.gauss(0, 1)) for _ in range(size)] for size in (m * k, n * k, m * n)]
@@ -365,12 +437,34 @@ report('missing_wait', 'reads poison')
 check(module.launch('hopper_e4m3<true>', 1, 128, *maps, d, 3, shared=2 * 12288 + 1024))
 expect('hopper, no wait', module.launch('hopper_e4m3<false>', 1, 128, *maps, d, 1, shared=2 * 12288 + 1024), 719, 'nobody waited for')
 expect('hopper_hang', module.launch('hopper_hang', 1, 32, x), 719, 'never comes')
+flag = lambda: Device('i', 1, [0])
+floats = Device('f', 1024, [0.0] * 1024)
+map32, map3 = tensor_map(floats, 7, 4, (32, 32), (32,), (32, 8)), tensor_map(floats, 7, 4, (32, 8, 4), (32, 256), (32, 8, 1))
+expect('grid of clusters', clusters.launch('nothing', 6, 32, cluster=4), 1, 'no multiple', '(4,1,1)')
+expect('large cluster', clusters.launch('nothing', 9, 32, cluster=9), 1, '8 blocks')
+expect('threads of cluster', clusters.launch('nothing', 8, 288, cluster=8), 1, '2048 threads')
+expect('cluster along y', clusters.launch('nothing', (4, 4), 32, cluster=(1, 2, 1)), 801, 'along x')
+expect('__shared__', module.launch('busy', 4, 64, x, cluster=2), 801, '__shared__')
+check(module.launch('busy', 4, 64, x, cluster=1))
+expect('exited, arrival', clusters.launch('reach_exited', 2, 64, map32, flag(), 0, shared=2064, cluster=2), 719, 'block (1,0,0) thread (0,0,0)', 'block (0,0,0)', 'all exited', 'barrier_arrive_at')
+expect('exited, copy', clusters.launch('reach_exited', 2, 64, map32, flag(), 1, shared=2064, cluster=2), 719, 'all exited', 'load_tile_for')
+expect('no such block', clusters.launch('reach_outside', 2, 1, 2, 0, shared=16, cluster=2), 719, 'block 2 of a cluster of 2')
+expect('not shared', clusters.launch('reach_outside', 2, 1, 1, 1, shared=16, cluster=2), 700, 'dynamic shared')
+expect('cluster, no wait', clusters.launch('copy_unawaited', 2, 1, map32, shared=2064, cluster=2), 719, 'nobody waited for', 'blocks (0,0,0) to (1,0,0)')
+expect('past the block\'s', clusters.launch('sum_for_all<2, true>', 2, 64, map32, floats, 1, shared=4096, cluster=2), 700, 'past the 4096 bytes')
+expect('cluster_deadlock', clusters.launch('cluster_deadlock', 2, 64, cluster=2), 719, 'deadlock: block (0,0,0): 64 threads', 'clusters.cu:', 'block (1,0,0): 32 threads', 'barrier of the cluster')
+expect('cluster_hang', clusters.launch('cluster_hang', 3, 32, 3, shared=16, cluster=3), 719, 'never comes', 'block (0,0,0): 32 threads (0,1,2,3,...) in a loop')
+expect('store, no wait', clusters.launch('store_and_exit', 1, 32, map3, shared=2048), 719, 'stores', 'nobody waited for')
+expect('store, no commit', clusters.launch('write_tiles<false, 1, false>', 1, 32, map3, 1, shared=3072), 719, 'stores', 'nobody waited for')
+expect('store, rank 2', clusters.launch('store_and_exit', 1, 32, map32, shared=2048), 719, 'another rank')
+expect('add of BF16', clusters.launch('write_plain', 1, 32, map16, 1, shared=256), 719, 'F32')
+check_clusters()
 big = ctypes.c_uint64()
 expect('out of memory', cuda.cuMemAlloc_v2(ctypes.byref(big), ctypes.c_size_t(1 << 40)), 2, '1099511627776 bytes')
 expect('not an image', cuda.cuModuleLoadData(ctypes.byref(stream), ctypes.create_string_buffer(b'\x7fELF' + bytes(200))), 200)
 assert module.launch('busy', 10, 64, Device('f', 10)) == 0  # works on after all that
 
-result, log, _, _ = compile('#include "common.cuh"\n\n__global__ void k(float* x) { x[0] = undeclared; }\n', ['k'])
+result, log, _, _ = compile('kernels.cu', '#include "common.cuh"\n\n__global__ void k(float* x) { x[0] = undeclared; }\n', ['k'])
 assert result == 6 and 'kernels.cu:3' in log and 'undeclared' in log, log
 report('compile error', next(line for line in log.splitlines() if 'error' in line))
 
@@ -380,4 +474,8 @@ for order in ('forward', 'reverse', 'random:1'):
         text=True).stdout.splitlines()[-1]) for b in ('false', 'true')]
     assert wrong > 0 and right == 0
     report('order ' + order, f'without its barrier, transpose has {wrong} wrong elements; with it, none')
+for order in ('forward', 'reverse', 'random:1', 'random:2'):
+    wrong = [int(n) for n in subprocess.run([sys.executable, __file__, libraries, 'clusters'], env={**os.environ, 'FATHOM_EMULATOR_ORDER': order}, capture_output=True, check=True,
+        text=True).stdout.splitlines()[-1].split()]
+    report('order ' + order, 'without their barriers, wrong: {} sums of clusters, {} of neighbours, {} elements of stores; with them, none'.format(*wrong))
 print('passed')
