@@ -67,24 +67,17 @@ internal sealed class LayerBenchmark(CudaDevice device, CudaTiming timing, GpuCe
         string name = Invariant($"layer.{kind} D={config.HiddenSize} M={tokens} {recipeName}");
         int count = tokens < LeastTokens ? 1 : Math.Max(samples, LeastSamples);
         LayerPass pass = layer.Pass(device, 1, tokens);
-        double forward = timing.Seconds(pass.Forward, count), launched = timing.Seconds(Both, count), whole = launched, changed = 0;
-        if (device.CanRecord)
-        {
-            using IRecordedWork recorded = device.Record(Both);
-            whole = timing.Seconds(recorded.Replay, count);
-        }
-
         bool transposes = recipe.Weight.Elements.SizeInBytes() == 1;
-        if (transposes)
+        timing.Seconds(Both, 1); // So that what is recorded has nothing left to prepare.
+        using IRecordedWork? recorded = device.CanRecord ? device.Record(Both) : null;
+        Action changing = () =>
         {
-            changed = timing.Seconds(
-                () =>
-                {
-                    layer.MarkWeightsChanged();
-                    Both();
-                },
-                count);
-        }
+            layer.MarkWeightsChanged();
+            Both();
+        };
+        double forward = timing.Seconds(pass.Forward, count);
+        double[] both = timing.Seconds([Both, recorded is null ? Both : recorded.Replay, transposes ? changing : Both], count);
+        (double launched, double whole, double changed) = (both[0], both[1], both[2]);
 
         using var marks = new CudaMarks(device);
         var recorder = new RecordingDevice(device, marks.Set);

@@ -2,6 +2,7 @@
 // is added to is read as well. Nothing is counted for operands that are written out on the way: that is what a kernel can save.
 using Fathom.Compute;
 using Fathom.Compute.Cpu;
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 using static Fathom.Cli.Terminal.Numbers;
 
@@ -117,6 +118,9 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
                     break;
                 case ScaledTensor { IsEmpty: false } scaled:
                     bytes += scaled.Bytes;
+                    break;
+                case CodesTarget { Codes.IsEmpty: false } target:
+                    bytes += target.Codes.Bytes;
                     break;
                 case ExpertWeights experts:
                     bytes += experts.Count * (double)experts[0].Bytes;

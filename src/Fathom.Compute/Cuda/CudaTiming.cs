@@ -17,23 +17,43 @@ public sealed class CudaTiming(CudaDevice device) : IDisposable
     /// <param name="work">Puts the work into the device's stream; called a few times before it is timed.</param>
     /// <param name="samples">How often it is timed.</param>
     /// <param name="cold">Whether the cache is overwritten before each sample.</param>
-    public double Seconds(Action work, int samples = 20, bool cold = true)
+    public double Seconds(Action work, int samples = 20, bool cold = true) => Seconds([work], samples, cold)[0];
+
+    /// <summary>Median seconds of calls to be compared: they take turns, so that a clock which falls as the card grows warm falls for all.</summary>
+    /// <param name="works">Put their work into the device's stream; called a few times before they are timed.</param>
+    /// <param name="samples">How often each is timed.</param>
+    /// <param name="cold">Whether the cache is overwritten before each sample.</param>
+    /// <returns>One for each.</returns>
+    public double[] Seconds(ReadOnlySpan<Action> works, int samples = 20, bool cold = true)
     {
-        for (int i = 0; i < 2; i++) work();
-        device.Synchronize();
-        double[] seconds = new double[samples];
-        for (int i = 0; i < samples; i++)
+        foreach (Action work in works)
         {
-            if (cold) device.Reduction.Zero(flush);
-            start.Record(device.Context.Stream);
-            work();
-            end.Record(device.Context.Stream);
-            end.Synchronize();
-            seconds[i] = end.SecondsSince(start);
+            for (int i = 0; i < 2; i++) work();
         }
 
-        Array.Sort(seconds);
-        return samples % 2 == 1 ? seconds[samples / 2] : (seconds[samples / 2 - 1] + seconds[samples / 2]) / 2;
+        device.Synchronize();
+        double[] medians = new double[works.Length];
+        double[][] seconds = [.. medians.Select(_ => new double[samples])];
+        for (int i = 0; i < samples; i++)
+        {
+            for (int w = 0; w < works.Length; w++)
+            {
+                if (cold) device.Reduction.Zero(flush);
+                start.Record(device.Context.Stream);
+                works[w]();
+                end.Record(device.Context.Stream);
+                end.Synchronize();
+                seconds[w][i] = end.SecondsSince(start);
+            }
+        }
+
+        for (int w = 0; w < works.Length; w++)
+        {
+            Array.Sort(seconds[w]);
+            medians[w] = samples % 2 == 1 ? seconds[w][samples / 2] : (seconds[w][samples / 2 - 1] + seconds[w][samples / 2]) / 2;
+        }
+
+        return medians;
     }
 
     /// <inheritdoc/>

@@ -64,19 +64,17 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
         product.DStride = d.RowStride;
         if (report is not null) product.Report = report.Clear();
         bool weights = kind is HopperKernel.Fp8Weights or HopperKernel.BFloat16Weights;
-        if (accumulate)
-        {
-            int results = weights ? product.Groups : 1;
-            product.Old = TensorMap.OfOperand(HopperMatrix.Of(d) with { Rows = d.Rows / results, Count = results, MatrixStride = product.DGroup }, tile.Rows, rank: 3);
-        }
-
-        long across = LaunchShape.Cover(product.Columns, tile.Columns);
+        int results = weights ? product.Groups : 1;
+        HopperMatrix result = HopperMatrix.Of(d) with { Rows = d.Rows / results, Count = results, MatrixStride = product.DGroup };
+        if (accumulate) product.Old = TensorMap.OfOperand(result, tile.Rows, rank: 3);
+        if (tile.Copies) product.Stored = TensorMap.OfOperand(result, HopperTile.StoreRows, rank: 3);
+        long across = LaunchShape.Cover(product.Columns, tile.Columns * tile.Cluster);
         long most = weights
             ? product.Groups * LaunchShape.Cover(product.Rows, tile.Rows) * across
             : (LaunchShape.Cover(product.Rows, tile.Rows) + product.Groups - 1) * across;
-        long blocks = Math.Min(most, (long)context.Multiprocessors * tile.PerMultiprocessor);
+        long blocks = Math.Min(most, (long)context.Multiprocessors * tile.PerMultiprocessor / tile.Cluster) * tile.Cluster;
         Kernel kernel = Find(kind, tile, d.DType, accumulate);
-        kernel.LaunchWith(new LaunchShape(blocks, tile.Threads, tile.SharedBytes(product.Groups, kind == HopperKernel.Fp8Weights)), in product);
+        kernel.LaunchWith(new LaunchShape(blocks, tile.Threads, tile.SharedBytes(product.Groups, kind == HopperKernel.Fp8Weights)) { Cluster = tile.Cluster }, in product);
         report?.Check(kernel);
     }
 
@@ -84,8 +82,8 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
     internal static string Instance(HopperKernel kind, HopperTile tile, DType result, bool accumulate, bool bounded)
     {
         static string Text(bool value) => value ? "true" : "false";
-        string fp8 = string.Create(CultureInfo.InvariantCulture, $"{tile.Teams}, {tile.Waves}, {tile.Columns}, {tile.Stages}, {tile.PerMultiprocessor}, {Text(bounded)}>");
-        string bf16 = string.Create(CultureInfo.InvariantCulture, $"{tile.Columns}, {tile.Stages}, {Text(bounded)}>"), d = DTypeNames.Of(result), add = Text(accumulate);
+        string fp8 = string.Create(CultureInfo.InvariantCulture, $"{tile.Teams}, {tile.Waves}, {tile.Columns}, {tile.Stages}, {tile.PerMultiprocessor}, {tile.Cluster}, {Text(tile.Copies)}, {Text(bounded)}>");
+        string bf16 = string.Create(CultureInfo.InvariantCulture, $"{tile.Columns}, {tile.Stages}, {Text(tile.Copies)}, {Text(bounded)}>"), d = DTypeNames.Of(result), add = Text(accumulate);
         return kind switch
         {
             HopperKernel.Fp8Rows => $"fp8_rows<{d}, {add}, {fp8}",

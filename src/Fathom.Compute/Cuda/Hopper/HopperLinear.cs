@@ -106,7 +106,7 @@ internal sealed class HopperLinear
         HopperTile tile = launcher.Choose(HopperTile.Fp8Rows, y, rows.Columns, groups, grouped: true, accumulate, elementBytes: 1);
         var product = new HopperProduct
         {
-            A = TensorMap.OfOperand(rows, tile.Rows, rank: 2),
+            A = TensorMap.OfOperand(rows, tile.Rows / tile.Cluster, rank: 2),
             B = TensorMap.OfOperand(weights, tile.Columns, rank: 3),
             RowScales = scales,
             RowScaleStride = scaleStride,
@@ -131,9 +131,9 @@ internal sealed class HopperLinear
         HopperTile tile = launcher.Choose(HopperTile.Fp8Weights, dw, (double)rows / groups, groups, grouped: false, accumulate, elementBytes: 1);
         var product = new HopperProduct
         {
-            A = TensorMap.OfOperand(HopperMatrix.Of(dy.Elements), tile.Rows, rank: 2),
+            A = TensorMap.OfOperand(HopperMatrix.Of(dy.Elements), tile.Rows / tile.Cluster, rank: 2),
             B = TensorMap.OfOperand(HopperMatrix.Of(x.Elements), tile.Columns, rank: 2),
-            ScaleA = TensorMap.OfScales(dy.Scales, tile.Rows),
+            ScaleA = TensorMap.OfScales(dy.Scales, tile.Rows / tile.Cluster),
             ScaleB = TensorMap.OfScales(x.Scales, tile.Columns),
             Offsets = rowOffsets.Address,
             Rows = (int)outputs,
@@ -154,7 +154,7 @@ internal sealed class HopperLinear
         HopperTile tile = launcher.Choose(HopperTile.BFloat16, y, rows.Columns, groups, grouped: true, accumulate, elementBytes: 2);
         var product = new HopperProduct
         {
-            A = TensorMap.OfOperand(rows, tile.Rows, rank: 2),
+            A = TensorMap.OfOperand(rows, tile.Rows / tile.Cluster, rank: 2),
             B = TensorMap.OfOperand(weights, across ? HopperTile.AcrossRows : tile.Columns, rank: 3),
             Offsets = rowOffsets.Address,
             Rows = (int)y.Rows,

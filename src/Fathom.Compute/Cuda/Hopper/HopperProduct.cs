@@ -7,13 +7,14 @@ namespace Fathom.Compute.Cuda.Hopper;
 internal struct HopperProduct
 {
     /// <summary>Size of the structure on both sides.</summary>
-    public const int Bytes = 768;
+    public const int Bytes = 896;
 
     public TensorMap A;
     public TensorMap B;
     public TensorMap ScaleA;
     public TensorMap ScaleB;
     public TensorMap Old;
+    public TensorMap Stored;
     public nint RowScales;
     public long RowScaleStride;
     public nint BlockScales;

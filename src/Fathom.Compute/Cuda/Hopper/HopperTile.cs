@@ -10,7 +10,9 @@ namespace Fathom.Compute.Cuda.Hopper;
 /// <param name="Columns">Columns of a tile.</param>
 /// <param name="Stages">Stages of the ring.</param>
 /// <param name="PerMultiprocessor">Blocks that run on a multiprocessor at a time.</param>
-internal readonly record struct HopperTile(int Teams, int Waves, int Columns, int Stages, int PerMultiprocessor)
+/// <param name="Cluster">Blocks that share the rows of A: their tiles lie side by side, and each loads one part of the rows for all of them.</param>
+/// <param name="Copies">Whether the copy engine stores the result, while the next tile is multiplied; lanes store it otherwise.</param>
+internal readonly record struct HopperTile(int Teams, int Waves, int Columns, int Stages, int PerMultiprocessor, int Cluster = 1, bool Copies = false)
 {
     /// <summary>Most groups whose table fits beside the stages.</summary>
     public const int MostGroups = 1024;
@@ -23,17 +25,24 @@ internal readonly record struct HopperTile(int Teams, int Waves, int Columns, in
 
     private const int RowBytes = 128, TeamThreads = 128, Alignment = 1024, BarrierBytes = 8;
 
+    /// <summary>Rows that the copy engine stores at a time.</summary>
+    public const int StoreRows = 16;
+
     /// <summary>Tiles for E4M3 products of rows.</summary>
     public static readonly HopperTile[] Fp8Rows =
     [
         new(2, 2, 128, 4, 1), new(2, 1, 192, 5, 1), new(2, 1, 128, 6, 1), new(1, 2, 128, 3, 2), new(2, 1, 64, 8, 1), new(2, 1, 32, 9, 1), new(1, 1, 64, 12, 1), new(1, 1, 32, 16, 1),
+        new(2, 2, 128, 4, 1, 1, true), new(2, 2, 128, 4, 1, 2, true), new(2, 1, 192, 5, 1, 2, true),
     ];
 
     /// <summary>Tiles for E4M3 weight gradients.</summary>
-    public static readonly HopperTile[] Fp8Weights = [new(2, 2, 128, 4, 1), new(1, 2, 128, 3, 2)];
+    public static readonly HopperTile[] Fp8Weights = [new(2, 2, 128, 4, 1), new(1, 2, 128, 3, 2), new(2, 2, 128, 4, 1, 1, true), new(2, 2, 128, 4, 1, 2, true)];
 
     /// <summary>Tiles for BF16.</summary>
-    public static readonly HopperTile[] BFloat16 = [new(2, 1, 256, 4, 1), new(2, 1, 128, 6, 1)];
+    public static readonly HopperTile[] BFloat16 = [new(2, 1, 256, 4, 1), new(2, 1, 128, 6, 1), new(2, 1, 256, 4, 1, 1, true)];
+
+    /// <summary>Whether a card has timed it: clusters and stores by the copy engine are chosen only where <see cref="HopperLauncher.Forced"/> says so.</summary>
+    public bool IsTimed => Cluster == 1 && !Copies;
 
     /// <summary>Rows of a tile.</summary>
     public int Rows => 64 * Waves * Teams;
@@ -45,7 +54,7 @@ internal readonly record struct HopperTile(int Teams, int Waves, int Columns, in
     /// <param name="groups">Groups in the table.</param>
     /// <param name="scaled">Whether stages hold scales (E4M3 weight gradients).</param>
     public int SharedBytes(int groups, bool scaled) =>
-        Alignment + Stages * ((Rows + Columns) * (RowBytes + (scaled ? sizeof(float) : 0)) + 2 * BarrierBytes) + 2 * (groups + 1) * sizeof(int);
+        Alignment + Stages * ((Rows + Columns) * (RowBytes + (scaled ? sizeof(float) : 0)) + 3 * BarrierBytes) + 2 * (groups + 1) * sizeof(int);
 
     /// <summary>Tiles of a result, or an estimate where groups of rows are ragged: each adds half a tile of rows that are not there.</summary>
     public double Count(long rows, long columns, int groups)
@@ -71,6 +80,7 @@ internal readonly record struct HopperTile(int Teams, int Waves, int Columns, in
         double least = double.PositiveInfinity;
         foreach (HopperTile tile in tiles)
         {
+            if (!tile.IsTimed) continue;
             double clocks = tile.Clocks(rows, columns, depth, groups, grouped, resultBytes, multiprocessors, elementBytes);
             if (clocks < least) (best, least) = (tile, clocks);
         }

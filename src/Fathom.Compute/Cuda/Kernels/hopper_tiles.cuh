@@ -1,6 +1,7 @@
 // What Hopper's matrix products have in common. A block stays on its multiprocessor and takes one tile of the result after the other.
 // One thread of its last warpgroup loads tiles of the operands into a ring of stages in shared memory; the other warpgroups (teams)
-// multiply them. A stage has two barriers: filled (the bytes have come) and emptied (every warp of the teams has read them).
+// multiply them. A stage has barriers: filled (the bytes have come) and emptied (every warp of the teams has read them). Where the copy engine
+// stores the result, the teams write it into stages of the ring as well (written), and another warp of the last warpgroup sends it.
 // Tiles are counted over ragged groups whose sizes only the device knows, so that experts need one launch: groups of rows, each
 // with its own weights, or groups of the sum (weight gradients), each with its own result.
 #pragma once
@@ -10,6 +11,7 @@
 constexpr int TeamThreads = 128;
 constexpr int TileAlignment = 1024;
 constexpr int RowBytes = 128; // of a tile of an operand
+constexpr int StoreRows = 16; // that a warp stores at a time by the copy engine
 constexpr int BandTiles = 8;  // tiles of rows that take turns with a tile of columns, so that both are found in the second-level cache
 
 // Everything a product needs; the host fills it and Cuda/Hopper/HopperProduct.cs declares the same bytes.
@@ -17,7 +19,7 @@ struct __align__(64) Product
 {
     hopper::TensorMap a, b;           // A [rows, depth] and B [columns, depth], or their transposes
     hopper::TensorMap scaleA, scaleB; // weight gradients: [tiles of the sum, rows] and [tiles of the sum, columns]
-    hopper::TensorMap old;            // D, where it is added to
+    hopper::TensorMap old, stored;    // D, in boxes of a tile's rows where it is added to, and of StoreRows where the copy engine stores it
     const float* rowScales;           // A in 1x128 tiles: [rows, tiles of the sum]
     int64_t rowScaleStride;
     const float* blockScales;         // B in 128x128 blocks, by strides: block of columns, block of the sum, group
@@ -29,11 +31,11 @@ struct __align__(64) Product
     int32_t rows, columns, depth, groups;
 };
 
-static_assert(sizeof(Product) == 768, "as HopperProduct is declared");
+static_assert(sizeof(Product) == 896, "as HopperProduct is declared");
 
 // ---- Waiting ----
 
-enum Wait : uint32_t { ForNothing, ForFilled, ForEmptied };
+enum Wait : uint32_t { ForNothing, ForFilled, ForEmptied, ForWritten };
 
 // Bounded waits give up after two seconds, or when another has: the kernel then ends with a wrong result and with a report of the
 // first one, from which the host makes an error.
@@ -83,22 +85,30 @@ struct Place
             parity ^= 1;
         }
     }
+
+    __device__ __forceinline__ void advance(int steps)
+    {
+        stage += steps;
+        parity ^= stage / Stages & 1;
+        stage %= Stages;
+    }
 };
 
 // A block's shared memory: stages of operands and of their scales, barriers, and the tables of the groups.
 template <typename D, int Teams, int Waves, int BlockN, int Stages, bool Scaled>
 struct Ring
 {
-    static constexpr int BlockM = 64 * Waves * Teams;
+    static constexpr int BlockM = 64 * Waves * Teams, TeamWarps = Teams * TeamThreads / WarpSize;
     static constexpr int ABytes = BlockM * RowBytes, BBytes = BlockN * RowBytes, StageBytes = ABytes + BBytes;
     static constexpr int ScaleBytes = Scaled ? (BlockM + BlockN) * 4 : 0;
 
-    // Old values of D: boxes of 128 bytes a row, as large as those of A, how many a stage holds, and the stages that they fill.
-    static constexpr int OldBoxes = (BlockN * static_cast<int>(sizeof(D)) + RowBytes - 1) / RowBytes, OldInStage = StageBytes / ABytes, OldSteps = (OldBoxes + OldInStage - 1) / OldInStage;
+    // A tile of D: boxes of 128 bytes a row, as large as those of A, how many a stage holds, and the stages that they fill.
+    static constexpr int DBoxes = (BlockN * static_cast<int>(sizeof(D)) + RowBytes - 1) / RowBytes, DInStage = StageBytes / ABytes, DSteps = (DBoxes + DInStage - 1) / DInStage;
 
     unsigned char* stages;
     hopper::Barrier* filled;
     hopper::Barrier* emptied;
+    hopper::Barrier* written; // by every warp of the teams, to be stored
     int* start;
     int* before;
 
@@ -108,7 +118,8 @@ struct Ring
         stages = memory + (misplaced == 0 ? 0 : TileAlignment - misplaced);
         filled = reinterpret_cast<hopper::Barrier*>(stages + Stages * (StageBytes + ScaleBytes));
         emptied = filled + Stages;
-        start = reinterpret_cast<int*>(emptied + Stages);
+        written = emptied + Stages;
+        start = reinterpret_cast<int*>(written + Stages);
         before = start + groups + 1;
     }
 
@@ -118,7 +129,7 @@ struct Ring
     __device__ __forceinline__ float* b_scales(int stage) const { return a_scales(stage) + BlockM; }
 
     // All threads of the block call, first of all.
-    template <typename Walk>
+    template <typename Walk, int Cluster = 1>
     __device__ __forceinline__ void prepare(const Product& p)
     {
         if (threadIdx.x < WarpSize) Walk::prepare(p, start, before);
@@ -127,7 +138,8 @@ struct Ring
             for (int i = 0; i < Stages; i++)
             {
                 hopper::barrier_make(filled + i, 1);
-                hopper::barrier_make(emptied + i, Teams * TeamThreads / WarpSize);
+                hopper::barrier_make(emptied + i, Cluster * TeamWarps);
+                hopper::barrier_make(written + i, TeamWarps);
             }
 
             hopper::barriers_made();
@@ -135,7 +147,23 @@ struct Ring
             hopper::prefetch(&p.b);
         }
 
-        __syncthreads();
+        if constexpr (Cluster > 1) hopper::cluster_sync();
+        else __syncthreads();
+    }
+
+    // A warp has read a stage. Every block of a cluster must know it, since each fills a part of the stage in all of them. One lane calls.
+    template <int Cluster = 1>
+    __device__ __forceinline__ void release(int stage) const
+    {
+        if constexpr (Cluster == 1)
+        {
+            hopper::barrier_arrive(emptied + stage);
+        }
+        else
+        {
+#pragma unroll
+            for (int rank = 0; rank < Cluster; rank++) hopper::barrier_arrive_at(emptied + stage, rank);
+        }
     }
 };
 
@@ -144,7 +172,7 @@ template <int Teams, int PerMultiprocessor>
 struct Registers
 {
     static constexpr bool Moves = Teams * PerMultiprocessor > 1;
-    static constexpr int Loading = Teams == 2 ? 40 : 32, Team = Teams == 2 ? 232 : 224;
+    static constexpr int Loading = 24, Team = Teams == 2 ? 240 : 232;
 };
 
 // ---- Which tile is next ----
@@ -230,22 +258,52 @@ struct Tiles
     }
 };
 
-// ---- Adding to a result ----
+// ---- Before a result is stored ----
 
 // The old values of a tile come through the ring behind its operands, while those are multiplied; a loop that read them at the end would wait
 // for memory. Rows behind the end of a group are another tile's: read, but never stored. One thread calls.
 template <typename D, bool Bounded, typename Memory, int Stages>
 __device__ __forceinline__ void load_old(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, int group)
 {
-    for (int step = 0; step < Memory::OldSteps; step++, place.advance())
+    for (int step = 0; step < Memory::DSteps; step++, place.advance())
     {
         wait<Bounded>(ring.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, step);
         hopper::Barrier* filled = ring.filled + place.stage;
-        int first = step * Memory::OldInStage, end = min(first + Memory::OldInStage, Memory::OldBoxes);
+        int first = step * Memory::DInStage, end = min(first + Memory::DInStage, Memory::DBoxes);
         hopper::barrier_arrive_expecting(filled, (end - first) * Memory::ABytes);
         for (int box = first; box < end; box++)
             hopper::load_tile(ring.a(place.stage) + (box - first) * Memory::ABytes, &p.old, filled, tile.column + RowBytes / static_cast<int>(sizeof(D)) * box, tile.row, group);
     }
+}
+
+// Gives the teams the stages behind a tile's operands, to write the result into. One thread calls.
+template <bool Bounded, typename Memory, int Stages>
+__device__ __forceinline__ void give_stages(const Product& p, const Memory& ring, Place<Stages>& place)
+{
+    for (int step = 0; step < Memory::DSteps; step++, place.advance())
+    {
+        wait<Bounded>(ring.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, step);
+        hopper::barrier_arrive(ring.filled + place.stage);
+    }
+}
+
+// Whether old values are added in the second-level cache. Sums of 16 bits would be rounded twice there, once before they are added.
+template <typename D, bool Add, bool Copies> constexpr bool AddsInCache = Add && Copies && sizeof(D) == 4;
+
+// A stage that was sent, for all warps of the teams. All lanes call.
+template <int Cluster, typename Memory>
+__device__ __forceinline__ void give_back(const Memory& ring, int stage)
+{
+    __syncwarp();
+    if (threadIdx.x % WarpSize < Memory::TeamWarps) ring.template release<Cluster>(stage);
+}
+
+// What the teams need from the loading thread to finish a tile, behind its operands.
+template <typename D, bool Add, bool Copies, bool Bounded, typename Memory, int Stages>
+__device__ __forceinline__ void prepare_result(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, int group)
+{
+    if constexpr (Add && !AddsInCache<D, Add, Copies>) load_old<D, Bounded>(p, ring, place, tile, group);
+    else if constexpr (Copies) give_stages<Bounded>(p, ring, place);
 }
 
 // ---- Storing sums ----
@@ -270,9 +328,9 @@ __device__ __forceinline__ void gather_chunk(uint32_t (&words)[4])
 
 struct __align__(16) Words { uint32_t values[4]; };
 
-// A warp's 16 rows of a team's sums, from row on, as wgmma leaves them; of their chunks of eight columns those from first to end - 1.
-// columns is a multiple of 8. All lanes call.
-template <typename D, int Count>
+// A warp's 16 rows of a team's sums, from row on, as wgmma leaves them; of their chunks of eight columns those from first to end - 1. Add, for
+// F32 alone, reads D where it stores. columns is a multiple of 8. All lanes call.
+template <bool Add = false, typename D, int Count>
 __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int64_t stride, int row, int rowEnd, int column, int columns, int first, int end)
 {
     int lane = threadIdx.x % WarpSize, quad = lane % 4;
@@ -284,6 +342,7 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
         D* to = d + r * stride + column;
         if constexpr (sizeof(D) == 2)
         {
+            static_assert(!Add, "old values of 16 bits come through the ring");
             // 16 bytes a lane, 64 in a row.
 #pragma unroll
             for (int j = first; j < end; j += 4)
@@ -307,7 +366,16 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
                 float far0 = __shfl_xor_sync(AllLanes, odd ? low0 : high0, 1), far1 = __shfl_xor_sync(AllLanes, odd ? low1 : high1, 1);
                 float four[4] = {odd ? far0 : low0, odd ? far1 : low1, odd ? high0 : far0, odd ? high1 : far1};
                 int c = 8 * (j + odd) + 4 * (quad / 2);
-                if (inside && column + c < columns) store<float, 4>(to + c, four);
+                if (!inside || column + c >= columns) continue;
+                if constexpr (Add)
+                {
+                    float old[4];
+                    load<float, 4>(old, to + c);
+#pragma unroll
+                    for (int i = 0; i < 4; i++) four[i] += old[i];
+                }
+
+                store<float, 4>(to + c, four);
             }
         }
     }
@@ -321,11 +389,11 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
 }
 
 // Stores a warp's sums, or adds them to D: 16 rows from row of the tile on, and the same in the next 64 rows for every further wave. All lanes call.
-template <bool Add, bool Bounded, typename D, typename Memory, int Stages, int Waves, int Count>
+template <bool Add, bool Bounded, int Cluster = 1, typename D, typename Memory, int Stages, int Waves, int Count>
 __device__ __forceinline__ void finish_tile(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, D* d, int row, float (&sum)[Waves][Count])
 {
     // Eight columns take Chunks pieces of 16 bytes, which the swizzle moved; of them this lane has Pair bytes.
-    constexpr int Pair = 2 * sizeof(D), Chunks = sizeof(D) / 2, InBox = 8 / Chunks, InStep = Add ? InBox * Memory::OldInStage : Count / 4;
+    constexpr int Pair = 2 * sizeof(D), Chunks = sizeof(D) / 2, InBox = 8 / Chunks, InStep = Add ? InBox * Memory::DInStage : Count / 4;
     int lane = threadIdx.x % WarpSize, ofQuad = lane % 4 * Pair, swizzle = lane / 4;
 #pragma unroll
     for (int first = 0; first < Count / 4; first += InStep)
@@ -360,8 +428,109 @@ __device__ __forceinline__ void finish_tile(const Product& p, const Memory& ring
         {
             // All lanes have read the stage. Given back before the sums are stored, it would cost registers: ptxas would then add late.
             __syncwarp();
-            if (lane == 0) hopper::barrier_arrive(ring.emptied + place.stage);
+            if (lane == 0) ring.template release<Cluster>(place.stage);
             place.advance();
         }
     }
+}
+
+// The same where the copy engine stores: sums lie in stages of the ring, in boxes of 128 bytes a row, swizzled, those of 16 bits in the place
+// of the old values that they were added to, until send_tile has sent them; the teams go on to the next tile. Rows that end where a group
+// ends, and not the matrix, are stored by the lanes.
+template <bool Add, bool Bounded, typename D, typename Memory, int Stages, int Waves, int Count>
+__device__ __forceinline__ void write_tile(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, D* d, int row, float (&sum)[Waves][Count])
+{
+    static_assert(Count * 2 * sizeof(D) % RowBytes == 0, "whole boxes");
+    constexpr int Pair = 2 * sizeof(D), Chunks = sizeof(D) / 2, InBox = 8 / Chunks;
+    constexpr bool InCache = AddsInCache<D, Add, true>;
+    int lane = threadIdx.x % WarpSize, ofQuad = lane % 4 * Pair, swizzle = lane / 4;
+#pragma unroll
+    for (int step = 0; step < Memory::DSteps; step++, place.advance())
+    {
+        constexpr int InStage = Memory::DInStage;
+        int first = step * InStage, end = min(first + InStage, Memory::DBoxes);
+        wait<Bounded>(ring.filled + place.stage, place.parity, p.report, ForFilled, place.stage, step);
+        unsigned char* boxes = ring.a(place.stage) + (row + lane / 4) * RowBytes + ofQuad % 16;
+#pragma unroll
+        for (int j = first * InBox; j < end * InBox; j++)
+        {
+            unsigned char* chunk = boxes + (j / InBox - first) * Memory::ABytes + ((j % InBox * Chunks + ofQuad / 16) ^ swizzle) * 16;
+#pragma unroll
+            for (int w = 0; w < Waves; w++)
+            {
+#pragma unroll
+                for (int h = 0; h < 2; h++)
+                {
+                    D* at = reinterpret_cast<D*>(chunk + (64 * w + 8 * h) * RowBytes);
+                    float &low = sum[w][4 * j + 2 * h], &high = sum[w][4 * j + 2 * h + 1];
+                    if constexpr (Add && !InCache)
+                    {
+                        float old[2];
+                        load<D, 2>(old, at);
+                        low += old[0];
+                        high += old[1];
+                    }
+
+                    float pair[2] = {low, high};
+                    store<D, 2>(at, pair);
+                }
+            }
+        }
+
+        hopper::fence_async();
+        __syncwarp();
+        if (lane == 0) hopper::barrier_arrive(ring.written + place.stage);
+#pragma unroll
+        for (int w = 0; w < Waves; w++)
+        {
+            int r = tile.row + row + 64 * w;
+            if (tile.rowEnd < p.rows && r + StoreRows > tile.rowEnd) store_sums<InCache>(sum[w], d, p.dStride, r, tile.rowEnd, tile.column, p.columns, first * InBox, end * InBox);
+        }
+    }
+}
+
+// Sends what the teams write of a tile, stage by stage, and gives the stages back when they have been read. One warp does this and nothing
+// else. A bit of `passed` for every stage says which phase of its `written` is next.
+template <bool Add, bool Bounded, int Cluster, typename D, typename Memory, int Stages>
+__device__ __forceinline__ void send_tile(const Product& p, const Memory& ring, Place<Stages>& place, uint32_t& passed, const Tile& tile, int group)
+{
+    constexpr int Pieces = Memory::BlockM / StoreRows, AtOnce = WarpSize / Pieces;
+    int lane = threadIdx.x % WarpSize, piece = lane % Pieces, previous = 0;
+    int whole = (tile.rowEnd == p.rows ? Memory::BlockM : min(tile.rowEnd - tile.row, Memory::BlockM)) / StoreRows;
+    for (int step = 0; step < Memory::DSteps; step++, place.advance())
+    {
+        wait<Bounded>(ring.written + place.stage, passed >> place.stage & 1, p.report, ForWritten, place.stage, step);
+        passed ^= 1u << place.stage;
+        int first = step * Memory::DInStage, end = min(first + Memory::DInStage, Memory::DBoxes);
+        for (int box = first + lane / Pieces; box < end; box += AtOnce)
+        {
+            if (piece >= whole) continue;
+            const unsigned char* from = ring.a(place.stage) + (box - first) * Memory::ABytes + piece * StoreRows * RowBytes;
+            int column = tile.column + RowBytes / static_cast<int>(sizeof(D)) * box, row = tile.row + piece * StoreRows;
+            if constexpr (AddsInCache<D, Add, true>) hopper::add_tile(&p.stored, from, column, row, group);
+            else hopper::store_tile(&p.stored, from, column, row, group);
+        }
+
+        // The stage before has been read, or will soon be, while this one is.
+        hopper::commit_stores();
+        if (step > 0)
+        {
+            hopper::await_stores_read<1>();
+            give_back<Cluster>(ring, previous);
+        }
+
+        previous = place.stage;
+    }
+
+    hopper::await_stores_read<0>();
+    give_back<Cluster>(ring, previous);
+}
+
+// A warp's sums of a tile: 16 rows from row of the tile on, and the same in the next 64 rows for every further wave. All lanes call.
+template <typename D, bool Add, bool Copies, bool Bounded, int Cluster = 1, typename Memory, int Stages, int Waves, int Count>
+__device__ __forceinline__ void store_result(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, int group, int row, float (&sum)[Waves][Count])
+{
+    D* d = static_cast<D*>(p.d) + group * p.dGroup;
+    if constexpr (Copies) write_tile<Add, Bounded>(p, ring, place, tile, d, row, sum);
+    else finish_tile<Add, Bounded, Cluster>(p, ring, place, tile, d, row, sum);
 }
