@@ -33,6 +33,7 @@ internal sealed class CudaRotary : IRotaryOperators
             Require.That(false, Op, $"columns {offset} to {offset + 2 * pairs - 1} are turned, x is {x}");
         Tensor turned = x.ColumnRange(offset, 2 * pairs);
         int width = Elementwise.Width(turned.Columns, turned);
+        if (width > 1 && !Elementwise.Aligned(width / 2, pairs, cos, sin)) width = 1;
         rotate.For(type, width).Launch(
             Elementwise.Shape(turned.Rows, turned.Columns, Math.Max(2, width)),
             turned, turned.RowStride, turned.Rows, checked((int)(x.Rows / tokens)), cos, cos.RowStride, sin, sin.RowStride, positions, cos.Rows,

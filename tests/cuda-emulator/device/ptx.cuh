@@ -160,6 +160,15 @@ inline float exp2_approximately(float x)
 
 inline float reciprocal_approximately(float x) { return x > 0x1p126f ? 0 : 1 / x; }
 
+// ---- Stores to global memory (9.7.9.12 st) ----
+
+template <int Words> inline void store_words(void* to, const uint32_t (&words)[Words], EMULATED_SITE)
+{
+    static_assert(Words == 1 || Words == 2 || Words == 4);
+    detail::require_aligned(to, sizeof(words), file, line);
+    std::memcpy(to, words, sizeof(words));
+}
+
 // ---- Asynchronous copies to shared memory (9.7.9.25 cp.async) ----
 
 // The lower half of the address: good for alignments and differences.

@@ -21,7 +21,7 @@ __global__ void swiglu(
 
 // A block a row, because the row scale's gradient is a sum over the row.
 template <typename T, int N>
-__global__ void swiglu_gradient(
+__global__ void __launch_bounds__(1024, 2) swiglu_gradient(
     const T* dy, int64_t dyStride, const T* gate, int64_t gateStride, const T* up, int64_t upStride, const float* rowScale,
     T* dgate, int64_t dgateStride, T* dup, int64_t dupStride, float* drowScale, int64_t columns)
 {

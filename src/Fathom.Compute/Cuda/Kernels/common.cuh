@@ -46,13 +46,30 @@ __device__ __forceinline__ void load(float (&to)[N], const T* from)
     for (int i = 0; i < N; i++) to[i] = to_float(pack.values[i]);
 }
 
+// To global memory.
 template <typename T, int N>
 __device__ __forceinline__ void store(T* to, const float (&from)[N])
 {
-    Pack<T, N> pack;
+    if constexpr (sizeof(T) * N % 4 == 0 && sizeof(T) > 1)
+    {
+        constexpr int Words = sizeof(T) * N / 4;
+        uint32_t words[Words];
 #pragma unroll
-    for (int i = 0; i < N; i++) pack.values[i] = from_float<T>(from[i]);
-    *reinterpret_cast<Pack<T, N>*>(to) = pack;
+        for (int i = 0; i < Words; i++)
+        {
+            if constexpr (sizeof(T) == 4) words[i] = __float_as_uint(from[i]);
+            else words[i] = ptx::bf16x2_from_floats(from[2 * i], from[2 * i + 1]);
+        }
+
+        ptx::store_words(to, words);
+    }
+    else
+    {
+        Pack<T, N> pack;
+#pragma unroll
+        for (int i = 0; i < N; i++) pack.values[i] = from_float<T>(from[i]);
+        *reinterpret_cast<Pack<T, N>*>(to) = pack;
+    }
 }
 
 // ---- Sums ----

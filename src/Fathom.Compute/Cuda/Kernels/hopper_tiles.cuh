@@ -471,8 +471,7 @@ __device__ __forceinline__ void write_tile(const Product& p, const Memory& ring,
                         high += old[1];
                     }
 
-                    float pair[2] = {low, high};
-                    store<D, 2>(at, pair);
+                    *reinterpret_cast<Pack<D, 2>*>(at) = {{from_float<D>(low), from_float<D>(high)}};
                 }
             }
         }

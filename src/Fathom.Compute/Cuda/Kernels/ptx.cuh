@@ -120,6 +120,19 @@ __device__ __forceinline__ float reciprocal_approximately(float x)
     return y;
 }
 
+// ---- Stores to global memory (9.7.9.12 st) ----
+
+// 1, 2 or 4 words at once, aligned to their bytes. Of a structure's members the compiler now and then makes stores of their own.
+template <int Words>
+__device__ __forceinline__ void store_words(void* to, const uint32_t (&words)[Words])
+{
+    static_assert(Words == 1 || Words == 2 || Words == 4);
+    uint64_t address = static_cast<uint64_t>(__cvta_generic_to_global(to));
+    if constexpr (Words == 1) asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "r"(words[0]) : "memory");
+    else if constexpr (Words == 2) asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(words[0]), "r"(words[1]) : "memory");
+    else asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3]) : "memory");
+}
+
 // ---- Asynchronous copies to shared memory (9.7.9.25 cp.async) ----
 
 __device__ __forceinline__ uint32_t shared_address(const void* p)
