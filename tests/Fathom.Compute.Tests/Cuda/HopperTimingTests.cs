@@ -118,7 +118,7 @@ public sealed class HopperTimingTests(CudaFixture gpu, ITestOutputHelper output)
         foreach (HopperTile tile in tiles.Where(t => t != default))
         {
             linear.Forced = tile;
-            string more = (tile.Cluster > 1 ? $", {tile.Cluster} a cluster" : "") + (tile.Copies ? ", copied" : "");
+            string more = (tile.Cluster > 1 ? $", {tile.Cluster} a cluster" : "") + (tile.Copies ? ", copied" : "") + (tile.Apart ? ", apart" : "");
             Write($"{tile.Teams} x {tile.Waves} x 64 by {tile.Columns}, {tile.Stages} stages, {tile.PerMultiprocessor} a multiprocessor{more}", Median(run));
         }
 

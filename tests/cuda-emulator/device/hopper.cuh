@@ -234,6 +234,8 @@ inline void fence_async() { }
 
 inline void sync_some(int barrier, int threads, EMULATED_SITE) { emulated::services->barrier(barrier, static_cast<unsigned>(threads), true, {file, line}); }
 
+inline void arrive_some(int barrier, int threads, EMULATED_SITE) { emulated::services->barrier(barrier, static_cast<unsigned>(threads), false, {file, line}); }
+
 template <int Registers> inline void take_registers(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
 template <int Registers> inline void give_registers(EMULATED_SITE) { __syncwarp(0xffffffffu, file, line); }
 

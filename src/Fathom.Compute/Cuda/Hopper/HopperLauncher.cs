@@ -82,7 +82,7 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
     internal static string Instance(HopperKernel kind, HopperTile tile, DType result, bool accumulate, bool bounded)
     {
         static string Text(bool value) => value ? "true" : "false";
-        string fp8 = string.Create(CultureInfo.InvariantCulture, $"{tile.Teams}, {tile.Waves}, {tile.Columns}, {tile.Stages}, {tile.PerMultiprocessor}, {tile.Cluster}, {Text(tile.Copies)}, {Text(bounded)}>");
+        string fp8 = string.Create(CultureInfo.InvariantCulture, $"{tile.Teams}, {tile.Waves}, {tile.Columns}, {tile.Stages}, {tile.PerMultiprocessor}, {tile.Cluster}, {Text(tile.Copies)}, {Text(tile.Apart)}, {Text(bounded)}>");
         string bf16 = string.Create(CultureInfo.InvariantCulture, $"{tile.Columns}, {tile.Stages}, {Text(tile.Copies)}, {Text(bounded)}>"), d = DTypeNames.Of(result), add = Text(accumulate);
         return kind switch
         {

@@ -12,7 +12,8 @@ namespace Fathom.Compute.Cuda.Hopper;
 /// <param name="PerMultiprocessor">Blocks that run on a multiprocessor at a time.</param>
 /// <param name="Cluster">Blocks that share the rows of A: their tiles lie side by side, and each loads one part of the rows for all of them.</param>
 /// <param name="Copies">Whether the copy engine stores the result, while the next tile is multiplied; lanes store it otherwise.</param>
-internal readonly record struct HopperTile(int Teams, int Waves, int Columns, int Stages, int PerMultiprocessor, int Cluster = 1, bool Copies = false)
+/// <param name="Apart">Whether the second team (E4M3) begins each tile a product later than the first.</param>
+internal readonly record struct HopperTile(int Teams, int Waves, int Columns, int Stages, int PerMultiprocessor, int Cluster = 1, bool Copies = false, bool Apart = false)
 {
     /// <summary>Most groups whose table fits beside the stages.</summary>
     public const int MostGroups = 1024;
@@ -32,17 +33,23 @@ internal readonly record struct HopperTile(int Teams, int Waves, int Columns, in
     public static readonly HopperTile[] Fp8Rows =
     [
         new(2, 2, 128, 4, 1), new(2, 1, 192, 5, 1), new(2, 1, 128, 6, 1), new(1, 2, 128, 3, 2), new(2, 1, 64, 8, 1), new(2, 1, 32, 9, 1), new(1, 1, 64, 12, 1), new(1, 1, 32, 16, 1),
-        new(2, 2, 128, 4, 1, 1, true), new(2, 2, 128, 4, 1, 2, true), new(2, 1, 192, 5, 1, 2, true),
+        new(2, 2, 128, 4, 1, Apart: true), new(2, 2, 128, 4, 1, Copies: true), new(2, 2, 128, 4, 1, Copies: true, Apart: true),
+        new(2, 2, 128, 4, 1, Cluster: 2, Copies: true, Apart: true), new(2, 1, 192, 5, 1, Cluster: 2, Copies: true, Apart: true),
     ];
 
     /// <summary>Tiles for E4M3 weight gradients.</summary>
-    public static readonly HopperTile[] Fp8Weights = [new(2, 2, 128, 4, 1), new(1, 2, 128, 3, 2), new(2, 2, 128, 4, 1, 1, true), new(2, 2, 128, 4, 1, 2, true)];
+    public static readonly HopperTile[] Fp8Weights =
+    [
+        new(2, 2, 128, 4, 1), new(1, 2, 128, 3, 2),
+        new(2, 2, 128, 4, 1, Apart: true), new(2, 2, 128, 4, 1, Copies: true), new(2, 2, 128, 4, 1, Copies: true, Apart: true),
+        new(2, 2, 128, 4, 1, Cluster: 2, Copies: true, Apart: true),
+    ];
 
     /// <summary>Tiles for BF16.</summary>
-    public static readonly HopperTile[] BFloat16 = [new(2, 1, 256, 4, 1), new(2, 1, 128, 6, 1), new(2, 1, 256, 4, 1, 1, true)];
+    public static readonly HopperTile[] BFloat16 = [new(2, 1, 256, 4, 1), new(2, 1, 128, 6, 1), new(2, 1, 256, 4, 1, Copies: true)];
 
-    /// <summary>Whether a card has timed it: clusters and stores by the copy engine are chosen only where <see cref="HopperLauncher.Forced"/> says so.</summary>
-    public bool IsTimed => Cluster == 1 && !Copies;
+    /// <summary>Whether a card has timed it; others are taken only where <see cref="HopperLauncher.Forced"/> says so.</summary>
+    public bool IsTimed => Cluster == 1 && !Copies && !Apart;
 
     /// <summary>Rows of a tile.</summary>
     public int Rows => 64 * Waves * Teams;

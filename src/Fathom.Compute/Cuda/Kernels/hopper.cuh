@@ -163,6 +163,12 @@ __device__ __forceinline__ void sync_some(int barrier, int threads)
     asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
+// Arrives there, as one of so many threads, and does not wait.
+__device__ __forceinline__ void arrive_some(int barrier, int threads)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
 // Registers that a thread of this warp may use from here on, a multiple of 8; all warps of a warpgroup call (9.7.19.5 setmaxnreg).
 template <int Registers> __device__ __forceinline__ void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers)); }
 template <int Registers> __device__ __forceinline__ void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers)); }

@@ -21,6 +21,12 @@ __device__ __forceinline__ void leave()
     if constexpr (Cluster > 1) hopper::cluster_sync();
 }
 
+// The second team's first product of a tile begins when the first team's has ended, so that from then on one multiplies while the other
+// adds. Two teams that begin together stay together: they share the tensor cores, then wait for each other's additions. Asked for only
+// where a tile has as many steps as the ring has stages, since then no team can be a tile ahead.
+template <int Teams> __device__ __forceinline__ void wait_for_first() { hopper::sync_some(1, Teams * TeamThreads); }
+template <int Teams> __device__ __forceinline__ void let_second_begin() { hopper::arrive_some(1, Teams * TeamThreads); }
+
 // part[64 x BlockN] = 64 rows of A by B of one stage.
 template <int Count>
 __device__ __forceinline__ void multiply_stage(float (&part)[Count], hopper::Operand a, hopper::Operand b)
@@ -91,13 +97,14 @@ struct TileScales
 };
 
 // D[rows, columns] = A Bᵀ, or +=, rows grouped: A [rows, depth] in 1x128 tiles, B one matrix a group in 128x128 blocks.
-template <typename D, bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, int Cluster, bool Copies, bool Bounded>
+template <typename D, bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, int Cluster, bool Copies, bool Apart, bool Bounded>
 __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) fp8_rows(const __grid_constant__ Product p)
 {
     using Memory = Ring<D, Teams, Waves, BlockN, Stages, false>;
     using Walk = Tiles<Memory::BlockM, Cluster * BlockN, false, true>;
     using Roles = Registers<Teams, PerMultiprocessor>;
     constexpr int Chunk = BlockN % 128 == 0 ? 128 : BlockN % 64 == 0 ? 64 : 32, Chunks = BlockN / Chunk, Count = BlockN / 2, Part = Memory::BlockM / Cluster;
+    static_assert(!Apart || Teams == 2);
     DYNAMIC_SHARED(memory);
     Memory ring(memory, p.groups);
     ring.template prepare<Walk, Cluster>(p);
@@ -171,6 +178,8 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                 }
 
                 wait<Bounded>(ring.filled + place.stage, place.parity, p.report, ForFilled, place.stage, step);
+                bool begins = Apart && step == 0 && steps >= Stages;
+                if (begins && team == 1) wait_for_first<Teams>();
                 hopper::Operand a = hopper::along_sum(ring.a(place.stage) + firstRow * RowBytes), b = hopper::along_sum(ring.b(place.stage));
                 int source = lane - quad + step % 4;
 #pragma unroll
@@ -186,6 +195,7 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                     }
 
                     hopper::finish_products(part);
+                    if (begins && team == 0 && w == 0) let_second_begin<Teams>();
                     if (w == Waves - 1 && lane == 0) ring.template release<Cluster>(place.stage);
 #pragma unroll
                     for (int i = 0; i < Count; i++) sum[w][i] = __fmaf_rn(now[i / 2 % 2][i / 4 * 8 / Chunk], part[i], sum[w][i]);
@@ -203,13 +213,14 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
 
 // D[groups, rows, columns] = Aᵀ B, or +=, the sum grouped: a weight gradient. Both operands in 128x1 tiles of the sum, and transposed, so that
 // the sum runs along rows; each group begins a new tile, where tile first / 128 + group lies, with zeros behind its last step.
-template <bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, int Cluster, bool Copies, bool Bounded>
+template <bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, int Cluster, bool Copies, bool Apart, bool Bounded>
 __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) fp8_weights(const __grid_constant__ Product p)
 {
     using Memory = Ring<float, Teams, Waves, BlockN, Stages, true>;
     using Walk = Tiles<Memory::BlockM, Cluster * BlockN, true, Add>;
     using Roles = Registers<Teams, PerMultiprocessor>;
     constexpr int Count = BlockN / 2, Part = Memory::BlockM / Cluster;
+    static_assert(!Apart || Teams == 2);
     DYNAMIC_SHARED(memory);
     Memory ring(memory, p.groups);
     ring.template prepare<Walk, Cluster>(p);
@@ -272,6 +283,8 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
             for (int step = 0; step < steps; step++, place.advance())
             {
                 wait<Bounded>(ring.filled + place.stage, place.parity, p.report, ForFilled, place.stage, step);
+                bool begins = Apart && step == 0 && steps >= Stages;
+                if (begins && team == 1) wait_for_first<Teams>();
                 hopper::Operand a = hopper::along_sum(ring.a(place.stage) + firstRow * RowBytes), b = hopper::along_sum(ring.b(place.stage));
                 const float* rowScales = ring.a_scales(place.stage) + warpRow + lane / 4;
                 const float* columnScales = ring.b_scales(place.stage) + 2 * quad;
@@ -290,6 +303,7 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                     }
 
                     hopper::finish_products(part);
+                    if (begins && team == 0 && w == 0) let_second_begin<Teams>();
                     if (w == Waves - 1)
                     {
                         // All lanes have read the scales too.
