@@ -24,6 +24,9 @@ internal sealed class LayerBenchmark(CudaDevice device, CudaTiming timing, GpuCe
     public const int LeastTokens = 1024;
 
     private const int LeastSamples = 10, Hindrances = 6;
+
+    // Two milliseconds: a graph is submitted as a whole, and in training while the pass before it runs.
+    private const int Flushes = 32;
     private readonly int passesWithMarks = tokens < LeastTokens ? 1 : 5;
 
     // Milliseconds on the same card: transformers in BF16 with its grouped products, and what Fathom is to reach in fp8.
@@ -75,8 +78,8 @@ internal sealed class LayerBenchmark(CudaDevice device, CudaTiming timing, GpuCe
             layer.MarkWeightsChanged();
             Both();
         };
-        double forward = timing.Seconds(pass.Forward, count);
-        double[] both = timing.Seconds([Both, recorded is null ? Both : recorded.Replay, transposes ? changing : Both], count);
+        double forward = timing.Seconds(pass.Forward, count, flushes: Flushes);
+        double[] both = timing.Seconds([Both, recorded is null ? Both : recorded.Replay, transposes ? changing : Both], count, flushes: Flushes);
         (double launched, double whole, double changed) = (both[0], both[1], both[2]);
 
         using var marks = new CudaMarks(device);

@@ -78,6 +78,25 @@ internal sealed partial class CudaLinear : ILinearOperators
         Run(x, false, w, false, y, rows, outputs, inputs, accumulate);
     }
 
+    public bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor y)
+    {
+        if (byRow || hopper is null || !HopperLinear.AddsToAnother(x, w, y)) return false;
+        GemmPlan plan = GemmPlan.Choose(TraitsOf(x, w, y), context.Multiprocessors);
+        return !IsOwnWay(plan) && HopperMatrix.Of(x.Elements).CanBeLoaded && HopperMatrix.Of(w.Elements).CanBeLoaded;
+    }
+
+    public void ForwardAdded(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y)
+    {
+        const string Op = "linear forward with an addend";
+        long rows = Math.Max(x.Elements.Rows, y.Rows), outputs = y.Columns, inputs = x.Elements.Columns;
+        LinearChecks.Operand(Op, "x", x, rows, inputs);
+        LinearChecks.Operand(Op, "w", w, outputs, inputs);
+        LinearChecks.Result(Op, "y", y, rows, outputs);
+        LinearChecks.Result(Op, "added", added, rows, outputs);
+        if (!AddsToAnother(x, w, y) || !hopper!.ForwardAdded(x, w, added, y))
+            throw new NotSupportedException($"{Op}: x {x}, w {w}, added {added} and y {y} are not what the kernels take; AddsToAnother says which operands are");
+    }
+
     public void InputGradient(in ScaledTensor dy, in ScaledTensor w, Tensor dx, bool accumulate)
     {
         const string Op = "linear input gradient";
@@ -151,7 +170,7 @@ internal sealed partial class CudaLinear : ILinearOperators
         }
 
         GemmPlan plan = ofRow ? GemmPlan.ByRow(traits, context.Multiprocessors) : GemmPlan.Choose(traits, context.Multiprocessors);
-        if (!ofRow && plan.Way is not (GemmWay.FewTensor or GemmWay.FewSimt or GemmWay.Codes))
+        if (!ofRow && !IsOwnWay(plan))
         {
             // cuBLASLt rounds a product to BF16 before it adds it to what is there; one rounding is what the operator promises.
             bool roundsTwice = accumulate && c.DType == DType.BF16;
@@ -164,6 +183,12 @@ internal sealed partial class CudaLinear : ILinearOperators
 
         Launch(traits, plan, Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows), c);
     }
+
+    private static GemmTraits TraitsOf(in ScaledTensor x, in ScaledTensor w, Tensor y) =>
+        new(GemmSide.Of(x, false), GemmSide.Of(w, false), y.DType, GemmGrouping.None, 1, y.Rows, y.Columns, x.Shape.Columns);
+
+    /// <summary>Whether kernels for any GPU compute a product whatever else could: of few rows, or of values and codes.</summary>
+    private static bool IsOwnWay(in GemmPlan plan) => plan.Way is GemmWay.FewTensor or GemmWay.FewSimt or GemmWay.Codes;
 
     /// <summary>An own kernel, and what adds up the sums of blocks that share the depth.</summary>
     private void Launch(in GemmTraits p, in GemmPlan plan, GemmProduct product, Tensor c)

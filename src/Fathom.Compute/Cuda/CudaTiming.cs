@@ -17,14 +17,16 @@ public sealed class CudaTiming(CudaDevice device) : IDisposable
     /// <param name="work">Puts the work into the device's stream; called a few times before it is timed.</param>
     /// <param name="samples">How often it is timed.</param>
     /// <param name="cold">Whether the cache is overwritten before each sample.</param>
-    public double Seconds(Action work, int samples = 20, bool cold = true) => Seconds([work], samples, cold)[0];
+    /// <param name="flushes">How often the cache is overwritten: enough that all of the work has been put into the stream when the GPU comes to it.</param>
+    public double Seconds(Action work, int samples = 20, bool cold = true, int flushes = 1) => Seconds([work], samples, cold, flushes)[0];
 
     /// <summary>Median seconds of calls to be compared: they take turns, so that a clock which falls as the card grows warm falls for all.</summary>
     /// <param name="works">Put their work into the device's stream; called a few times before they are timed.</param>
     /// <param name="samples">How often each is timed.</param>
     /// <param name="cold">Whether the cache is overwritten before each sample.</param>
+    /// <param name="flushes">How often the cache is overwritten: enough that all of the work has been put into the stream when the GPU comes to it.</param>
     /// <returns>One for each.</returns>
-    public double[] Seconds(ReadOnlySpan<Action> works, int samples = 20, bool cold = true)
+    public double[] Seconds(ReadOnlySpan<Action> works, int samples = 20, bool cold = true, int flushes = 1)
     {
         foreach (Action work in works)
         {
@@ -38,7 +40,7 @@ public sealed class CudaTiming(CudaDevice device) : IDisposable
         {
             for (int w = 0; w < works.Length; w++)
             {
-                if (cold) device.Reduction.Zero(flush);
+                for (int f = 0; cold && f < flushes; f++) device.Reduction.Zero(flush);
                 start.Record(device.Context.Stream);
                 works[w]();
                 end.Record(device.Context.Stream);

@@ -78,12 +78,13 @@ public sealed class LatentAttention
     /// <summary>The format in which the layer's first projections take their input.</summary>
     public OperandFormat InputFormat(Recipe recipe) => keyValueDown.InputFormat(recipe);
 
-    /// <summary>Adds the layer's result to <paramref name="sum"/>. The batch is B sequences of M / B tokens.</summary>
+    /// <summary>sum = added + the layer's result. The batch is B sequences of M / B tokens.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="x">[M, D].</param>
     /// <param name="a">What is kept.</param>
-    /// <param name="sum">[M, D], added to.</param>
-    public void Forward(LayerContext context, in LinearInput x, LatentAttentionActivations a, Tensor sum)
+    /// <param name="added">[M, D].</param>
+    /// <param name="sum">[M, D].</param>
+    public void Forward(LayerContext context, in LinearInput x, LatentAttentionActivations a, Tensor added, Tensor sum)
     {
         Recipe recipe = context.Recipe;
         OperandFormat? expanded = recipe.RecomputeUpProjections ? null : recipe.Plain;
@@ -100,16 +101,17 @@ public sealed class LatentAttention
             rotary.SoftmaxScale, context.Batch, Heads(attended, value), a.LogSumExp);
         context.Round(attended);
         a.Output = context.Keep(attended, recipe.SavedAttentionOutput, Name("input", output));
-        output.Forward(context, context.Operand(attended, output.InputFormat(recipe), Name("input", output)), sum, accumulate: true);
+        output.ForwardAdded(context, context.Operand(attended, output.InputFormat(recipe), Name("input", output)), added, sum);
     }
 
-    /// <summary>Adds the layer's result to <paramref name="sum"/>, with the sequences' earlier tokens in the cache.</summary>
+    /// <summary>sum = added + the layer's result, with the sequences' earlier tokens in the cache.</summary>
     /// <param name="context">The pass's memory.</param>
     /// <param name="x">[M, D].</param>
     /// <param name="pass">Which tokens belong to which sequence.</param>
     /// <param name="cache">This layer's cache, [blocks, block size, columns of a row].</param>
-    /// <param name="sum">[M, D], added to.</param>
-    public void Infer(LayerContext context, in LinearInput x, InferencePass pass, Tensor cache, Tensor sum)
+    /// <param name="added">[M, D].</param>
+    /// <param name="sum">[M, D].</param>
+    public void Infer(LayerContext context, in LinearInput x, InferencePass pass, Tensor cache, Tensor added, Tensor sum)
     {
         Projections p = Project(context, x.Operand, pass.Attention, null);
         Tensor attended = context.SaveResult(sum.Rows, output.Inputs);
@@ -123,7 +125,7 @@ public sealed class LatentAttention
                 pass.DecodeBlocks, pass.DecodeLengths, rotary.SoftmaxScale, result.Reshape(new Shape(pass.DecodeCount, heads, value)));
         }
 
-        output.Forward(context, context.Operand(attended, output.InputFormat(context.Recipe), Name("input", output)), sum, accumulate: true);
+        output.ForwardAdded(context, context.Operand(attended, output.InputFormat(context.Recipe), Name("input", output)), added, sum);
     }
 
     /// <summary>dx = gradient of the input (overwritten).</summary>

@@ -37,6 +37,28 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
         if (rounds) context.Round(y);
     }
 
+    /// <summary>y = added + x wᵀ.</summary>
+    /// <param name="context">The micro-batch.</param>
+    /// <param name="x">[M, in], in the format of <see cref="InputFormat"/>.</param>
+    /// <param name="added">[M, out]; y itself, or another matrix.</param>
+    /// <param name="y">[M, out].</param>
+    public void ForwardAdded(LayerContext context, in ScaledTensor x, Tensor added, Tensor y)
+    {
+        if (added.Address == y.Address)
+        {
+            Forward(context, x, y, accumulate: true);
+        }
+        else if (context.Linear.AddsToAnother(x, weight.Operand, y))
+        {
+            context.Linear.ForwardAdded(x, weight.Operand, added, y);
+        }
+        else
+        {
+            context.Device.Reduction.Copy(added, y);
+            Forward(context, x, y, accumulate: true);
+        }
+    }
+
     /// <summary>dx = dy w, or dx += dy w, rounded.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="dy">[M, out].</param>

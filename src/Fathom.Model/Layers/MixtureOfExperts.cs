@@ -112,7 +112,7 @@ public sealed class MixtureOfExperts
         }
 
         a.Hidden = recipe.RecomputeSwiGlu ? default : context.Keep(hidden, recipe.SavedLinearInput, new("input", down.Name));
-        shared?.Forward(context, x, a.Shared, output);
+        shared?.Forward(context, x, a.Shared, output, output);
     }
 
     /// <summary>dx = gradient of the input (overwritten).</summary>

@@ -34,12 +34,13 @@ public sealed class SwiGluMlp
     /// <summary>The format in which the layer takes its input.</summary>
     public OperandFormat InputFormat(Recipe recipe) => gate.InputFormat(recipe);
 
-    /// <summary>Adds the layer's result to output.</summary>
+    /// <summary>output = added + the layer's result.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="x">[M, D].</param>
     /// <param name="a">What is kept.</param>
-    /// <param name="output">[M, D], added to.</param>
-    public void Forward(LayerContext context, in LinearInput x, SwiGluActivations a, Tensor output)
+    /// <param name="added">[M, D]; output itself, or another matrix.</param>
+    /// <param name="output">[M, D].</param>
+    public void Forward(LayerContext context, in LinearInput x, SwiGluActivations a, Tensor added, Tensor output)
     {
         Recipe recipe = context.Recipe;
         long rows = output.Rows, inner = gate.Outputs;
@@ -51,7 +52,7 @@ public sealed class SwiGluMlp
         {
             (ScaledTensor operand, a.Gate, a.Up) = FusedSwiGlu.Forward(context, gated, upped, default, (gate.Weight, up.Weight, down.Weight));
             a.Hidden = default;
-            down.Forward(context, operand, output, accumulate: true);
+            down.ForwardAdded(context, operand, added, output);
             return;
         }
 
@@ -64,13 +65,13 @@ public sealed class SwiGluMlp
         if (recipe.RecomputeSwiGlu)
         {
             a.Hidden = default;
-            down.Forward(context, context.Operand(hidden, format, name), output, accumulate: true);
+            down.ForwardAdded(context, context.Operand(hidden, format, name), added, output);
         }
         else
         {
             LinearInput input = context.Input(hidden, format, format.IsPlain ? context.Keep(hidden, recipe.Plain, name) : default, name);
             a.Hidden = input.Kept;
-            down.Forward(context, input.Operand, output, accumulate: true);
+            down.ForwardAdded(context, input.Operand, added, output);
         }
     }
 

@@ -57,8 +57,8 @@ public sealed class TransformerBlock
     {
         Arena.Mark mark = context.Scratch.Position;
         Tensor middle = context.Result(x.Rows, x.Columns, context.Recipe.Plain);
-        LinearInput input = BeforeAttention(context, x, a, middle);
-        attention.Forward(context, input, a.Attention, middle);
+        LinearInput input = BeforeAttention(context, x, a);
+        attention.Forward(context, input, a.Attention, x, middle);
         AfterAttention(context, middle, a, output);
         context.Scratch.Release(mark);
     }
@@ -68,8 +68,8 @@ public sealed class TransformerBlock
     {
         Arena.Mark mark = context.Scratch.Position;
         Tensor middle = context.SaveResult(x.Rows, x.Columns);
-        LinearInput input = BeforeAttention(context, x, pass.Block, middle);
-        attention.Infer(context, input, pass, cache, middle);
+        LinearInput input = BeforeAttention(context, x, pass.Block);
+        attention.Infer(context, input, pass, cache, x, middle);
         AfterAttention(context, middle, pass.Block, output);
         context.Scratch.Release(mark);
     }
@@ -113,12 +113,10 @@ public sealed class TransformerBlock
         return y;
     }
 
-    /// <summary>The attention's input, and the sum that attention is added to.</summary>
-    private LinearInput BeforeAttention(LayerContext context, Tensor x, BlockActivations a, Tensor middle)
+    private LinearInput BeforeAttention(LayerContext context, Tensor x, BlockActivations a)
     {
         a.Input = context.Keep(x, context.Recipe.Plain, default);
         a.InputRstd = context.SaveForBackward(x.Rows);
-        context.Device.Reduction.Copy(x, middle);
         OperandFormat format = attention.InputFormat(context.Recipe);
         return Norm(context, inputNorm, x, a.InputRstd, format, keepsPlain: format.IsPlain).Input;
     }
@@ -129,9 +127,14 @@ public sealed class TransformerBlock
         a.MiddleRstd = context.SaveForBackward(middle.Rows);
         OperandFormat format = Experts is null ? dense!.InputFormat(context.Recipe) : Experts.InputFormat(context.Recipe);
         NormedInput input = Norm(context, middleNorm, middle, a.MiddleRstd, format, keepsPlain: format.IsPlain || Experts is not null);
+        if (Experts is null)
+        {
+            dense!.Forward(context, input.Input, a.Dense, middle, output);
+            return;
+        }
+
         context.Device.Reduction.Copy(middle, output);
-        if (Experts is null) dense!.Forward(context, input.Input, a.Dense, output);
-        else Experts.Forward(context, input.Plain, input.Input, input.Kept, a.Experts, output);
+        Experts.Forward(context, input.Plain, input.Input, input.Kept, a.Experts, output);
     }
 
     /// <summary>A normalised input: plain for this call, as an operand, and as it is kept.</summary>

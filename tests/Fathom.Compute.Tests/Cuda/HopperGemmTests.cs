@@ -45,6 +45,14 @@ public sealed class HopperGemmTests(CudaFixture gpu, ITestOutputHelper output) :
                 Assert.True(linear.Forward(x.Scaled, w.Scaled, y.Device, accumulate));
                 Check(device, y, Product(x, w, m, n, k, accumulate ? y.Values : null), exact ? 0 : Fp8Tolerance, $"fp8 forward {m}x{n}x{k} {type} {tile}");
 
+                if (accumulate && type == DType.BF16)
+                {
+                    Operand added = Result(device, m, n, type, pad), sum = Result(device, m, n, type, pad / 2);
+                    Assert.True(linear.ForwardAdded(x.Scaled, w.Scaled, added.Device, sum.Device));
+                    Check(device, sum, Product(x, w, m, n, k, added.Values), exact ? 0 : Fp8Tolerance, $"fp8 forward {m}x{n}x{k} added to another, {tile}");
+                    Check(device, added, added.Values, 0, "what was added");
+                }
+
                 Operand dy = Quantized(device, m, k, ScaleLayout.RowTile, exact, 3, pad), across = Quantized(device, k, n, ScaleLayout.Block, exact, 4, 0);
                 var transposes = new HopperTransposes((CudaQuantization)device.Quantization, shape => device.Allocate(shape, DType.F8E4M3, MemoryKind.Workspace));
                 Operand dx = Result(device, m, n, type, pad / 2);

@@ -57,17 +57,23 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
         return HopperTile.Choose(tiles, rows, result.Columns, depth, groups, grouped, moved, context.Multiprocessors, elementBytes);
     }
 
-    /// <summary>Launches a product whose operands are described; the result is added here.</summary>
-    public void Launch(HopperKernel kind, HopperTile tile, Tensor d, bool accumulate, ref HopperProduct product)
+    /// <summary>Launches a product whose operands are described; the result is described here.</summary>
+    /// <param name="kind">Which product.</param>
+    /// <param name="tile">Its tile.</param>
+    /// <param name="d">The result.</param>
+    /// <param name="added">What is added to the product: d, another matrix like it, or nothing.</param>
+    /// <param name="product">The operands.</param>
+    public void Launch(HopperKernel kind, HopperTile tile, Tensor d, Tensor added, ref HopperProduct product)
     {
+        bool accumulate = !added.IsEmpty;
         product.D = d.Address;
         product.DStride = d.RowStride;
         if (report is not null) product.Report = report.Clear();
         bool weights = kind is HopperKernel.Fp8Weights or HopperKernel.BFloat16Weights;
         int results = weights ? product.Groups : 1;
-        HopperMatrix result = HopperMatrix.Of(d) with { Rows = d.Rows / results, Count = results, MatrixStride = product.DGroup };
-        if (accumulate) product.Old = TensorMap.OfOperand(result, tile.Rows, rank: 3);
-        if (tile.Copies) product.Stored = TensorMap.OfOperand(result, HopperTile.StoreRows, rank: 3);
+        long stride = product.DGroup;
+        if (accumulate) product.Old = Boxes(added, tile.Rows);
+        if (tile.Copies) product.Stored = Boxes(d, HopperTile.StoreRows);
         long across = LaunchShape.Cover(product.Columns, tile.Columns * tile.Cluster);
         long most = weights
             ? product.Groups * LaunchShape.Cover(product.Rows, tile.Rows) * across
@@ -76,6 +82,9 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
         Kernel kernel = Find(kind, tile, d.DType, accumulate);
         kernel.LaunchWith(new LaunchShape(blocks, tile.Threads, tile.SharedBytes(product.Groups, kind == HopperKernel.Fp8Weights)) { Cluster = tile.Cluster }, in product);
         report?.Check(kernel);
+
+        TensorMap Boxes(Tensor matrices, int rows) =>
+            TensorMap.OfOperand(HopperMatrix.Of(matrices) with { Rows = matrices.Rows / results, Count = results, MatrixStride = stride }, rows, rank: 3);
     }
 
     /// <summary>The C++ expression of an instance.</summary>

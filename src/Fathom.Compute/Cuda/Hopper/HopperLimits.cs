@@ -22,7 +22,8 @@ internal static class HopperLimits
         left.DType == DType.BF16 && right.DType == DType.BF16 && left.Layout == ScaleLayout.None && right.Layout == ScaleLayout.None &&
         left.Shape.Rows > 0 && left.Shape.Columns > 0 && IsResult(result);
 
-    private static bool IsResult(Tensor y) =>
+    /// <summary>Results, and what is added to them: BF16 or F32 in rows at multiples of 16 bytes.</summary>
+    public static bool IsResult(Tensor y) =>
         y.DType is DType.F32 or DType.BF16 && y.Rows is > 0 and <= int.MaxValue && y.Columns is > 0 and <= int.MaxValue &&
         y.Columns % 8 == 0 && y.RowStride % 8 == 0 && y.Address % 16 == 0;
 

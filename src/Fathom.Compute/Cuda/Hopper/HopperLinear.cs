@@ -33,9 +33,17 @@ internal sealed class HopperLinear
     public bool Forward(in ScaledTensor x, in ScaledTensor w, Tensor y, bool accumulate)
     {
         if (HopperLimits.IsFp8Rows(x, w, y))
-            return Fp8Rows(x, HopperMatrix.Of(w.Elements), (w.Scales.Address, w.Scales.RowStride, 1, 0), default, y, accumulate);
+            return Fp8Rows(x, HopperMatrix.Of(w.Elements), (w.Scales.Address, w.Scales.RowStride, 1, 0), default, y, accumulate ? y : default);
         return HopperLimits.IsBFloat16(x, w, y) && BFloat16Rows(x.Elements, HopperMatrix.Of(w.Elements), false, default, y, accumulate);
     }
+
+    /// <summary>y = added + x wᵀ, of BF16 results.</summary>
+    public bool ForwardAdded(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y) =>
+        AddsToAnother(x, w, y) && HopperLimits.IsResult(added) && added.DType == y.DType
+        && Fp8Rows(x, HopperMatrix.Of(w.Elements), (w.Scales.Address, w.Scales.RowStride, 1, 0), default, y, added);
+
+    /// <summary>Whether <see cref="ForwardAdded"/> takes the operands, wherever they lie.</summary>
+    public static bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor y) => y.DType == DType.BF16 && HopperLimits.IsFp8Rows(x, w, y);
 
     /// <summary>dx = dy w, or +=.</summary>
     /// <param name="dy">[M, N], in 1x128 tiles where it is E4M3.</param>
@@ -46,7 +54,7 @@ internal sealed class HopperLinear
     public bool InputGradient(in ScaledTensor dy, in ScaledTensor w, Tensor transposed, Tensor dx, bool accumulate)
     {
         if (!transposed.IsEmpty && HopperLimits.IsFp8Rows(dy, w, dx))
-            return Fp8Rows(dy, HopperMatrix.Of(transposed), (w.Scales.Address, 1, w.Scales.RowStride, 0), default, dx, accumulate);
+            return Fp8Rows(dy, HopperMatrix.Of(transposed), (w.Scales.Address, 1, w.Scales.RowStride, 0), default, dx, accumulate ? dx : default);
         return HopperLimits.IsBFloat16(dy, w, dx) && BFloat16Rows(dy.Elements, HopperMatrix.Of(w.Elements), true, default, dx, accumulate);
     }
 
@@ -64,7 +72,7 @@ internal sealed class HopperLinear
         if (w.Count > HopperTile.MostGroups) return false;
         HopperExperts experts = HopperExperts.Of(w);
         if (HopperLimits.IsFp8Rows(x, w[0], y))
-            return Fp8Rows(x, experts.Elements, (experts.Scales.Address, experts.Scales.RowStride, 1, experts.Scales.MatrixStride), rowOffsets, y, false);
+            return Fp8Rows(x, experts.Elements, (experts.Scales.Address, experts.Scales.RowStride, 1, experts.Scales.MatrixStride), rowOffsets, y, default);
         return HopperLimits.IsBFloat16(x, w[0], y) && BFloat16Rows(x.Elements, experts.Elements, false, rowOffsets, y, false);
     }
 
@@ -82,7 +90,7 @@ internal sealed class HopperLinear
         if (!transposed.IsEmpty && HopperLimits.IsFp8Rows(dy, w[0], dx))
         {
             HopperMatrix codes = HopperMatrix.Of(transposed.At(0)) with { Count = w.Count, MatrixStride = w.Inputs * transposed.RowStride };
-            return Fp8Rows(dy, codes, (experts.Scales.Address, 1, experts.Scales.RowStride, experts.Scales.MatrixStride), rowOffsets, dx, accumulate);
+            return Fp8Rows(dy, codes, (experts.Scales.Address, 1, experts.Scales.RowStride, experts.Scales.MatrixStride), rowOffsets, dx, accumulate ? dx : default);
         }
 
         return HopperLimits.IsBFloat16(dy, w[0], dx) && BFloat16Rows(dy.Elements, experts.Elements, true, rowOffsets, dx, accumulate);
@@ -97,13 +105,13 @@ internal sealed class HopperLinear
     }
 
     private bool Fp8Rows(
-        in ScaledTensor x, in HopperMatrix weights, (nint Address, long Column, long Depth, long Group) blockScales, Tensor rowOffsets, Tensor y, bool accumulate)
+        in ScaledTensor x, in HopperMatrix weights, (nint Address, long Column, long Depth, long Group) blockScales, Tensor rowOffsets, Tensor y, Tensor added)
     {
         HopperMatrix rows = HopperMatrix.Of(x.Elements);
         if (!rows.CanBeLoaded || !weights.CanBeLoaded) return false;
         int groups = (int)weights.Count;
         (nint scales, long scaleStride) = x.Scales.DType == DType.F32 ? (x.Scales.Address, x.Scales.RowStride) : launcher.Singles(x.Scales);
-        HopperTile tile = launcher.Choose(HopperTile.Fp8Rows, y, rows.Columns, groups, grouped: true, accumulate, elementBytes: 1);
+        HopperTile tile = launcher.Choose(HopperTile.Fp8Rows, y, rows.Columns, groups, grouped: true, !added.IsEmpty, elementBytes: 1);
         var product = new HopperProduct
         {
             A = TensorMap.OfOperand(rows, tile.Rows / tile.Cluster, rank: 2),
@@ -120,7 +128,7 @@ internal sealed class HopperLinear
             Depth = (int)rows.Columns,
             Groups = groups,
         };
-        launcher.Launch(HopperKernel.Fp8Rows, tile, y, accumulate, ref product);
+        launcher.Launch(HopperKernel.Fp8Rows, tile, y, added, ref product);
         return true;
     }
 
@@ -142,7 +150,7 @@ internal sealed class HopperLinear
             Groups = groups,
             DGroup = outputs * inputs,
         };
-        launcher.Launch(HopperKernel.Fp8Weights, tile, dw, accumulate, ref product);
+        launcher.Launch(HopperKernel.Fp8Weights, tile, dw, accumulate ? dw : default, ref product);
         return true;
     }
 
@@ -162,7 +170,7 @@ internal sealed class HopperLinear
             Depth = (int)rows.Columns,
             Groups = groups,
         };
-        launcher.Launch(across ? HopperKernel.BFloat16RowsAcross : HopperKernel.BFloat16Rows, tile, y, accumulate, ref product);
+        launcher.Launch(across ? HopperKernel.BFloat16RowsAcross : HopperKernel.BFloat16Rows, tile, y, accumulate ? y : default, ref product);
         return true;
     }
 
@@ -183,7 +191,7 @@ internal sealed class HopperLinear
             Groups = groups,
             DGroup = left.Columns * right.Columns,
         };
-        launcher.Launch(HopperKernel.BFloat16Weights, tile, dw, accumulate, ref product);
+        launcher.Launch(HopperKernel.BFloat16Weights, tile, dw, accumulate ? dw : default, ref product);
         return true;
     }
 }
