@@ -78,12 +78,8 @@ internal sealed partial class CudaLinear : ILinearOperators
         Run(x, false, w, false, y, rows, outputs, inputs, accumulate);
     }
 
-    public bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor y)
-    {
-        if (byRow || hopper is null || !HopperLinear.AddsToAnother(x, w, y)) return false;
-        GemmPlan plan = GemmPlan.Choose(TraitsOf(x, w, y), context.Multiprocessors);
-        return !IsOwnWay(plan) && HopperMatrix.Of(x.Elements).CanBeLoaded && HopperMatrix.Of(w.Elements).CanBeLoaded;
-    }
+    public bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y) =>
+        !byRow && hopper is not null && HopperLinear.AddsToAnother(x, w, added, y) && !IsOwnWay(GemmPlan.Choose(TraitsOf(x, w, y), context.Multiprocessors));
 
     public void ForwardAdded(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y)
     {
@@ -93,7 +89,7 @@ internal sealed partial class CudaLinear : ILinearOperators
         LinearChecks.Operand(Op, "w", w, outputs, inputs);
         LinearChecks.Result(Op, "y", y, rows, outputs);
         LinearChecks.Result(Op, "added", added, rows, outputs);
-        if (!AddsToAnother(x, w, y) || !hopper!.ForwardAdded(x, w, added, y))
+        if (!AddsToAnother(x, w, added, y) || !hopper!.ForwardAdded(x, w, added, y))
             throw new NotSupportedException($"{Op}: x {x}, w {w}, added {added} and y {y} are not what the kernels take; AddsToAnother says which operands are");
     }
 

@@ -21,8 +21,9 @@ public interface ILinearOperators
     /// <summary>Whether <see cref="ForwardAdded"/> takes operands like these: no device needs to have it.</summary>
     /// <param name="x">[M, K].</param>
     /// <param name="w">[N, K].</param>
+    /// <param name="added">[M, N].</param>
     /// <param name="y">[M, N].</param>
-    bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor y) => false;
+    bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y) => false;
 
     /// <summary>y = added + x wᵀ, rounded once: as <see cref="Forward"/> gives it that adds to a copy, which is never made.</summary>
     /// <param name="x">[M, K].</param>
@@ -31,7 +32,7 @@ public interface ILinearOperators
     /// <param name="y">[M, N].</param>
     /// <exception cref="NotSupportedException"><see cref="AddsToAnother"/> says no.</exception>
     void ForwardAdded(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y) =>
-        throw new NotSupportedException($"this device adds x wᵀ to y alone, x is {x}, w {w}, y {y}");
+        throw new NotSupportedException($"this device adds x wᵀ to y alone: x is {x}, w {w}, added {added}, y {y}");
 
     /// <summary>dx = dy w, or dx += dy w.</summary>
     /// <param name="dy">[M, N].</param>

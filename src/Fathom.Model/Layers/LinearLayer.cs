@@ -48,7 +48,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
         {
             Forward(context, x, y, accumulate: true);
         }
-        else if (context.Linear.AddsToAnother(x, weight.Operand, y))
+        else if (context.Linear.AddsToAnother(x, weight.Operand, added, y))
         {
             context.Linear.ForwardAdded(x, weight.Operand, added, y);
         }

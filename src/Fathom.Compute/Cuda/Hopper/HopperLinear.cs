@@ -39,11 +39,12 @@ internal sealed class HopperLinear
 
     /// <summary>y = added + x wᵀ, of BF16 results.</summary>
     public bool ForwardAdded(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y) =>
-        AddsToAnother(x, w, y) && HopperLimits.IsResult(added) && added.DType == y.DType
-        && Fp8Rows(x, HopperMatrix.Of(w.Elements), (w.Scales.Address, w.Scales.RowStride, 1, 0), default, y, added);
+        AddsToAnother(x, w, added, y) && Fp8Rows(x, HopperMatrix.Of(w.Elements), (w.Scales.Address, w.Scales.RowStride, 1, 0), default, y, added);
 
-    /// <summary>Whether <see cref="ForwardAdded"/> takes the operands, wherever they lie.</summary>
-    public static bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor y) => y.DType == DType.BF16 && HopperLimits.IsFp8Rows(x, w, y);
+    /// <summary>Whether <see cref="ForwardAdded"/> takes the operands.</summary>
+    public static bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y) =>
+        y.DType == DType.BF16 && added.DType == DType.BF16 && HopperLimits.IsFp8Rows(x, w, y) && HopperLimits.IsResult(added)
+        && HopperMatrix.Of(x.Elements).CanBeLoaded && HopperMatrix.Of(w.Elements).CanBeLoaded;
 
     /// <summary>dx = dy w, or +=.</summary>
     /// <param name="dy">[M, N], in 1x128 tiles where it is E4M3.</param>
