@@ -1,4 +1,5 @@
-// Times of Hopper's products at DeepSeek-V3's shapes, through every tile, beside the heuristic's choice. Only on a real GPU of capability 9.0.
+// Times of Hopper's products at DeepSeek-V3's shapes, through every tile, beside the heuristic's choice and cuBLASLt. Only on a real GPU of
+// capability 9.0.
 using System.Globalization;
 using Fathom.Compute.Cuda;
 using Fathom.Compute.Cuda.Hopper;
@@ -13,7 +14,7 @@ public sealed class HopperTimingTests(CudaFixture gpu, ITestOutputHelper output)
 {
     private const int Runs = 9;
     private const long FlushedBytes = 256L << 20;
-    private static readonly (int N, int K)[] Shapes = [(2112, 7168), (24576, 1536), (32768, 512), (7168, 16384), (4096, 7168), (7168, 2048)];
+    private static readonly (int N, int K)[] Shapes = [(2112, 7168), (24576, 1536), (32768, 512), (7168, 16384), (4096, 7168), (7168, 2048), (18432, 7168), (7168, 18432)];
     private CudaContext context = null!;
     private Tensor flushed;
 
@@ -32,13 +33,15 @@ public sealed class HopperTimingTests(CudaFixture gpu, ITestOutputHelper output)
             {
                 ScaledTensor x = Scaled(device, new Shape(m, k), ScaleLayout.RowTile), w = Scaled(device, new Shape(n, k), ScaleLayout.Block);
                 Tensor y = device.Allocate(new Shape(m, n), DType.BF16, MemoryKind.Workspace);
-                Time(linear, HopperTile.Fp8Rows, $"fp8 {m} x {n} x {k}", 2.0 * m * n * k, (double)m * k + (double)n * k + 2.0 * m * n, () => Assert.True(linear.Forward(x, w, y, false)));
+                Time(linear, HopperTile.Fp8Rows, $"fp8 {m} x {n} x {k}", 2.0 * m * n * k, (double)m * k + (double)n * k + 2.0 * m * n, () => Assert.True(linear.Forward(x, w, y, false)), () => device.Library.TryForward(x, w, y));
                 if (m < 4096) continue;
+                Time(linear, HopperTile.Fp8Rows, $"fp8 {m} x {n} x {k} +=", 2.0 * m * n * k, (double)m * k + (double)n * k + 4.0 * m * n, () => Assert.True(linear.Forward(x, w, y, true)));
                 ScaledTensor left = Scaled(device, new Shape(n, m), ScaleLayout.TransposedColumnTile), right = Scaled(device, new Shape(k, m), ScaleLayout.TransposedColumnTile);
                 Tensor dw = device.Allocate(new Shape(n, k), DType.F32, MemoryKind.Gradients);
-                Time(linear, HopperTile.Fp8Weights, $"fp8 weight gradient {n} x {k} x {m}", 2.0 * m * n * k, (double)m * (n + k) + 8.0 * n * k, () => Assert.True(linear.WeightGradient(left, right, dw, true)));
+                Time(linear, HopperTile.Fp8Weights, $"fp8 weight gradient {n} x {k} x {m}", 2.0 * m * n * k, (double)m * (n + k) + 8.0 * n * k, () => Assert.True(linear.WeightGradient(left, right, dw, true)), () => device.Library.TryWeightGradient(left, right, dw));
+                Time(linear, HopperTile.Fp8Weights, $"fp8 weight gradient {n} x {k} x {m}, stored", 2.0 * m * n * k, (double)m * (n + k) + 4.0 * n * k, () => Assert.True(linear.WeightGradient(left, right, dw, false)));
                 Tensor bx = device.Allocate(new Shape(m, k), DType.BF16, MemoryKind.Workspace), bw = device.Allocate(new Shape(n, k), DType.BF16, MemoryKind.Workspace);
-                Time(linear, HopperTile.BFloat16, $"bf16 {m} x {n} x {k}", 2.0 * m * n * k, 2.0 * m * k + 2.0 * n * k + 2.0 * m * n, () => Assert.True(linear.Forward(bx, bw, y, false)));
+                Time(linear, HopperTile.BFloat16, $"bf16 {m} x {n} x {k}", 2.0 * m * n * k, 2.0 * m * k + 2.0 * n * k + 2.0 * m * n, () => Assert.True(linear.Forward(bx, bw, y, false)), () => device.Library.TryForward(bx, bw, y));
             }
         }
 
@@ -110,11 +113,11 @@ public sealed class HopperTimingTests(CudaFixture gpu, ITestOutputHelper output)
         return new ScaledTensor(codes, scales, layout);
     }
 
-    private void Time(HopperLinear linear, HopperTile[] tiles, string what, double flops, double bytes, Action run)
+    private void Time(HopperLinear linear, HopperTile[] tiles, string what, double flops, double bytes, Action run, Func<bool>? library = null)
     {
         linear.Forced = null;
-        double chosen = Median(run);
-        Write("*", chosen);
+        Write("*", Median(run));
+        if (library is not null && library()) Write("cuBLASLt", Median(() => library()));
         foreach (HopperTile tile in tiles.Where(t => t != default))
         {
             linear.Forced = tile;
