@@ -102,7 +102,7 @@ __device__ __forceinline__ void store_tile(const TensorMap* map, const void* sha
         ::"l"(reinterpret_cast<uint64_t>(map)), "r"(ptx::shared_address(shared)), "r"(x), "r"(y), "r"(z) : "memory");
 }
 
-// The same, adding to what is there, in the second-level cache: F32, to nearest; subnormal numbers count as zero there.
+// The same, adding to what is there, in the second-level cache: F32, to nearest.
 __device__ __forceinline__ void add_tile(const TensorMap* map, const void* shared, int x, int y, int z)
 {
     asm volatile("cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4}], [%1];"
