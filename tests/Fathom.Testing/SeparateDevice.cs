@@ -185,8 +185,11 @@ public class Operators : DispatchProxy
 
     protected override object? Invoke(MethodInfo? method, object?[]? arguments)
     {
+        // Where operands lie is known without waiting for what they hold.
+        if (method!.Name == nameof(ILinearOperators.AddsToAnother)) return method.Invoke(target, BindingFlags.DoNotWrapExceptions, null, arguments, null);
+
         // Questions about the device have an answer at once; what has an answer about tensors would have to be waited for.
-        if (device.Recording is not { } recording || (method!.ReturnType != typeof(void) && !arguments!.Any(a => a is Tensor))) return Call(method!, arguments!);
+        if (device.Recording is not { } recording || (method.ReturnType != typeof(void) && !arguments!.Any(a => a is Tensor))) return Call(method, arguments!);
         if (method.ReturnType != typeof(void)) throw new InvalidOperationException($"{method.Name} has a result, which nobody can wait for while work is recorded");
         object?[] kept = [.. arguments!];
         recording.Add(() => Call(method, kept));
