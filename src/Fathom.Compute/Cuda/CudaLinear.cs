@@ -70,25 +70,19 @@ internal sealed partial class CudaLinear : ILinearOperators
 
     public void Forward(in ScaledTensor x, in ScaledTensor w, Tensor y, bool accumulate)
     {
-        const string Op = "linear forward";
-        long rows = Math.Max(x.Elements.Rows, y.Rows), outputs = y.Columns, inputs = x.Elements.Columns;
-        LinearChecks.Operand(Op, "x", x, rows, inputs);
-        LinearChecks.Operand(Op, "w", w, outputs, inputs);
-        LinearChecks.Result(Op, "y", y, rows, outputs);
-        Run(x, false, w, false, y, rows, outputs, inputs, accumulate);
+        CheckForward("linear forward", x, w, y);
+        Run(x, false, w, false, y, y.Rows, y.Columns, x.Elements.Columns, accumulate);
     }
 
     public bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y) =>
-        !byRow && hopper is not null && HopperLinear.AddsToAnother(x, w, added, y) && !IsOwnWay(GemmPlan.Choose(TraitsOf(x, w, y), context.Multiprocessors));
+        !byRow && hopper is not null && HopperLinear.AddsToAnother(x, w, added, y) && !IsOwnWay(GemmPlan.Choose(
+            new GemmTraits(GemmSide.Of(x, false), GemmSide.Of(w, false), y.DType, GemmGrouping.None, 1, y.Rows, y.Columns, x.Shape.Columns), context.Multiprocessors));
 
     public void ForwardAdded(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y)
     {
         const string Op = "linear forward with an addend";
-        long rows = Math.Max(x.Elements.Rows, y.Rows), outputs = y.Columns, inputs = x.Elements.Columns;
-        LinearChecks.Operand(Op, "x", x, rows, inputs);
-        LinearChecks.Operand(Op, "w", w, outputs, inputs);
-        LinearChecks.Result(Op, "y", y, rows, outputs);
-        LinearChecks.Result(Op, "added", added, rows, outputs);
+        CheckForward(Op, x, w, y);
+        LinearChecks.Result(Op, "added", added, y.Rows, y.Columns);
         if (!AddsToAnother(x, w, added, y) || !hopper!.ForwardAdded(x, w, added, y))
             throw new NotSupportedException($"{Op}: x {x}, w {w}, added {added} and y {y} are not what the kernels take; AddsToAnother says which operands are");
     }
@@ -180,8 +174,13 @@ internal sealed partial class CudaLinear : ILinearOperators
         Launch(traits, plan, Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows), c);
     }
 
-    private static GemmTraits TraitsOf(in ScaledTensor x, in ScaledTensor w, Tensor y) =>
-        new(GemmSide.Of(x, false), GemmSide.Of(w, false), y.DType, GemmGrouping.None, 1, y.Rows, y.Columns, x.Shape.Columns);
+    private static void CheckForward(string op, in ScaledTensor x, in ScaledTensor w, Tensor y)
+    {
+        long rows = Math.Max(x.Elements.Rows, y.Rows), inputs = x.Elements.Columns;
+        LinearChecks.Operand(op, "x", x, rows, inputs);
+        LinearChecks.Operand(op, "w", w, y.Columns, inputs);
+        LinearChecks.Result(op, "y", y, rows, y.Columns);
+    }
 
     /// <summary>Whether kernels for any GPU compute a product whatever else could: of few rows, or of values and codes.</summary>
     private static bool IsOwnWay(in GemmPlan plan) => plan.Way is GemmWay.FewTensor or GemmWay.FewSimt or GemmWay.Codes;

@@ -37,9 +37,9 @@ internal sealed class HopperLinear
         return HopperLimits.IsBFloat16(x, w, y) && BFloat16Rows(x.Elements, HopperMatrix.Of(w.Elements), false, default, y, accumulate);
     }
 
-    /// <summary>y = added + x wᵀ, of BF16 results.</summary>
+    /// <summary>y = added + x wᵀ, where <see cref="AddsToAnother"/> has said yes.</summary>
     public bool ForwardAdded(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y) =>
-        AddsToAnother(x, w, added, y) && Fp8Rows(x, HopperMatrix.Of(w.Elements), (w.Scales.Address, w.Scales.RowStride, 1, 0), default, y, added);
+        Fp8Rows(x, HopperMatrix.Of(w.Elements), (w.Scales.Address, w.Scales.RowStride, 1, 0), default, y, added);
 
     /// <summary>Whether <see cref="ForwardAdded"/> takes the operands.</summary>
     public static bool AddsToAnother(in ScaledTensor x, in ScaledTensor w, Tensor added, Tensor y) =>
