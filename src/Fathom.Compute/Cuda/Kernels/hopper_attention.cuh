@@ -125,6 +125,28 @@ __device__ __forceinline__ void multiply_rows(float (&sum)[Count], hopper::Opera
         hopper::multiply_bf16<false, false>(sum, left.plus(k / 4 * leftApart + k % 4 * 32), right.plus(k / 4 * rightApart + k % 4 * 32), k > 0);
 }
 
+// The first columns of a warp's 16 rows, of boxes that lie one behind the other, as left operands of so many steps.
+template <int Steps>
+__device__ __forceinline__ void hold_rows(uint32_t (&held)[Steps][4], const unsigned char* tile)
+{
+    int lane = threadIdx.x % WarpSize, row = threadIdx.x % TeamThreads / WarpSize * 16 + lane % 16;
+#pragma unroll
+    for (int k = 0; k < Steps; k++) ptx::load_matrices(held[k], tile + k / 4 * BoxBytes + row * RowBytes + ((k % 4 * 2 + lane / 16) ^ row % 8) * 16);
+}
+
+// As multiply_rows, with the left tile's first columns in registers.
+template <int Boxes, int Steps, int Count>
+__device__ __forceinline__ void multiply_held_rows(float (&sum)[Count], const uint32_t (&held)[Steps][4], hopper::Operand left, int leftApart, hopper::Operand right, int rightApart)
+{
+#pragma unroll
+    for (int k = 0; k < Boxes * Side / 16; k++)
+    {
+        hopper::Operand step = right.plus(k / 4 * rightApart + k % 4 * 32);
+        if (k < Steps) hopper::multiply_bf16<false>(sum, held[k], step, k > 0);
+        else hopper::multiply_bf16<false, false>(sum, left.plus(k / 4 * leftApart + k % 4 * 32), step, k > 0);
+    }
+}
+
 // sum = weights times the rows of a tile, or +=.
 template <int Steps, int Count>
 __device__ __forceinline__ void multiply_weights(float (&sum)[Count], const uint32_t (&weights)[Steps][4], hopper::Operand right, bool add)

@@ -314,7 +314,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const _
     hopper::take_registers<TeamRegisters>();
     int lane = threadIdx.x % WarpSize, row = threadIdx.x % TeamThreads / WarpSize * 16 + lane / 4;
     float dq[KeyColumns / 2] = {}, s[Side / 2] = {}, dp[Side / 2] = {};
-    uint32_t gradients[4][4];
+    uint32_t gradients[4][4], held[Nope / 16][4]; // of the queries, as many columns as registers are left for: shared memory is what binds
     hopper::Operand queries = hopper::along_sum(at.queries + team * KeyBoxes * BoxBytes), doutputs = hopper::along_sum(at.doutputs + team * ValueBoxes * BoxBytes);
     for (; blocks.next(c, b, head, first); queriesParity ^= 1)
     {
@@ -336,7 +336,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const _
         {
             wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
             hopper::begin_products();
-            multiply_rows<KeyBoxes>(s, queries, BoxBytes, hopper::along_sum(at.keys(place.stage)), BoxBytes);
+            multiply_held_rows<KeyBoxes>(s, held, queries, BoxBytes, hopper::along_sum(at.keys(place.stage)), BoxBytes);
             hopper::commit_products();
             multiply_rows<ValueBoxes>(dp, doutputs, BoxBytes, hopper::along_sum(at.values(place.stage)), BoxBytes);
             hopper::commit_products();
@@ -362,6 +362,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const _
             for (int i = 0; i < Side / 2; i++) s[i] *= dp[i] - delta[i / 2 % 2];
         };
         wait<Bounded>(at.queriesFilled, queriesParity, p.report, ForFilled, Stages, tile);
+        hold_rows(held, at.queries + team * KeyBoxes * BoxBytes);
         if (tile > diagonal)
         {
             // The last keys come after all queries of this team.
