@@ -122,6 +122,9 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
                 case CodesTarget { Codes.IsEmpty: false } target:
                     bytes += target.Codes.Bytes;
                     break;
+                case GradientTarget both:
+                    bytes += both.OfRows.Codes.Bytes + both.OverRows.Codes.Bytes;
+                    break;
                 case ExpertWeights experts:
                     bytes += experts.Count * (double)experts[0].Bytes;
                     break;

@@ -12,8 +12,9 @@ internal sealed class CudaActivation : IActivationOperators
 {
     private const string QuantizedFile = "activation_quantized.cu";
     private const int Chunk = 8, TilesOfBlock = 32, QuantizedThreads = 256; // of that file
+    private const int WaitingBytes = 2 * ScaledTensor.TileSize * ScaledTensor.TileSize * sizeof(ushort); // two tiles, of activation_operands.cu
     private readonly ElementKernels forward, backward;
-    private readonly Kernel quantized, gradientQuantized;
+    private readonly Kernel quantized, gradientQuantized, gradientOperands;
 
     public CudaActivation(CudaContext context)
     {
@@ -23,6 +24,7 @@ internal sealed class CudaActivation : IActivationOperators
         backward = new ElementKernels(module, "swiglu_gradient", 1);
         KernelModule withCodes = context.Module(QuantizedFile, "swiglu_quantized", "swiglu_gradient_quantized");
         (quantized, gradientQuantized) = (withCodes.Kernel("swiglu_quantized"), withCodes.Kernel("swiglu_gradient_quantized"));
+        gradientOperands = context.Module("activation_operands.cu", "swiglu_gradient_operands").Kernel("swiglu_gradient_operands");
     }
 
     public void SwiGlu(Tensor gate, Tensor up, Tensor rowScale, Tensor y)
@@ -96,7 +98,7 @@ internal sealed class CudaActivation : IActivationOperators
         Require.Writable(Op, "dgate", dgate);
         Require.Writable(Op, "dup", dup);
         Require.Writable(Op, "y", y);
-        RowCodes gateCodes = CodesOf(Op, "gate", new CodesTarget(gate), dy), upCodes = CodesOf(Op, "up", new CodesTarget(up), dy);
+        CodesArgument gateCodes = CodesOf(Op, "gate", new CodesTarget(gate), dy), upCodes = CodesOf(Op, "up", new CodesTarget(up), dy);
         if (!rowScale.IsEmpty) Require.Vector(Op, "rowScale", rowScale, dy.Rows);
         if (!drowScale.IsEmpty) Require.Vector(Op, "drowScale", drowScale, dy.Rows);
         gradientQuantized.Launch(
@@ -106,37 +108,44 @@ internal sealed class CudaActivation : IActivationOperators
             dgate, dgate.RowStride, dup, dup.RowStride, drowScale, y, y.RowStride, dy.Columns);
     }
 
+    public void SwiGluGradientOperands(
+        Tensor dy, in ScaledTensor gate, in ScaledTensor up, in GradientTarget dgate, in GradientTarget dup, in CodesTarget y, float leastGradientAmax)
+    {
+        const string Op = "swiglu gradient to operands";
+        Values(Op, "dy", dy, dy);
+        var arguments = new SwiGluOperands
+        {
+            Dy = dy.Address,
+            DyStride = dy.RowStride,
+            Gate = CodesOf(Op, "gate", new CodesTarget(gate), dy),
+            Up = CodesOf(Op, "up", new CodesTarget(up), dy),
+            DGate = CodesOf(Op, "dgate", dgate.OfRows, dy),
+            DUp = CodesOf(Op, "dup", dup.OfRows, dy),
+            DGateOverRows = CudaQuantization.TransposedCodes(Op, "dgate over rows", dgate.OverRows, dy.Shape),
+            DUpOverRows = CudaQuantization.TransposedCodes(Op, "dup over rows", dup.OverRows, dy.Shape),
+            YOverRows = CudaQuantization.TransposedCodes(Op, "y over rows", y, dy.Shape),
+            Rows = dy.Rows,
+            Columns = checked((int)dy.Columns),
+            LeastAmax = TileQuantizer.SmallestAmax,
+            LeastGradientAmax = leastGradientAmax,
+        };
+        if (dy.Elements == 0) return;
+        gradientOperands.LaunchWith(CudaQuantization.Transposed(ScaledTensor.Tiles(dy.Rows), dy.Columns) with { SharedBytes = WaitingBytes }, arguments);
+    }
+
     private static void Values(string op, string name, in Tensor x, in Tensor like)
     {
         Require.Matrix(op, name, x, like.Rows, like.Columns, DType.BF16);
         Require.That(Elementwise.Aligned(Chunk, x.Columns, x), op, $"{name} is {x} with rows {x.RowStride} elements apart, expected whole, aligned 16 bytes");
     }
 
-    private static RowCodes CodesOf(string op, string name, in CodesTarget target, in Tensor like)
+    private static CodesArgument CodesOf(string op, string name, in CodesTarget target, in Tensor like)
     {
         ScaledTensor x = target.Codes;
         bool fits = x.DType == DType.F8E4M3 && x.Layout == ScaleLayout.RowTile && x.Scales.DType == DType.F32 && x.Shape.Rows == like.Rows && x.Shape.Columns == like.Columns;
         Require.That(fits && Elementwise.Aligned(Chunk, like.Columns, x.Elements), op, $"{name} is {x}, expected F8_E4M3 [{like.Rows}, {like.Columns}] in 1x128 tiles of F32 scales");
         if (!target.Fault.IsEmpty) Require.Vector(op, "fault", target.Fault, 1, DType.I64);
-        return new RowCodes
-        {
-            Codes = x.Elements.Address,
-            Stride = x.Elements.RowStride,
-            Scales = x.Scales.Address,
-            ScaleStride = x.Scales.RowStride,
-            Fault = target.Fault.Address,
-        };
-    }
-
-    /// <summary>Codes of activation_quantized.cu.</summary>
-    [StructLayout(LayoutKind.Sequential)]
-    private struct RowCodes
-    {
-        public nint Codes;
-        public long Stride;
-        public nint Scales;
-        public long ScaleStride;
-        public nint Fault;
+        return new CodesArgument(target);
     }
 
     /// <summary>QuantizedSwiGlu of activation_quantized.cu.</summary>
@@ -148,11 +157,30 @@ internal sealed class CudaActivation : IActivationOperators
         public nint Up;
         public long UpStride;
         public nint RowScale;
-        public RowCodes Y;
-        public RowCodes GateCodes;
-        public RowCodes UpCodes;
+        public CodesArgument Y;
+        public CodesArgument GateCodes;
+        public CodesArgument UpCodes;
         public long Rows;
         public long Columns;
         public float LeastAmax;
+    }
+
+    /// <summary>SwiGluOperands of activation_operands.cu.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct SwiGluOperands
+    {
+        public nint Dy;
+        public long DyStride;
+        public CodesArgument Gate;
+        public CodesArgument Up;
+        public CodesArgument DGate;
+        public CodesArgument DUp;
+        public CodesArgument DGateOverRows;
+        public CodesArgument DUpOverRows;
+        public CodesArgument YOverRows;
+        public long Rows;
+        public int Columns;
+        public float LeastAmax;
+        public float LeastGradientAmax;
     }
 }

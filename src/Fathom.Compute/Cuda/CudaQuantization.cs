@@ -19,7 +19,8 @@ internal sealed class CudaQuantization : IQuantizationOperators
     private const string File = "quantization.cu";
     private const int Tile = ScaledTensor.TileSize;
     private const int WideChunk = 4;
-    private const int PatchColumns = 4, CodeColumns = 8; // of quantization_transposed.cu: what a thread takes, whole words of any codes
+    private const int PatchColumns = 4, CodeColumns = 8; // of operand_tiles.cuh: what a thread takes, whole words of any codes
+    private const string BothWays = "quantize_transposed<bf16, true, true>";
     private readonly CudaContext context;
     private readonly TileKernels?[] formats = new TileKernels?[Enum.GetValues<QuantizedFormat>().Length];
     private readonly Kernel[] largest;
@@ -29,6 +30,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
     private readonly Kernel[] round;
     private readonly Kernel[] transpose;
     private readonly Kernel[] transposed;
+    private readonly Kernel bothWays;
 
     public CudaQuantization(CudaContext context)
     {
@@ -40,9 +42,10 @@ internal sealed class CudaQuantization : IQuantizationOperators
         largest = Kernels(magnitudes);
         (narrow, widen, copy, round) = (Kernels(narrows), Kernels(widens), Kernels(copies), Kernels(rounds));
         transpose = [transposition.Kernel("transpose_bytes<false>"), transposition.Kernel("transpose_bytes<true>")];
-        string[] transposing = [.. ((string[])["float, false", "float, true", "bf16, false", "bf16, true", "e4m3, true", "e5m6x2, true"]).Select(t => $"quantize_transposed<{t}>")];
+        string[] transposing = [.. ((string[])["float, false", "float, true", "bf16, false", "bf16, true", "e4m3, true", "e5m6x2, true"]).Select(t => $"quantize_transposed<{t}, false>"), BothWays];
         KernelModule transposingModule = context.Module("quantization_transposed.cu", transposing);
-        transposed = [.. transposing.Select(transposingModule.Kernel)];
+        transposed = [.. transposing[..^1].Select(transposingModule.Kernel)];
+        bothWays = transposingModule.Kernel(BothWays);
         formats[(int)QuantizedFormat.E4M3] = new TileKernels(context, QuantizedFormat.E4M3);
 
         static string[] Both(string types) => [$"through_bf16<{types}, 1>", $"through_bf16<{types}, {WideChunk}>"];
@@ -110,40 +113,66 @@ internal sealed class CudaQuantization : IQuantizationOperators
         if (x.DType == DType.F32 && x.Elements > 0) ThroughBFloat16(round, x, x);
     }
 
-    public void QuantizeTransposed(in ScaledTensor x, in ScaledTensor quantized, Tensor fault, Tensor rowOffsets, float leastAmax)
+    public void QuantizeTransposed(in ScaledTensor x, in ScaledTensor quantized, Tensor fault, Tensor rowOffsets, float leastAmax) =>
+        Transpose("quantise transposed", x, new CodesTarget(quantized, fault), default, rowOffsets, leastAmax);
+
+    public void QuantizeBothWays(Tensor x, in GradientTarget quantized, Tensor rowOffsets, float leastAmax)
     {
-        const string Op = "quantise transposed";
+        const string Op = "quantise both ways";
+        ScaledTensor ofRows = quantized.OfRows.Codes;
+        bool fits = x.DType == DType.BF16 && ofRows.DType == DType.F8E4M3 && ofRows.Layout == ScaleLayout.RowTile && ofRows.Scales.DType == DType.F32;
+        if (fits && x.Columns % PatchColumns == 0 && IsAligned(x, PatchColumns * sizeof(ushort)) && IsAligned(ofRows.Elements, PatchColumns))
+        {
+            Check(Op, x, ofRows, default);
+            Require.Writable(Op, "rows' codes", ofRows.Elements);
+            if (!quantized.OfRows.Fault.IsEmpty) Require.Vector(Op, "rows' fault", quantized.OfRows.Fault, 1, DType.I64);
+            Transpose(Op, x, quantized.OverRows, quantized.OfRows, rowOffsets, leastAmax);
+        }
+        else
+        {
+            Quantize(x, ofRows, quantized.OfRows.Fault, default, leastAmax);
+            QuantizeTransposed(x, quantized.OverRows.Codes, quantized.OverRows.Fault, rowOffsets, leastAmax);
+        }
+    }
+
+    /// <summary>What a kernel is told of codes over rows, in as many tiles as M rows have or their groups.</summary>
+    internal static CodesArgument TransposedCodes(string op, string name, in CodesTarget target, Shape values, int groups = 0)
+    {
+        ScaledTensor x = target.Codes;
+        long tiles = TileRows(values.Rows, groups);
+        Require.That(
+            x.DType == DType.F8E4M3 && x.Layout == ScaleLayout.TransposedColumnTile && x.Scales.DType == DType.F32 && x.Shape.Rows == tiles * Tile && x.Shape.Columns == values.Columns,
+            op, $"{name} is {x}, expected F8_E4M3 [{values.Columns}, {tiles * Tile}] with F32 scales");
+        Require.That(x.Elements.IsContiguous && x.Elements.Address % 16 == 0, op, $"{name} is {x}, expected contiguous memory");
+        Require.Writable(op, name, x.Elements);
+        if (!target.Fault.IsEmpty) Require.Vector(op, "fault", target.Fault, 1, DType.I64);
+        return new CodesArgument(target);
+    }
+
+    /// <summary>Codes over rows, and where it is not empty also codes of rows.</summary>
+    private void Transpose(string op, in ScaledTensor x, in CodesTarget quantized, in CodesTarget ofRows, Tensor rowOffsets, float leastAmax)
+    {
         long rows = x.Shape.Rows;
         int columns = checked((int)x.Shape.Columns), groups = rowOffsets.IsEmpty ? 0 : checked((int)rowOffsets.Elements - 1);
         bool plain = x.Layout == ScaleLayout.None && x.DType is DType.F32 or DType.BF16;
         bool codes = x.Layout == ScaleLayout.RowTile && x.DType is DType.F8E4M3 or DType.E5M6Pair;
-        Require.That(plain || codes, Op, $"x is {x}, expected F32, BF16, or F8_E4M3 or E5M6 in 1x128 tiles");
-        long tiles = TileRows(rows, groups);
-        Require.That(
-            quantized.DType == DType.F8E4M3 && quantized.Layout == ScaleLayout.TransposedColumnTile && quantized.Scales.DType == DType.F32 &&
-            quantized.Shape.Rows == tiles * Tile && quantized.Shape.Columns == columns,
-            Op, $"quantized is {quantized}, expected F8_E4M3 [{columns}, {tiles * Tile}] with F32 scales");
-        Require.That(quantized.Elements.IsContiguous && quantized.Elements.Address % 16 == 0, Op, $"quantized is {quantized}, expected contiguous memory");
-        Require.Writable(Op, "quantized", quantized.Elements);
-        if (!fault.IsEmpty) Require.Vector(Op, "fault", fault, 1, DType.I64);
-        if (groups > 0) Require.Vector(Op, "rowOffsets", rowOffsets, groups + 1, DType.I32);
+        Require.That(plain || codes, op, $"x is {x}, expected F32, BF16, or F8_E4M3 or E5M6 in 1x128 tiles");
+        CodesArgument transposed = TransposedCodes(op, "quantized", quantized, x.Shape, groups);
+        if (groups > 0) Require.Vector(op, "rowOffsets", rowOffsets, groups + 1, DType.I32);
         if (rows == 0 || columns == 0) return;
         bool wide = plain
             ? columns % PatchColumns == 0 && IsAligned(x.Elements, PatchColumns * x.DType.SizeInBytes())
             : columns % CodeColumns == 0 && IsAligned(x.Elements, x.DType == DType.E5M6Pair ? 4 : CodeColumns);
-        Require.That(plain || wide, Op, $"x is {x} with rows {x.Elements.RowStride} elements apart, expected whole, aligned {CodeColumns} codes");
+        Require.That(plain || wide, op, $"x is {x} with rows {x.Elements.RowStride} elements apart, expected whole, aligned {CodeColumns} codes");
         var arguments = new TransposedArguments
         {
             From = x.Elements.Address,
             FromStride = x.Elements.RowStride * (plain ? 1 : x.DType.SizeInBytes()),
             FromScales = x.Scales.Address,
             FromScaleStride = plain ? 0 : x.Scales.RowStride,
-            Codes = quantized.Elements.Address,
-            CodeStride = quantized.Elements.RowStride,
-            Scales = quantized.Scales.Address,
-            ScaleStride = quantized.Scales.RowStride,
+            Transposed = transposed,
+            OfRows = new CodesArgument(ofRows),
             RowOffsets = rowOffsets.Address,
-            Fault = fault.Address,
             Rows = rows,
             Columns = columns,
             Groups = groups,
@@ -151,7 +180,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
             LeastAmax = leastAmax,
         };
         int which = x.DType switch { DType.F32 => 0, DType.BF16 => 2, DType.F8E4M3 => 4, _ => 5 } + (plain && wide ? 1 : 0);
-        transposed[which].LaunchWith(Transposed(tiles, columns), arguments);
+        (ofRows.Codes.IsEmpty ? this.transposed[which] : bothWays).LaunchWith(Transposed(TileRows(rows, groups), columns), arguments);
     }
 
     /// <summary>Transposed copies of equally large matrices of one-byte elements: to[e, c, r] = from[e, r, c].</summary>
@@ -278,12 +307,9 @@ internal sealed class CudaQuantization : IQuantizationOperators
         public long FromStride;
         public nint FromScales;
         public long FromScaleStride;
-        public nint Codes;
-        public long CodeStride;
-        public nint Scales;
-        public long ScaleStride;
+        public CodesArgument Transposed;
+        public CodesArgument OfRows;
         public nint RowOffsets;
-        public nint Fault;
         public long Rows;
         public int Columns;
         public int Groups;

@@ -52,4 +52,21 @@ public interface IActivationOperators
     /// <exception cref="NotSupportedException">Where <see cref="DeviceTraits.FusesSwiGluQuantization"/> says no.</exception>
     void SwiGluGradientQuantized(Tensor dy, in ScaledTensor gate, in ScaledTensor up, Tensor rowScale, Tensor dgate, Tensor dup, Tensor drowScale, Tensor y) =>
         throw new NotSupportedException("swiglu gradient from codes: this device does not have it");
+
+    /// <summary>
+    /// The backward pass from kept codes to what the products behind it take, without a row scale: to the bit what
+    /// <see cref="SwiGluGradientQuantized"/> and then <see cref="IQuantizationOperators.QuantizeBothWays"/> of both gradients and
+    /// <see cref="IQuantizationOperators.QuantizeTransposed"/> of the result give ([P] §3.3.3).
+    /// </summary>
+    /// <param name="dy">[M, I].</param>
+    /// <param name="gate">[M, I], codes.</param>
+    /// <param name="up">[M, I], codes.</param>
+    /// <param name="dgate">[M, I].</param>
+    /// <param name="dup">[M, I].</param>
+    /// <param name="y">[M, I] over rows: F8E4M3 [I, 128 T], F32 scales [T, I].</param>
+    /// <param name="leastGradientAmax">What the largest magnitude of a gradient's tile is taken for at least.</param>
+    /// <exception cref="NotSupportedException">Where <see cref="DeviceTraits.FusesSwiGluQuantization"/> says no.</exception>
+    void SwiGluGradientOperands(
+        Tensor dy, in ScaledTensor gate, in ScaledTensor up, in GradientTarget dgate, in GradientTarget dup, in CodesTarget y, float leastGradientAmax) =>
+        throw new NotSupportedException("swiglu gradient to operands: this device does not have it");
 }

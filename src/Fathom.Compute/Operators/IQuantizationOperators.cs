@@ -34,6 +34,21 @@ public interface IQuantizationOperators
     void QuantizeTransposed(in ScaledTensor x, in ScaledTensor quantized, Tensor fault = default, Tensor rowOffsets = default, float leastAmax = 1e-4f) =>
         throw new NotSupportedException("quantise transposed: this device takes 128x1 tiles as they lie");
 
+    /// <summary>
+    /// Codes in 1x128 tiles, and in 128x1 tiles with the elements transposed, of the same values: to the bit what <see cref="Quantize"/> and
+    /// <see cref="QuantizeTransposed"/> give, in one pass where a device has one.
+    /// </summary>
+    /// <param name="x">[M, N], F32 or BF16; any row stride.</param>
+    /// <param name="quantized">Where both go.</param>
+    /// <param name="rowOffsets">Groups of rows of the transposed codes, or empty for one; rows past the last may be left alone in both.</param>
+    /// <param name="leastAmax">As for <see cref="Quantize"/>.</param>
+    /// <exception cref="NotSupportedException">Sums over rows take operands as they lie on this device.</exception>
+    void QuantizeBothWays(Tensor x, in GradientTarget quantized, Tensor rowOffsets = default, float leastAmax = 1e-4f)
+    {
+        Quantize(x, quantized.OfRows.Codes, quantized.OfRows.Fault, default, leastAmax);
+        QuantizeTransposed(x, quantized.OverRows.Codes, quantized.OverRows.Fault, rowOffsets, leastAmax);
+    }
+
     /// <summary>y = element · scale.</summary>
     /// <param name="x">[M, N].</param>
     /// <param name="y">[M, N], F32; any row stride.</param>

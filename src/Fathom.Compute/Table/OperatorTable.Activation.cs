@@ -1,4 +1,5 @@
 // Rows of the activation family, values and codes.
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Table;
@@ -64,6 +65,8 @@ public static partial class OperatorTable
                 yield return SwiGluQuantized(rows, columns, whole, scaled, small, ofResult: true);
                 yield return SwiGluGradientQuantized(rows, columns, whole, scaled, small);
             }
+
+            if (rows > 0) yield return SwiGluGradientOperands(rows, columns, small);
 
             yield return new OperatorCase
             {
@@ -167,6 +170,62 @@ public static partial class OperatorTable
                 device.Activation.SwiGluGradient(t[0], t[12], t[13], rowScale, t[4], t[5], drowScale);
             },
             Bytes = 12.0 * rows * columns,
+            Small = small,
+        };
+    }
+
+    // The gradients as the input gradients' products take them; codes over rows have no values that a product does not make, and are compared
+    // with those of the device's own composition by its tests.
+    private static OperatorCase SwiGluGradientOperands(int rows, int columns, bool small)
+    {
+        Shape matrix = new(rows, columns), scales = ScaledTensor.ScaleShape(matrix, ScaleLayout.RowTile);
+        long tiles = ScaledTensor.Tiles(rows);
+        Operand[] overRows = [.. ((string[])["dgate", "dup", "y"]).SelectMany(name => new Operand[]
+        {
+            new($"{name} over rows", new Shape(columns, tiles * ScaledTensor.TileSize), Fill.Poison, DType.F8E4M3), new($"scales of {name} over rows", new Shape(tiles, columns), Fill.Poison),
+        })];
+        return new OperatorCase
+        {
+            Name = "activation.swiglu_gradient_operands",
+            Label = $"M={rows} I={columns}",
+            Operands =
+            [
+                new("dy", matrix, Fill.Normal, Activation: true),
+                new("gate", matrix, Fill.Custom, Initialize: ScaledByPowers, Activation: true),
+                new("up", matrix, Fill.Custom, Initialize: ScaledByPowers, Activation: true),
+                new("dgate", matrix, Fill.Poison, Compare: true),
+                new("dup", matrix, Fill.Poison, Compare: true),
+                new("values", matrix, Fill.Poison, Activation: true), new("more values", matrix, Fill.Poison, Activation: true),
+                .. Enumerable.Range(0, 4).SelectMany(i => new Operand[] { new($"codes {i}", matrix, Fill.Poison, DType.F8E4M3), new($"scales {i}", scales, Fill.Poison) }),
+                .. overRows,
+            ],
+            Run = (device, t) =>
+            {
+                ScaledTensor gate = Codes(7), up = Codes(9), dgate = Codes(11), dup = Codes(13);
+                device.Quantization.Quantize(t[1], gate);
+                device.Quantization.Quantize(t[2], up);
+                if (device.Traits.FusesSwiGluQuantization(t[0].DType, columns))
+                {
+                    device.Activation.SwiGluGradientOperands(t[0], gate, up, new(new(dgate), OverRows(15)), new(new(dup), OverRows(17)), OverRows(19), leastGradientAmax: 1e-30f);
+                }
+                else
+                {
+                    device.Quantization.Dequantize(gate, t[5]);
+                    device.Quantization.Dequantize(up, t[6]);
+                    device.Activation.SwiGluGradient(t[0], t[5], t[6], default, t[5], t[6], default);
+                    device.Quantization.Quantize(t[5], dgate, leastAmax: 1e-30f);
+                    device.Quantization.Quantize(t[6], dup, leastAmax: 1e-30f);
+                }
+
+                device.Quantization.Dequantize(dgate, t[3]);
+                device.Quantization.Dequantize(dup, t[4]);
+
+                ScaledTensor Codes(int at) => new(t[at], t[at + 1], ScaleLayout.RowTile);
+                CodesTarget OverRows(int at) => new(new ScaledTensor(t[at], t[at + 1], ScaleLayout.TransposedColumnTile));
+            },
+            Bytes = 9.0 * rows * columns,
+            Tolerance = StepOfE4M3,
+            RoundedTolerance = StepOfE4M3,
             Small = small,
         };
     }

@@ -1,5 +1,6 @@
 // Rows of the quantisation family: every format and layout at ragged shapes, exact in elements, scales and restored values; and the
 // products of a linear layer over operands that were quantised as the recipe of [P] §3.3 does.
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Table;
@@ -32,8 +33,12 @@ public static partial class OperatorTable
         }
 
         foreach ((int[] counts, int left, int n, int pad) in ((int[], int, int, int)[])[([300], 0, 272, 0), ([1], 0, 8, 0), ([70], 0, 37, 3), ([3, 0, 128, 129, 0, 60, 256], 5, 264, 8), ([0, 0], 2, 16, 0)])
+        {
             yield return QuantizeTransposed(counts, left, n, pad);
-        yield return QuantizeTransposed([.. Enumerable.Repeat(512, 8)], 0, 2048, 0, small: false);
+            yield return QuantizeTransposed(counts, 0, n, pad, bothWays: true);
+        }
+
+        foreach (bool bothWays in (bool[])[false, true]) yield return QuantizeTransposed([.. Enumerable.Repeat(512, 8)], 0, 2048, 0, bothWays, small: false);
         yield return ToBFloat16(37, 129, 3);
         yield return RoundToBFloat16(37, 129, 3);
     }
@@ -138,31 +143,48 @@ public static partial class OperatorTable
         Tolerance = 0,
     };
 
-    private static OperatorCase QuantizeTransposed(int[] counts, int left, int n, int pad, bool small = true)
+    private static OperatorCase QuantizeTransposed(int[] counts, int left, int n, int pad, bool bothWays = false, bool small = true)
     {
         int rows = counts.Sum() + left;
+        Shape matrix = new(rows, n);
         bool grouped = counts.Length > 1;
         long tiles = grouped ? ScaledTensor.GroupedTileRows(rows, counts.Length) : ScaledTensor.Tiles(rows);
         return new OperatorCase
         {
-            Name = "quantization.quantize_transposed",
+            Name = bothWays ? "quantization.quantize_both_ways" : "quantization.quantize_transposed",
             Label = $"{counts.Length} groups, {rows} x {n}{(pad > 0 ? $" pad={pad}" : "")}",
             Operands =
             [
-                new("x", new Shape(rows, n), Fill.Custom, PadColumns: pad, Initialize: Spread, Activation: true),
+                new("x", matrix, Fill.Custom, PadColumns: pad, Initialize: Spread, Activation: true),
                 RowOffsets(counts),
                 new("elements", new Shape(n, tiles * ScaledTensor.TileSize), Fill.Poison, DType.F8E4M3, Compare: true),
                 new("scales", new Shape(tiles, n), Fill.Positive, Compare: true),
+                Fault(),
+                new("rows' elements", matrix, Fill.Poison, DType.F8E4M3, Compare: bothWays, PadColumns: pad),
+                new("rows' scales", ScaledTensor.ScaleShape(matrix, ScaleLayout.RowTile), Fill.Poison, Compare: bothWays),
                 Fault(),
             ],
             Run = (device, t) =>
             {
                 var quantized = new ScaledTensor(t[2], t[3], ScaleLayout.TransposedColumnTile);
                 Tensor offsets = grouped ? t[1] : default;
-                if (device.IsHost) TransposeHere(device, t[0], quantized, t[4], offsets);
-                else device.Quantization.QuantizeTransposed(t[0], quantized, t[4], offsets);
+                var ofRows = new ScaledTensor(t[5], t[6], ScaleLayout.RowTile);
+                if (device.IsHost)
+                {
+                    TransposeHere(device, t[0], quantized, t[4], offsets);
+                    device.Quantization.Quantize(t[0], ofRows, t[7]);
+                }
+                else if (bothWays)
+                {
+                    device.Quantization.QuantizeBothWays(t[0], new GradientTarget(new(ofRows, t[7]), new(quantized, t[4])), offsets);
+                }
+                else
+                {
+                    device.Quantization.QuantizeTransposed(t[0], quantized, t[4], offsets);
+                    device.Quantization.Quantize(t[0], ofRows, t[7]);
+                }
             },
-            Bytes = 5.0 * rows * n,
+            Bytes = (bothWays ? 6.0 : 5.0) * rows * n,
             Tolerance = 0,
             Small = small,
         };

@@ -19,13 +19,13 @@ public sealed class LatentAttentionActivations
     internal ScaledTensor KeyValue;     // [M, H·(dn + dv)]; empty where computed again
     internal ScaledTensor Output;       // [M, H·dv]
     internal Tensor LogSumExp;          // [B, H, T]
-    internal Tensor DOutput;            // [M, D]
-    internal Tensor DQuery;             // [M, H·dqk]
+    internal OutputGradient DOutput;    // [M, D]
+    internal OutputGradient DQuery;     // [M, H·dqk]
     internal Tensor DQueryLatent;       // [M, Rq]
-    internal Tensor DQueryDown;         // [M, Rq]
-    internal Tensor DKeyValue;          // [M, H·(dn + dv)]
+    internal OutputGradient DQueryDown; // [M, Rq]
+    internal OutputGradient DKeyValue;  // [M, H·(dn + dv)]
     internal Tensor DLatent;            // [M, R]
-    internal Tensor DKeyValueDown;      // [M, R + dr]
+    internal OutputGradient DKeyValueDown; // [M, R + dr]
 }
 
 /// <summary>An MLA layer.</summary>
@@ -136,36 +136,39 @@ public sealed class LatentAttention
     public void BackwardInput(LayerContext context, Tensor dy, LatentAttentionActivations a, Tensor dx)
     {
         long tokens = dy.Rows;
-        a.DOutput = dy;
-        a.DQuery = context.Temporary(tokens, queryUp.Outputs);
-        a.DKeyValue = context.Temporary(tokens, keyValueUp.Outputs);
-        a.DKeyValueDown = context.Temporary(tokens, rank + rope);
+        Tensor dquery = context.Temporary(tokens, queryUp.Outputs), dkeyValue = context.Temporary(tokens, keyValueUp.Outputs);
+        Tensor dkeyValueDown = context.Temporary(tokens, rank + rope);
+        a.DOutput = output.Gradient(context, dy);
+        a.DQuery = queryUp.Gradient(context, dquery);
+        a.DKeyValue = keyValueUp.Gradient(context, dkeyValue);
+        a.DKeyValueDown = keyValueDown.Gradient(context, dkeyValueDown);
         a.DLatent = context.Temporary(tokens, rank);
-        Tensor keyValueDownResult = context.Recall(a.KeyValueDown), queryDownResult = default;
+        Tensor keyValueDownResult = context.Recall(a.KeyValueDown), queryDownResult = default, dqueryDown = default;
         if (queryDown is not null)
         {
             a.DQueryLatent = context.Temporary(tokens, queryDown.Outputs);
-            a.DQueryDown = context.Temporary(tokens, queryDown.Outputs);
+            dqueryDown = context.Temporary(tokens, queryDown.Outputs);
+            a.DQueryDown = queryDown.Gradient(context, dqueryDown);
             queryDownResult = context.Recall(a.QueryDown);
         }
 
         RecallLatents(context, a, queryDownResult, keyValueDownResult);
         Arena.Mark mark = context.Scratch.Position;
         Tensor dattended = context.Temporary(tokens, output.Inputs);
-        output.BackwardInput(context, dy, dattended);
+        output.BackwardInput(context, a.DOutput, dattended);
         (Tensor query, Tensor keyValue) = Expand(context, a, tokens);
         context.Device.Attention.CausalBackward(
             Heads(query, nope + rope), Heads(keyValue, nope + value), RotaryKey(keyValueDownResult), Heads(context.Recall(a.Output), value),
             a.LogSumExp, Heads(dattended, value), rotary.SoftmaxScale, context.Batch,
-            Heads(a.DQuery, nope + rope), Heads(a.DKeyValue, nope + value), RotaryKey(a.DKeyValueDown));
+            Heads(dquery, nope + rope), Heads(dkeyValue, nope + value), RotaryKey(dkeyValueDown));
         context.Scratch.Release(mark);
-        Rotate(context, a.DQuery, a.DKeyValueDown, inverse: true);
-        context.Round(a.DQuery);
-        context.Round(a.DKeyValue);
+        Rotate(context, dquery, dkeyValueDown, inverse: true);
+        context.Round(dquery);
+        context.Round(dkeyValue);
 
         keyValueUp.BackwardInput(context, a.DKeyValue, a.DLatent);
-        latentNorm.BackwardInput(context, a.DLatent, LatentPart(keyValueDownResult), a.LatentRstd, LatentPart(a.DKeyValueDown));
-        context.Round(a.DKeyValueDown);
+        latentNorm.BackwardInput(context, a.DLatent, LatentPart(keyValueDownResult), a.LatentRstd, LatentPart(dkeyValueDown));
+        context.Round(dkeyValueDown);
         keyValueDown.BackwardInput(context, a.DKeyValueDown, dx);
         if (queryDown is null)
         {
@@ -174,7 +177,7 @@ public sealed class LatentAttention
         }
 
         queryUp.BackwardInput(context, a.DQuery, a.DQueryLatent);
-        queryNorm!.BackwardInput(context, a.DQueryLatent, queryDownResult, a.QueryRstd, a.DQueryDown);
+        queryNorm!.BackwardInput(context, a.DQueryLatent, queryDownResult, a.QueryRstd, dqueryDown);
         queryDown.BackwardInput(context, a.DQueryDown, dx, accumulate: true);
     }
 
@@ -185,16 +188,18 @@ public sealed class LatentAttention
         output.BackwardWeight(context, a.DOutput, a.Output);
         keyValueUp.BackwardWeight(context, a.DKeyValue, a.Latent);
         latentNorm.BackwardWeight(context, a.DLatent, LatentPart(context.Recall(a.KeyValueDown)), a.LatentRstd);
-        keyValueDown.BackwardWeight(context, a.DKeyValueDown, a.Input);
+        LinearLayer queryInput = queryDown ?? queryUp;
+        ScaledTensor input = keyValueDown.SharesInputOverTokens(context, queryInput) ? keyValueDown.InputOverTokens(context, a.Input) : a.Input;
+        keyValueDown.BackwardWeight(context, a.DKeyValueDown, input);
         if (queryDown is null)
         {
-            queryUp.BackwardWeight(context, a.DQuery, a.Input);
+            queryUp.BackwardWeight(context, a.DQuery, input);
         }
         else
         {
             queryUp.BackwardWeight(context, a.DQuery, a.QueryLatent);
             queryNorm!.BackwardWeight(context, a.DQueryLatent, context.Recall(a.QueryDown), a.QueryRstd);
-            queryDown.BackwardWeight(context, a.DQueryDown, a.Input);
+            queryDown.BackwardWeight(context, a.DQueryDown, input);
         }
 
         context.Scratch.Release(mark);

@@ -166,8 +166,8 @@ public sealed class LayerContext
     }
 
     /// <summary>
-    /// An operand of a weight gradient: itself where the format is plain, else quantised over tokens into <see cref="Scratch"/>, in the
-    /// layout that the device's products take.
+    /// An operand of a weight gradient: itself where the format is plain or it is one already, else quantised over tokens into
+    /// <see cref="Scratch"/>, in the layout that the device's products take.
     /// </summary>
     /// <param name="x">[M, columns], with or without scales.</param>
     /// <param name="name">What it is, for messages.</param>
@@ -176,16 +176,24 @@ public sealed class LayerContext
     /// <param name="rowOffsets">Where rows are grouped, [E + 1].</param>
     internal ScaledTensor OverTokens(in ScaledTensor x, OperandName name, long outputs, long inputs, Tensor rowOffsets = default)
     {
+        if (x.Layout == ScaleLayout.TransposedColumnTile) return x;
         OperandFormat format = Recipe.WeightGradient;
         bool readable = x.Layout == ScaleLayout.None || x.Layout == ScaleLayout.RowTile && x.DType is DType.F8E4M3 or DType.E5M6Pair;
-        if (format.IsPlain || !readable || Device.Traits.TokenLayout(format.Elements, format.Scales, outputs, inputs) == ScaleLayout.ColumnTile)
-            return Operand(x, format, name, rowOffsets);
-        long rows = x.Shape.Rows, columns = x.Shape.Columns;
-        long tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(rows) : ScaledTensor.GroupedTileRows(rows, (int)rowOffsets.Elements - 1);
-        var operand = new ScaledTensor(
-            Scratch.Take(new Shape(columns, tiles * ScaledTensor.TileSize), format.Elements), Scratch.Take(new Shape(tiles, columns)), ScaleLayout.TransposedColumnTile);
+        if (!readable || !OutputGradient.IsTransposed(Recipe, Device.Traits, outputs, inputs)) return Operand(x, format, name, rowOffsets);
+        ScaledTensor operand = TakeOverTokens(x.Shape.Rows, x.Shape.Columns, rowOffsets);
         Device.Quantization.QuantizeTransposed(x, operand, Faults.Next(name), rowOffsets, name.LeastAmax);
         return operand;
+    }
+
+    /// <summary>Memory for codes over tokens whose elements lie transposed.</summary>
+    /// <param name="rows">M.</param>
+    /// <param name="columns">Columns of the values.</param>
+    /// <param name="rowOffsets">Where rows are grouped, [E + 1].</param>
+    internal ScaledTensor TakeOverTokens(long rows, long columns, Tensor rowOffsets = default)
+    {
+        long tiles = rowOffsets.IsEmpty ? ScaledTensor.Tiles(rows) : ScaledTensor.GroupedTileRows(rows, (int)rowOffsets.Elements - 1);
+        return new ScaledTensor(
+            Scratch.Take(new Shape(columns, tiles * ScaledTensor.TileSize), Recipe.WeightGradient.Elements), Scratch.Take(new Shape(tiles, columns)), ScaleLayout.TransposedColumnTile);
     }
 
     /// <summary>The input of linear layers: as the forward products take it, and as it waits for the weight gradients.</summary>

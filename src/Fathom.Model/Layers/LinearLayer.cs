@@ -20,7 +20,12 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     /// <summary>Inputs of the layer.</summary>
     public long Inputs => weight.Operand.Shape[1];
 
+    /// <summary>What the input is called where it is quantised over tokens.</summary>
+    internal OperandName InputName => new("input over tokens", weight.Name);
+
     private bool Quantized => weight.Role == ParameterRole.Linear;
+
+    private OperandName GradientName => new("output gradient", weight.Name, Gradient: true);
 
     /// <summary>In which format the forward product takes its input.</summary>
     public OperandFormat InputFormat(Recipe recipe) => Quantized ? recipe.Activation : recipe.Plain;
@@ -59,34 +64,74 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
         }
     }
 
+    /// <summary>The gradient of the result for both backward products, with what the weight's waits for in <see cref="LayerContext.Scratch"/>.</summary>
+    /// <param name="context">The micro-batch.</param>
+    /// <param name="dy">[M, out].</param>
+    public OutputGradient Gradient(LayerContext context, Tensor dy) =>
+        Quantized && OutputGradient.IsBothWays(context.Recipe, context.Device.Traits, Outputs, Inputs) ? new OutputGradient(dy, context.TakeOverTokens(dy.Rows, dy.Columns)) : dy;
+
     /// <summary>dx = dy w, or dx += dy w, rounded.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="dy">[M, out].</param>
     /// <param name="dx">[M, in].</param>
     /// <param name="accumulate">Whether to add to what dx holds.</param>
-    public void BackwardInput(LayerContext context, Tensor dy, Tensor dx, bool accumulate = false)
+    public void BackwardInput(LayerContext context, in OutputGradient dy, Tensor dx, bool accumulate = false)
     {
         Arena.Mark mark = context.Scratch.Position;
-        ScaledTensor operand = Quantized ? context.Operand(dy, context.Recipe.ActivationGradient, new("output gradient", weight.Name, Gradient: true)) : dy;
-        context.Linear.InputGradient(operand, weight.Operand, dx, accumulate);
-        context.Round(dx);
+        ScaledTensor operand = dy.Values;
+        if (dy.BothWays)
+        {
+            operand = OperandFormat.E4M3OfRows.Take(dy.Values.Shape, new ArenaSource(context.Scratch));
+            context.Device.Quantization.QuantizeBothWays(dy.Values, GradientTarget(context, operand, dy.ForWeight), leastAmax: GradientName.LeastAmax);
+        }
+        else if (Quantized)
+        {
+            operand = context.Operand(operand, context.Recipe.ActivationGradient, GradientName);
+        }
+
+        InputGradient(context, operand, dx, accumulate);
         context.Scratch.Release(mark);
+    }
+
+    /// <summary>dx = dy w, or dx += dy w, rounded, of dy as the product takes it.</summary>
+    /// <param name="context">The micro-batch.</param>
+    /// <param name="dy">[M, out].</param>
+    /// <param name="dx">[M, in].</param>
+    /// <param name="accumulate">Whether to add to what dx holds.</param>
+    internal void InputGradient(LayerContext context, in ScaledTensor dy, Tensor dx, bool accumulate)
+    {
+        context.Linear.InputGradient(dy, weight.Operand, dx, accumulate);
+        context.Round(dx);
+    }
+
+    /// <summary>Where the codes of the result's gradient go.</summary>
+    internal GradientTarget GradientTarget(LayerContext context, in ScaledTensor ofRows, in ScaledTensor overTokens) => new(
+        new CodesTarget(ofRows, context.Faults.Next(GradientName)),
+        new CodesTarget(overTokens, context.Faults.Next(new("output gradient over tokens", weight.Name, Gradient: true))));
+
+    /// <summary>An input as the weight gradient takes it, in <see cref="LayerContext.Scratch"/> where that is not how it was kept.</summary>
+    /// <param name="context">The micro-batch.</param>
+    /// <param name="x">[M, in], as it was kept.</param>
+    internal ScaledTensor InputOverTokens(LayerContext context, in ScaledTensor x) => Quantized ? context.OverTokens(x, InputName, Outputs, Inputs) : x;
+
+    /// <summary>Whether another layer's weight gradient takes the same input in the same way.</summary>
+    internal bool SharesInputOverTokens(LayerContext context, LinearLayer other)
+    {
+        OperandFormat format = context.Recipe.WeightGradient;
+        return Quantized == other.Quantized &&
+            context.Device.Traits.TokenLayout(format.Elements, format.Scales, Outputs, Inputs) == context.Device.Traits.TokenLayout(format.Elements, format.Scales, other.Outputs, other.Inputs);
     }
 
     /// <summary>Adds dyᵀ x to the weight's F32 gradient, or begins it.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="dy">[M, out].</param>
-    /// <param name="x">[M, in], as it was kept.</param>
-    public void BackwardWeight(LayerContext context, Tensor dy, in ScaledTensor x)
+    /// <param name="x">[M, in], as it was kept or from <see cref="InputOverTokens"/>.</param>
+    public void BackwardWeight(LayerContext context, in OutputGradient dy, in ScaledTensor x)
     {
         Arena.Mark mark = context.Scratch.Position;
-        ScaledTensor left = dy, right = x;
-        if (Quantized)
-        {
-            left = context.OverTokens(dy, new("output gradient over tokens", weight.Name, Gradient: true), Outputs, Inputs);
-            right = context.OverTokens(x, new("input over tokens", weight.Name), Outputs, Inputs);
-        }
-
+        ScaledTensor left = dy.ForWeight;
+        if (Quantized) left = context.OverTokens(left, new("output gradient over tokens", weight.Name, Gradient: true), Outputs, Inputs);
+        ScaledTensor right = InputOverTokens(context, x);
         context.Linear.WeightGradient(left, right, weight.Gradient, weight.BeginGradient());
         context.Scratch.Release(mark);
     }

@@ -1,6 +1,7 @@
 // The dense feed-forward layer, and the shared experts (n_shared_experts of them side by side are one of that many times the
 // width): down(silu(gate(x)) · up(x)). SwiGLU's inputs are kept; its output may be computed again ([P] §3.3.3).
 using Fathom.Compute;
+using Fathom.Compute.Operators;
 
 namespace Fathom.Model;
 
@@ -11,9 +12,9 @@ public sealed class SwiGluActivations
     internal ScaledTensor Gate;     // [M, I]
     internal ScaledTensor Up;       // [M, I]
     internal ScaledTensor Hidden;   // [M, I], for the weight gradient
-    internal Tensor DOutput;        // [M, D]
-    internal Tensor DGate;          // [M, I]
-    internal Tensor DUp;            // [M, I]
+    internal OutputGradient DOutput; // [M, D]
+    internal OutputGradient DGate;  // [M, I]
+    internal OutputGradient DUp;    // [M, I]
 }
 
 /// <summary>A SwiGLU feed-forward layer of inner width I.</summary>
@@ -78,27 +79,34 @@ public sealed class SwiGluMlp
     /// <summary>dx = gradient of the input, or dx += it.</summary>
     public void BackwardInput(LayerContext context, Tensor dy, SwiGluActivations a, Tensor dx, bool accumulate)
     {
-        a.DOutput = dy;
-        a.DGate = context.Temporary(dy.Rows, gate.Outputs);
-        a.DUp = context.Temporary(dy.Rows, gate.Outputs);
-        bool recompute = a.Hidden.IsEmpty;
-        if (recompute) a.Hidden = context.Temporary(dy.Rows, gate.Outputs);
-        down.BackwardInput(context, dy, a.DGate);
-        if (recompute && FusedSwiGlu.Fits(context, gate.Outputs))
+        a.DOutput = down.Gradient(context, dy);
+        bool recompute = a.Hidden.IsEmpty, fused = recompute && FusedSwiGlu.Fits(context, gate.Outputs);
+        if (fused && GivesOperands(context))
         {
-            context.Device.Activation.SwiGluGradientQuantized(a.DGate, a.Gate, a.Up, default, a.DGate, a.DUp, default, a.Hidden.Elements);
+            BackwardThroughOperands(context, a, dx, accumulate);
+            return;
+        }
+
+        Tensor dgate = context.Temporary(dy.Rows, gate.Outputs), dup = context.Temporary(dy.Rows, gate.Outputs);
+        a.DGate = gate.Gradient(context, dgate);
+        a.DUp = up.Gradient(context, dup);
+        if (recompute) a.Hidden = context.Temporary(dy.Rows, gate.Outputs);
+        down.BackwardInput(context, a.DOutput, dgate);
+        if (fused)
+        {
+            context.Device.Activation.SwiGluGradientQuantized(dgate, a.Gate, a.Up, default, dgate, dup, default, a.Hidden.Elements);
         }
         else
         {
             Arena.Mark mark = context.Scratch.Position;
             Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
             if (recompute) Multiply(context, gated, upped, a.Hidden.Elements);
-            context.Device.Activation.SwiGluGradient(a.DGate, gated, upped, default, a.DGate, a.DUp, default);
+            context.Device.Activation.SwiGluGradient(dgate, gated, upped, default, dgate, dup, default);
             context.Scratch.Release(mark);
         }
 
-        context.Round(a.DGate);
-        context.Round(a.DUp);
+        context.Round(dgate);
+        context.Round(dup);
         gate.BackwardInput(context, a.DGate, dx, accumulate);
         up.BackwardInput(context, a.DUp, dx, accumulate: true);
     }
@@ -107,8 +115,33 @@ public sealed class SwiGluMlp
     public void BackwardWeights(LayerContext context, SwiGluActivations a)
     {
         down.BackwardWeight(context, a.DOutput, a.Hidden);
-        gate.BackwardWeight(context, a.DGate, a.Input);
-        up.BackwardWeight(context, a.DUp, a.Input);
+        Arena.Mark mark = context.Scratch.Position;
+        ScaledTensor input = gate.InputOverTokens(context, a.Input);
+        gate.BackwardWeight(context, a.DGate, input);
+        up.BackwardWeight(context, a.DUp, input);
+        context.Scratch.Release(mark);
+    }
+
+    private bool GivesOperands(LayerContext context) => FusedSwiGlu.GivesOperands(context.Recipe, context.Device.Traits, gate.Inputs, gate.Outputs);
+
+    /// <summary>The same where neither the gradients nor the result are ever written out as values.</summary>
+    private void BackwardThroughOperands(LayerContext context, SwiGluActivations a, Tensor dx, bool accumulate)
+    {
+        long rows = dx.Rows, inner = gate.Outputs;
+        a.DGate = new(default, context.TakeOverTokens(rows, inner));
+        a.DUp = new(default, context.TakeOverTokens(rows, inner));
+        a.Hidden = context.TakeOverTokens(rows, inner);
+        Arena.Mark mark = context.Scratch.Position;
+        Tensor dhidden = context.Temporary(rows, inner);
+        down.BackwardInput(context, a.DOutput, dhidden);
+        ArenaSource scratch = new(context.Scratch);
+        ScaledTensor dgate = OperandFormat.E4M3OfRows.Take(dhidden.Shape, scratch), dup = OperandFormat.E4M3OfRows.Take(dhidden.Shape, scratch);
+        context.Device.Activation.SwiGluGradientOperands(
+            dhidden, a.Gate, a.Up, gate.GradientTarget(context, dgate, a.DGate.ForWeight), up.GradientTarget(context, dup, a.DUp.ForWeight),
+            new CodesTarget(a.Hidden, context.Faults.Next(down.InputName)), OperandName.LeastOfGradients);
+        gate.InputGradient(context, dgate, dx, accumulate);
+        up.InputGradient(context, dup, dx, accumulate: true);
+        context.Scratch.Release(mark);
     }
 
     private static void Multiply(LayerContext context, Tensor gated, Tensor upped, Tensor hidden)

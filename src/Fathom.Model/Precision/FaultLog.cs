@@ -12,8 +12,11 @@ namespace Fathom.Model;
 /// <param name="Gradient">Whether it is a gradient, whose magnitude has no natural floor.</param>
 public readonly record struct OperandName(string Role, string Parameter, bool Gradient = false)
 {
+    /// <summary>What the largest magnitude of a gradient's tile is taken for at least.</summary>
+    internal const float LeastOfGradients = 1e-30f;
+
     /// <summary>What a tile's largest magnitude is taken for at least.</summary>
-    internal float LeastAmax => Gradient ? 1e-30f : TileQuantizer.SmallestAmax;
+    internal float LeastAmax => Gradient ? LeastOfGradients : TileQuantizer.SmallestAmax;
 
     /// <inheritdoc/>
     public override string ToString() => $"the {Role} of {Parameter}";

@@ -1,4 +1,5 @@
 // The backward pass: gradients between the two halves of a layer's pass, what is recalled or computed again, and operands.
+using Fathom.Compute;
 
 namespace Fathom.Model;
 
@@ -78,12 +79,18 @@ public sealed partial class MemoryEstimate
             Temporary(rows, queries);
             Temporary(rows, keyValues);
             Temporary(rows, config.KeyValueCacheWidth);
+            long queryInput = config.QLoraRank > 0 ? config.QLoraRank : width;
+            Gradient(rows, width, values);
+            Gradient(rows, queries, queryInput);
+            Gradient(rows, keyValues, config.KvLoraRank);
+            Gradient(rows, config.KeyValueCacheWidth, width);
             Temporary(rows, config.KvLoraRank);
             Recall(recipe.Plain, rows, config.KeyValueCacheWidth);
             if (config.QLoraRank > 0)
             {
                 Temporary(rows, config.QLoraRank); // gradient of the latent
                 Temporary(rows, config.QLoraRank); // gradient of what is normalised to it
+                Gradient(rows, config.QLoraRank, width);
                 Recall(recipe.Plain, rows, config.QLoraRank);
             }
 
@@ -129,12 +136,19 @@ public sealed partial class MemoryEstimate
             WeightGradient(rows, width, recipe.SavedAttentionOutput, values);
             WeightGradient(rows, keyValues, input, config.KvLoraRank);
             Recall(recipe.Plain, rows, config.KeyValueCacheWidth);
-            WeightGradient(rows, config.KeyValueCacheWidth, input, width);
-            WeightGradient(rows, queries, input, config.QLoraRank > 0 ? config.QLoraRank : width);
-            if (config.QLoraRank > 0)
+            (long outputs, long inputs) = config.QLoraRank > 0 ? (config.QLoraRank, width) : (queries, width);
+            bool shares = TokenLayout(config.KeyValueCacheWidth, width) == TokenLayout(outputs, inputs);
+            if (shares) OverTokens(input, rows, width, config.KeyValueCacheWidth, width);
+            WeightGradient(rows, config.KeyValueCacheWidth, shares ? null : input, width);
+            if (config.QLoraRank == 0)
             {
+                WeightGradient(rows, queries, shares ? null : input, width);
+            }
+            else
+            {
+                WeightGradient(rows, queries, input, config.QLoraRank);
                 Recall(recipe.Plain, rows, config.QLoraRank);
-                WeightGradient(rows, config.QLoraRank, input, width);
+                WeightGradient(rows, config.QLoraRank, shares ? null : input, width);
             }
 
             stack.Release(mark);
@@ -142,8 +156,23 @@ public sealed partial class MemoryEstimate
 
         private void MlpBackward(long rows, long inner)
         {
+            Gradient(rows, width, inner);
+            if (FusesSwiGlu(inner) && FusedSwiGlu.GivesOperands(recipe, kept.Device, width, inner))
+            {
+                for (int i = 0; i < 3; i++) stack.TakeTransposed(recipe.WeightGradient, rows, inner, 0); // gradients of gate and up, the hidden vector
+                var mark = stack.Position;
+                Temporary(rows, inner);
+                InputGradient(rows, width);
+                stack.Take(recipe.ActivationGradient, rows, inner);
+                stack.Take(recipe.ActivationGradient, rows, inner);
+                stack.Release(mark);
+                return;
+            }
+
             Temporary(rows, inner);
             Temporary(rows, inner);
+            Gradient(rows, inner, width);
+            Gradient(rows, inner, width);
             if (kept.Hidden is null) Temporary(rows, inner);
             InputGradient(rows, width);
             if (!FusesSwiGlu(inner))
@@ -159,8 +188,12 @@ public sealed partial class MemoryEstimate
 
         private void MlpWeights(long rows, long inner, OperandFormat? input)
         {
-            WeightGradient(rows, width, kept.Hidden ?? flow, inner);
-            WeightGradient(rows, inner, input ?? flow, width);
+            bool operands = FusesSwiGlu(inner) && FusedSwiGlu.GivesOperands(recipe, kept.Device, width, inner);
+            WeightGradient(rows, width, operands ? null : kept.Hidden ?? flow, inner);
+            var mark = stack.Position;
+            OverTokens(input ?? flow, rows, width, inner, width);
+            WeightGradient(rows, inner, null, width);
+            stack.Release(mark);
         }
 
         private void ExpertsBackward(long tokens)
@@ -221,13 +254,21 @@ public sealed partial class MemoryEstimate
             stack.Release(mark);
         }
 
-        /// <summary>Operands of the gradient of a linear layer's weight.</summary>
-        private void WeightGradient(long rows, long outputs, OperandFormat input, long inputs)
+        /// <summary>Operands of the gradient of a linear layer's weight; null for an input that lies there already.</summary>
+        private void WeightGradient(long rows, long outputs, OperandFormat? input, long inputs)
         {
             var mark = stack.Position;
-            OverTokens(flow, rows, outputs, outputs, inputs);
-            OverTokens(input, rows, inputs, outputs, inputs);
+            if (!OutputGradient.IsBothWays(recipe, kept.Device, outputs, inputs)) OverTokens(flow, rows, outputs, outputs, inputs);
+            if (input is { } format) OverTokens(format, rows, inputs, outputs, inputs);
             stack.Release(mark);
         }
+
+        /// <summary>What waits for the weight gradient where a layer's output gradient is quantised both ways at once.</summary>
+        private void Gradient(long rows, long outputs, long inputs)
+        {
+            if (OutputGradient.IsBothWays(recipe, kept.Device, outputs, inputs)) stack.TakeTransposed(recipe.WeightGradient, rows, outputs, 0);
+        }
+
+        private ScaleLayout TokenLayout(long outputs, long inputs) => kept.Device.TokenLayout(recipe.WeightGradient.Elements, recipe.WeightGradient.Scales, outputs, inputs);
     }
 }

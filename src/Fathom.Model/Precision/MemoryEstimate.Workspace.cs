@@ -153,8 +153,7 @@ public sealed partial class MemoryEstimate
         {
             OperandFormat to = recipe.WeightGradient;
             bool readable = from.IsPlain || from.Layout == ScaleLayout.RowTile && from.Elements is DType.F8E4M3 or DType.E5M6Pair;
-            if (to.IsPlain || !readable || kept.Device.TokenLayout(to.Elements, to.Scales, outputs, inputs) == ScaleLayout.ColumnTile)
-                Operand(from, to, rows, columns, groups);
+            if (!readable || !OutputGradient.IsTransposed(recipe, kept.Device, outputs, inputs)) Operand(from, to, rows, columns, groups);
             else stack.TakeTransposed(to, rows, columns, groups);
         }
 

@@ -27,6 +27,9 @@ public readonly record struct OperandFormat(DType Elements, ScaleLayout Layout =
     /// <summary>bfloat16.</summary>
     public static OperandFormat BF16 => new(DType.BF16);
 
+    /// <summary>FP8 in 1x128 tiles with F32 scales: how products take what runs along their sums ([P] §3.3.2).</summary>
+    public static OperandFormat E4M3OfRows => new(DType.F8E4M3, ScaleLayout.RowTile);
+
     /// <summary>Whether the elements are the values.</summary>
     public bool IsPlain => Layout == ScaleLayout.None;
 

@@ -155,6 +155,7 @@ public sealed class CudaElementwiseTests(CudaFixture gpu, ITestOutputHelper outp
     [InlineData(70, 264, true)]
     [InlineData(5, 2048, true)]
     [InlineData(33, 128, false)]
+    [InlineData(200, 392, false)]
     public void Swiglu_with_quantisation_is_its_composition(int rows, int columns, bool scaled)
     {
         CudaDevice device = gpu.Device();
@@ -195,7 +196,41 @@ public sealed class CudaElementwiseTests(CudaFixture gpu, ITestOutputHelper outp
         Same(dup, dup2, "gradient of up");
         // Not the bits of a sum that is no number: which of two such numbers is handed on is the chip's choice.
         if (scaled) Assert.True(ToHost(device, drowScale).AsSpan<float>().SequenceEqual(ToHost(device, drowScale2).AsSpan<float>()), $"gradient of the scale of {rows} x {columns}");
+        if (!scaled) OperandsAreThoseOfTheComposition();
         output.WriteLine($"{rows} x {columns}: 3 x {rows * columns} codes, {rows * columns} results and gradients the same");
+
+        void OperandsAreThoseOfTheComposition()
+        {
+            const float Least = 1e-30f;
+            Tensor again = Narrow(Normal(shape, 3));
+            GradientTarget[] composed = [Target(), Target(), Target()], operands = [Target(), Target(), Target()];
+            device.Quantization.Quantize(dgate, composed[0].OfRows.Codes, composed[0].OfRows.Fault, leastAmax: Least);
+            device.Quantization.QuantizeTransposed(dgate, composed[0].OverRows.Codes, composed[0].OverRows.Fault, leastAmax: Least);
+            device.Quantization.QuantizeBothWays(dup, composed[1], leastAmax: Least);
+            device.Quantization.QuantizeTransposed(y, composed[2].OverRows.Codes, composed[2].OverRows.Fault);
+            device.Activation.SwiGluGradientOperands(again, fused[1].Codes, fused[2].Codes, operands[0], operands[1], operands[2].OverRows, Least);
+            for (int i = 0; i < 3; i++)
+            {
+                if (i < 2) SameCodes(composed[i].OfRows, operands[i].OfRows, $"of rows, operand {i}");
+                SameCodes(composed[i].OverRows, operands[i].OverRows, $"over rows, operand {i}");
+            }
+        }
+
+        GradientTarget Target()
+        {
+            (ScaledTensor codes, Tensor fault) = Codes();
+            long tiles = ScaledTensor.Tiles(rows);
+            Tensor turned = device.Allocate(new Shape(columns, tiles * ScaledTensor.TileSize), DType.F8E4M3, MemoryKind.Workspace);
+            Tensor scales = device.Allocate(new Shape(tiles, columns), DType.F32, MemoryKind.Workspace);
+            return new GradientTarget(new(codes, fault), new(new ScaledTensor(turned, scales, ScaleLayout.TransposedColumnTile), NoFault()));
+        }
+
+        void SameCodes(in CodesTarget expected, in CodesTarget actual, string what)
+        {
+            Same(expected.Codes.Elements, actual.Codes.Elements, $"codes {what}");
+            Same(expected.Codes.Scales, actual.Codes.Scales, $"scales {what}");
+            Same(expected.Fault, actual.Fault, $"fault {what}");
+        }
 
         Tensor Values() => device.Allocate(shape, DType.BF16, MemoryKind.Workspace);
         Tensor Vector() => scaled ? device.Allocate(new Shape(rows), DType.F32, MemoryKind.Workspace) : default;

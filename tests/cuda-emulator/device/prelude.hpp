@@ -280,6 +280,18 @@ inline uint32_t ballot(uint32_t mask, bool predicate, const char* what, Site sit
     return record.ballot;
 }
 
+inline uint32_t largest(uint32_t mask, uint32_t value, const char* what, Site site)
+{
+    uint32_t record = value;
+    collective(mask, record, [](uint32_t* const* lanes, uint32_t present)
+    {
+        uint32_t all = 0;
+        for (int i = 0; i < 32; i++) if (present >> i & 1) all = *lanes[i] > all ? *lanes[i] : all;
+        for (int i = 0; i < 32; i++) if (present >> i & 1) *lanes[i] = all;
+    }, what, site);
+    return record;
+}
+
 inline int lane() { return static_cast<int>(current->linear % 32); }
 
 }
@@ -314,6 +326,7 @@ template <typename T> inline T __shfl_down_sync(unsigned mask, T value, unsigned
 inline unsigned __ballot_sync(unsigned mask, bool predicate, EMULATED_SITE) { return emulated::ballot(mask, predicate, "__ballot_sync", {file, line}); }
 inline int __any_sync(unsigned mask, bool predicate, EMULATED_SITE) { return emulated::ballot(mask, predicate, "__any_sync", {file, line}) != 0; }
 inline int __all_sync(unsigned mask, bool predicate, EMULATED_SITE) { return emulated::ballot(mask, !predicate, "__all_sync", {file, line}) == 0; }
+inline unsigned __reduce_max_sync(unsigned mask, unsigned value, EMULATED_SITE) { return emulated::largest(mask, value, "__reduce_max_sync", {file, line}); }
 inline unsigned __activemask() { return emulated::services->activeLanes(); }
 
 // ---- The rest ----

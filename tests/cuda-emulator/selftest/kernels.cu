@@ -110,6 +110,8 @@ __global__ void warp_functions(int* out)
     // Two halves that do not meet.
     if (lane < 16) out[160 + lane] = __any_sync(0x0000ffffu, lane == 3);
     else out[160 + lane] = __all_sync(0xffff0000u, lane != 20);
+    if (lane < 16) out[192 + lane] = static_cast<int>(__reduce_max_sync(0x0000ffffu, static_cast<unsigned>(lane * 7 % 16)));
+    else out[192 + lane] = static_cast<int>(__reduce_max_sync(0xffff0000u, 100u - lane));
 }
 
 // ---- What must be reported ----

@@ -295,13 +295,13 @@ check(module.launch('scale', 3, 128, Shape(300, 3), x, ticket, last))
 assert list(x.read()) == [3 * i for i in range(300)] and ticket.read()[0] == 3 and last.read()[0] == 1
 report('scale', 'a structure as parameter, C linkage, an atomic ticket')
 
-out = Device('i', 192)
+out = Device('i', 224)
 check(module.launch('warp_functions', 1, 32, out))
 lanes, got = range(32), out.read()
 expected = [max(i - 1, 0) for i in lanes] + [i + 4 if i % 8 < 4 else i for i in lanes] + [50] * 32 + [i ^ 3 for i in lanes]
-expected += [struct.unpack('i', struct.pack('I', sum(1 << i for i in lanes if i % 3 == 0)))[0]] * 32 + [1] * 16 + [0] * 16
+expected += [struct.unpack('i', struct.pack('I', sum(1 << i for i in lanes if i % 3 == 0)))[0]] * 32 + [1] * 16 + [0] * 16 + [15] * 16 + [84] * 16
 assert list(got) == expected
-report('warp_functions', 'up, down in segments of 8, broadcast, xor, ballot, any and all of half a warp')
+report('warp_functions', 'up, down in segments of 8, broadcast, xor, ballot, any, all and the largest of half a warp')
 
 class Blas:
     """Products through cublasLt: op(A) op(B) of column-major matrices, A being given by its rows of K."""

@@ -11,16 +11,6 @@ constexpr int TileLanes = 8;
 constexpr int Chunk = 8;                                   // values that a lane loads at once
 constexpr int Chunks = TileLength / TileLanes / Chunk;     // of a tile and lane
 
-// Codes of one matrix.
-struct Codes
-{
-    uint8_t* codes;      // [rows, columns]
-    int64_t stride;
-    float* scales;       // [rows, tiles]
-    int64_t scaleStride;
-    uint64_t* fault;     // or null
-};
-
 constexpr int Results = 3;
 
 // QuantizedSwiGlu of CudaActivation.cs.
@@ -31,7 +21,7 @@ struct QuantizedSwiGlu
     const bf16* up;
     int64_t upStride;
     const float* rowScale; // [rows], or null
-    Codes to[Results];     // of y, gate and up
+    Codes to[Results];     // of y, gate and up: codes [rows, columns], scales [rows, tiles]
     int64_t rows, columns;
     float leastAmax;
 };
@@ -108,8 +98,7 @@ __global__ void __launch_bounds__(RowThreads, 4) swiglu_quantized(const __grid_c
     {
         const Codes& to = p.to[lane];
         to.scales[row * to.scaleStride + tile] = tileScale;
-        if (mine >= SingleInfinity && to.fault != nullptr)
-            atomicMin(reinterpret_cast<unsigned long long*>(to.fault), static_cast<unsigned long long>(static_cast<uint64_t>(row) * tiles + tile));
+        to.report(mine, static_cast<int64_t>(row) * tiles + tile);
     }
 
     bool moves = __any_sync(AllLanes, divisor.moves());

@@ -291,3 +291,21 @@ struct Divisor
         return __fmaf_rn(-reciprocal, __fmaf_rn(scale, q, -x), q);
     }
 };
+
+// ---- Codes in memory ----
+
+// Codes of a matrix with their scales; CodesArgument on the host.
+struct Codes
+{
+    uint8_t* codes;
+    int64_t stride;
+    float* scales;
+    int64_t scaleStride;
+    uint64_t* fault;     // the first place among the scales with a value that is not finite; or null
+
+    // What the largest magnitude of the tile at a place says of it.
+    __device__ __forceinline__ void report(uint32_t largest, int64_t place) const
+    {
+        if (largest >= SingleInfinity && fault != nullptr) atomicMin(reinterpret_cast<unsigned long long*>(fault), static_cast<unsigned long long>(place));
+    }
+};
