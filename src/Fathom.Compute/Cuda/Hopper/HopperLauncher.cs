@@ -51,7 +51,7 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
     /// <summary>The tile of a product.</summary>
     public HopperTile Choose(HopperTile[] tiles, Tensor result, double depth, int groups, bool grouped, bool accumulate, int elementBytes)
     {
-        if (Forced is { } forced && tiles.Contains(forced)) return forced;
+        if (Forced is { } forced && tiles.Contains(forced) && !(forced.Copies && accumulate)) return forced;
         long rows = grouped ? result.Rows : result.Rows / groups;
         int moved = result.DType.SizeInBytes() * (accumulate ? 2 : 1);
         return HopperTile.Choose(tiles, rows, result.Columns, depth, groups, grouped, moved, context.Multiprocessors, elementBytes);
@@ -74,13 +74,13 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
         long stride = product.DGroup;
         if (accumulate) product.Old = Boxes(added, tile.Rows);
         if (tile.Copies) product.Stored = Boxes(d, HopperTile.StoreRows);
-        long across = LaunchShape.Cover(product.Columns, tile.Columns * tile.Cluster);
+        long across = LaunchShape.Cover(product.Columns, tile.Columns);
         long most = weights
             ? product.Groups * LaunchShape.Cover(product.Rows, tile.Rows) * across
             : (LaunchShape.Cover(product.Rows, tile.Rows) + product.Groups - 1) * across;
-        long blocks = Math.Min(most, (long)context.Multiprocessors * tile.PerMultiprocessor / tile.Cluster) * tile.Cluster;
+        long blocks = Math.Min(most, (long)context.Multiprocessors * tile.PerMultiprocessor);
         Kernel kernel = Find(kind, tile, d.DType, accumulate);
-        kernel.LaunchWith(new LaunchShape(blocks, tile.Threads, tile.SharedBytes(product.Groups, kind == HopperKernel.Fp8Weights)) { Cluster = tile.Cluster }, in product);
+        kernel.LaunchWith(new LaunchShape(blocks, tile.Threads, tile.SharedBytes(product.Groups, kind == HopperKernel.Fp8Weights)), in product);
         report?.Check(kernel);
 
         TensorMap Boxes(Tensor matrices, int rows) =>
@@ -91,12 +91,12 @@ internal sealed class HopperLauncher(CudaContext context, bool bounded)
     internal static string Instance(HopperKernel kind, HopperTile tile, DType result, bool accumulate, bool bounded)
     {
         static string Text(bool value) => value ? "true" : "false";
-        string fp8 = string.Create(CultureInfo.InvariantCulture, $"{tile.Teams}, {tile.Waves}, {tile.Columns}, {tile.Stages}, {tile.PerMultiprocessor}, {tile.Cluster}, {Text(tile.Copies)}, {Text(tile.Apart)}, {Text(bounded)}>");
-        string bf16 = string.Create(CultureInfo.InvariantCulture, $"{tile.Columns}, {tile.Stages}, {Text(tile.Copies)}, {Text(bounded)}>"), d = DTypeNames.Of(result), add = Text(accumulate);
+        string fp8 = string.Create(CultureInfo.InvariantCulture, $"{tile.Teams}, {tile.Waves}, {tile.Columns}, {tile.Stages}, {tile.PerMultiprocessor}");
+        string bf16 = string.Create(CultureInfo.InvariantCulture, $"{tile.Columns}, {tile.Stages}, {Text(bounded)}>"), d = DTypeNames.Of(result), add = Text(accumulate);
         return kind switch
         {
-            HopperKernel.Fp8Rows => $"fp8_rows<{d}, {add}, {fp8}",
-            HopperKernel.Fp8Weights => $"fp8_weights<{add}, {fp8}",
+            HopperKernel.Fp8Rows => $"fp8_rows<{d}, {add}, {fp8}, {Text(bounded)}>",
+            HopperKernel.Fp8Weights => $"fp8_weights<{add}, {fp8}, {Text(tile.Copies)}, {Text(bounded)}>",
             HopperKernel.BFloat16Rows => $"bf16_product<{d}, {add}, false, false, false, {bf16}",
             HopperKernel.BFloat16RowsAcross => $"bf16_product<{d}, {add}, false, true, false, {bf16}",
             _ => $"bf16_product<{d}, {add}, true, true, true, {bf16}",

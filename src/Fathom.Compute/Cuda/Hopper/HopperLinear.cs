@@ -115,7 +115,7 @@ internal sealed class HopperLinear
         HopperTile tile = launcher.Choose(HopperTile.Fp8Rows, y, rows.Columns, groups, grouped: true, !added.IsEmpty, elementBytes: 1);
         var product = new HopperProduct
         {
-            A = TensorMap.OfOperand(rows, tile.Rows / tile.Cluster, rank: 2),
+            A = TensorMap.OfOperand(rows, tile.Rows, rank: 2),
             B = TensorMap.OfOperand(weights, tile.Columns, rank: 3),
             RowScales = scales,
             RowScaleStride = scaleStride,
@@ -137,12 +137,14 @@ internal sealed class HopperLinear
     {
         int groups = rowOffsets.IsEmpty ? 1 : (int)rowOffsets.Elements - 1;
         long rows = x.Shape.Rows, outputs = dy.Shape.Columns, inputs = x.Shape.Columns;
-        HopperTile tile = launcher.Choose(HopperTile.Fp8Weights, dw, (double)rows / groups, groups, grouped: false, accumulate, elementBytes: 1);
+        // Every group's tiles may have been rounded up by nearly one.
+        double depth = groups > 1 ? Math.Max((double)rows / groups - ScaledTensor.TileSize, 1) : rows;
+        HopperTile tile = launcher.Choose(HopperTile.Fp8Weights, dw, depth, groups, grouped: false, accumulate, elementBytes: 1);
         var product = new HopperProduct
         {
-            A = TensorMap.OfOperand(HopperMatrix.Of(dy.Elements), tile.Rows / tile.Cluster, rank: 2),
+            A = TensorMap.OfOperand(HopperMatrix.Of(dy.Elements), tile.Rows, rank: 2),
             B = TensorMap.OfOperand(HopperMatrix.Of(x.Elements), tile.Columns, rank: 2),
-            ScaleA = TensorMap.OfScales(dy.Scales, tile.Rows / tile.Cluster),
+            ScaleA = TensorMap.OfScales(dy.Scales, tile.Rows),
             ScaleB = TensorMap.OfScales(x.Scales, tile.Columns),
             Offsets = rowOffsets.Address,
             Rows = (int)outputs,
@@ -163,7 +165,7 @@ internal sealed class HopperLinear
         HopperTile tile = launcher.Choose(HopperTile.BFloat16, y, rows.Columns, groups, grouped: true, accumulate, elementBytes: 2);
         var product = new HopperProduct
         {
-            A = TensorMap.OfOperand(rows, tile.Rows / tile.Cluster, rank: 2),
+            A = TensorMap.OfOperand(rows, tile.Rows, rank: 2),
             B = TensorMap.OfOperand(weights, across ? HopperTile.AcrossRows : tile.Columns, rank: 3),
             Offsets = rowOffsets.Address,
             Rows = (int)y.Rows,

@@ -139,9 +139,6 @@ internal static unsafe partial class Driver
         nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY, uint blockZ,
         uint sharedBytes, nint stream, void** parameters, void** extra);
 
-    [LibraryImport(Library, EntryPoint = "cuLaunchKernelEx")]
-    public static partial CudaResult Launch(LaunchConfiguration* launch, nint function, void** parameters, void** extra);
-
     [LibraryImport(Library, EntryPoint = "cuGetErrorName")]
     public static partial CudaResult GetErrorName(CudaResult error, out nint text);
 
@@ -180,42 +177,6 @@ internal enum FunctionAttribute
     LocalBytes = 3,
     Registers = 4,
     MostDynamicSharedBytes = 8,
-}
-
-/// <summary>CUlaunchConfig.</summary>
-[StructLayout(LayoutKind.Sequential)]
-internal unsafe struct LaunchConfiguration
-{
-    public uint GridX;
-    public uint GridY;
-    public uint GridZ;
-    public uint BlockX;
-    public uint BlockY;
-    public uint BlockZ;
-    public uint SharedBytes;
-    public nint Stream;
-    public ClusterAttribute* Attributes;
-    public uint AttributeCount;
-}
-
-/// <summary>CUlaunchAttribute that holds the blocks of a cluster.</summary>
-[StructLayout(LayoutKind.Explicit, Size = 72)]
-internal struct ClusterAttribute
-{
-    /// <summary>CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION.</summary>
-    public const int ClusterDimension = 4;
-
-    [FieldOffset(0)]
-    public int Kind;
-
-    [FieldOffset(8)]
-    public uint X;
-
-    [FieldOffset(12)]
-    public uint Y;
-
-    [FieldOffset(16)]
-    public uint Z;
 }
 
 /// <summary>CUDA_MEMCPY2D.</summary>

@@ -92,7 +92,7 @@ __device__ __forceinline__ void load_tile(void* shared, const TensorMap* map, Ba
         ::"r"(ptx::shared_address(shared)), "l"(reinterpret_cast<uint64_t>(map)), "r"(ptx::shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
 }
 
-// ---- Tiles from shared to global memory (9.7.9.27 cp.async.bulk.tensor, cp.reduce.async.bulk.tensor) ----
+// ---- Tiles from shared to global memory (9.7.9.27 cp.async.bulk.tensor) ----
 
 // Stores the box that lies in shared memory to (x, y, z); what lies outside the matrix is not stored. The copy belongs to the group of copies
 // that the calling thread ends next.
@@ -102,51 +102,10 @@ __device__ __forceinline__ void store_tile(const TensorMap* map, const void* sha
         ::"l"(reinterpret_cast<uint64_t>(map)), "r"(ptx::shared_address(shared)), "r"(x), "r"(y), "r"(z) : "memory");
 }
 
-// The same, adding to what is there, in the second-level cache: F32, to nearest.
-__device__ __forceinline__ void add_tile(const TensorMap* map, const void* shared, int x, int y, int z)
-{
-    asm volatile("cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4}], [%1];"
-        ::"l"(reinterpret_cast<uint64_t>(map)), "r"(ptx::shared_address(shared)), "r"(x), "r"(y), "r"(z) : "memory");
-}
-
 __device__ __forceinline__ void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 
 // Waits until at most Pending groups of this thread's stores have yet to read shared memory.
 template <int Pending> __device__ __forceinline__ void await_stores_read() { asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(Pending) : "memory"); }
-
-// ---- Clusters: blocks that run at the same time on neighbouring multiprocessors (10.9 %cluster_ctarank, 9.7.13.4 barrier.cluster) ----
-
-// This block's place in its cluster.
-__device__ __forceinline__ uint32_t cluster_rank()
-{
-    uint32_t rank;
-    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-
-// Waits for all threads of all blocks of the cluster.
-__device__ __forceinline__ void cluster_sync()
-{
-    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
-    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-}
-
-// Arrives at the barrier that lies at the same place in the shared memory of a block of the cluster, this one or another.
-__device__ __forceinline__ void barrier_arrive_at(Barrier* barrier, uint32_t rank)
-{
-    asm volatile(
-        "{\n.reg .b32 there;\n"
-        "mapa.shared::cluster.u32 there, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}"
-        ::"r"(ptx::shared_address(barrier)), "r"(rank) : "memory");
-}
-
-// The same box for every block of the cluster whose bit is set: to the same place in each one's shared memory, counted at each one's barrier.
-__device__ __forceinline__ void load_tile_for(uint16_t blocks, void* shared, const TensorMap* map, Barrier* barrier, int x, int y)
-{
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;"
-        ::"r"(ptx::shared_address(shared)), "l"(reinterpret_cast<uint64_t>(map)), "r"(ptx::shared_address(barrier)), "r"(x), "r"(y), "h"(blocks) : "memory");
-}
 
 // Shared memory that this thread wrote by ordinary stores may be read by the copy engine and the products, after a barrier of
 // the threads involved (9.7.13.4 fence.proxy.async).
@@ -161,12 +120,6 @@ __device__ __forceinline__ void fence_async()
 __device__ __forceinline__ void sync_some(int barrier, int threads)
 {
     asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
-
-// Arrives there, as one of so many threads, and does not wait.
-__device__ __forceinline__ void arrive_some(int barrier, int threads)
-{
-    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 // Registers that a thread of this warp may use from here on, a multiple of 8; all warps of a warpgroup call (9.7.19.5 setmaxnreg).

@@ -19,7 +19,7 @@ __device__ __forceinline__ void clear_steps(unsigned char* boxes, int from)
 
 // A is [rows, depth], or [depth, rows] where AcrossA; B is [columns, depth], or [depth, columns] where AcrossB. ByDepth: both across, the
 // groups are ranges of the sum, D is [groups, rows, columns]. Otherwise the groups are ranges of rows with a B each.
-template <typename D, bool Add, bool AcrossA, bool AcrossB, bool ByDepth, int BlockN, int Stages, bool Copies, bool Bounded>
+template <typename D, bool Add, bool AcrossA, bool AcrossB, bool ByDepth, int BlockN, int Stages, bool Bounded>
 __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_constant__ Product p)
 {
     constexpr int Teams = 2, Count = BlockN / 2;
@@ -70,16 +70,7 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
                     }
                 }
 
-                prepare_result<D, Add, Copies, Bounded>(p, ring, place, tile, ByDepth ? tile.group : 0);
-            }
-        }
-        else if (Copies && threadIdx.x / WarpSize == Teams * TeamThreads / WarpSize + 1)
-        {
-            uint32_t passed = 0;
-            for (int index = blockIdx.x; walk.find(index, tile); index += gridDim.x)
-            {
-                place.advance((tile.depth + StepDepth - 1) / StepDepth);
-                send_tile<Add, Bounded, 1, D>(p, ring, place, passed, tile, ByDepth ? tile.group : 0);
+                prepare_result<D, Add, false, Bounded>(p, ring, place, tile, ByDepth ? tile.group : 0);
             }
         }
     }
@@ -134,7 +125,7 @@ __global__ void __launch_bounds__(TeamThreads * 3, 1) bf16_product(const __grid_
             }
 
             if (steps > 0 && lane == 0) ring.release(previous);
-            store_result<D, Add, Copies, Bounded>(p, ring, place, tile, ByDepth ? tile.group : 0, team * 64 + 16 * warp, sums);
+            store_result<D, Add, false, Bounded>(p, ring, place, tile, ByDepth ? tile.group : 0, team * 64 + 16 * warp, sums);
         }
     }
 }

@@ -6,27 +6,6 @@
 
 constexpr int StepDepth = 128;
 
-// A box of A, or of its scales, for all blocks of a cluster, whose tiles lie side by side: each block loads one part of the rows, for all of them.
-template <int Cluster>
-__device__ __forceinline__ void load_for_all(void* shared, const hopper::TensorMap* map, hopper::Barrier* filled, int x, int y)
-{
-    if constexpr (Cluster == 1) hopper::load_tile(shared, map, filled, x, y);
-    else hopper::load_tile_for((1 << Cluster) - 1, shared, map, filled, x, y);
-}
-
-// A block stays while another one of its cluster may still write into its shared memory or arrive at its barriers.
-template <int Cluster>
-__device__ __forceinline__ void leave()
-{
-    if constexpr (Cluster > 1) hopper::cluster_sync();
-}
-
-// The second team's first product of a tile begins when the first team's has ended, so that from then on one multiplies while the other
-// adds. Two teams that begin together stay together: they share the tensor cores, then wait for each other's additions. Asked for only
-// where a tile has as many steps as the ring has stages, since then no team can be a tile ahead.
-template <int Teams> __device__ __forceinline__ void wait_for_first() { hopper::sync_some(1, Teams * TeamThreads); }
-template <int Teams> __device__ __forceinline__ void let_second_begin() { hopper::arrive_some(1, Teams * TeamThreads); }
-
 // part[64 x BlockN] = 64 rows of A by B of one stage.
 template <int Count>
 __device__ __forceinline__ void multiply_stage(float (&part)[Count], hopper::Operand a, hopper::Operand b)
@@ -97,21 +76,20 @@ struct TileScales
 };
 
 // D[rows, columns] = A Bᵀ, or +=, rows grouped: A [rows, depth] in 1x128 tiles, B one matrix a group in 128x128 blocks.
-template <typename D, bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, int Cluster, bool Copies, bool Apart, bool Bounded>
+template <typename D, bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, bool Bounded>
 __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) fp8_rows(const __grid_constant__ Product p)
 {
     using Memory = Ring<D, Teams, Waves, BlockN, Stages, false>;
-    using Walk = Tiles<Memory::BlockM, Cluster * BlockN, false, true>;
+    using Walk = Tiles<Memory::BlockM, BlockN, false, true>;
     using Roles = Registers<Teams, PerMultiprocessor>;
-    constexpr int Chunk = BlockN % 128 == 0 ? 128 : BlockN % 64 == 0 ? 64 : 32, Chunks = BlockN / Chunk, Count = BlockN / 2, Part = Memory::BlockM / Cluster;
-    static_assert(!Apart || Teams == 2);
+    constexpr int Chunk = BlockN % 128 == 0 ? 128 : BlockN % 64 == 0 ? 64 : 32, Chunks = BlockN / Chunk, Count = BlockN / 2;
     DYNAMIC_SHARED(memory);
     Memory ring(memory, p.groups);
-    ring.template prepare<Walk, Cluster>(p);
+    ring.template prepare<Walk>(p);
     Walk walk(p, ring.start, ring.before);
     Place<Stages> place;
     Tile tile;
-    int rank = Cluster == 1 ? 0 : hopper::cluster_rank(), index = blockIdx.x / Cluster, stride = gridDim.x / Cluster;
+    int index = blockIdx.x, stride = gridDim.x;
     int steps = (p.depth + StepDepth - 1) / StepDepth, team = __shfl_sync(AllLanes, threadIdx.x / TeamThreads, 0);
     if (team == Teams)
     {
@@ -120,27 +98,16 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
         {
             for (; walk.find(index, tile); index += stride)
             {
-                tile.column += rank * BlockN;
                 for (int step = 0; step < steps; step++, place.advance())
                 {
                     wait<Bounded>(ring.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, step);
                     hopper::Barrier* filled = ring.filled + place.stage;
                     hopper::barrier_arrive_expecting(filled, Memory::StageBytes);
-                    load_for_all<Cluster>(ring.a(place.stage) + rank * Part * RowBytes, &p.a, filled, step * StepDepth, tile.row + rank * Part);
+                    hopper::load_tile(ring.a(place.stage), &p.a, filled, step * StepDepth, tile.row);
                     hopper::load_tile(ring.b(place.stage), &p.b, filled, step * StepDepth, tile.column, tile.group);
                 }
 
-                prepare_result<D, Add, Copies, Bounded>(p, ring, place, tile, 0);
-            }
-        }
-        else if (Copies && threadIdx.x / WarpSize == Teams * TeamThreads / WarpSize + 1)
-        {
-            uint32_t passed = 0;
-            for (; walk.find(index, tile); index += stride)
-            {
-                tile.column += rank * BlockN;
-                place.advance(steps);
-                send_tile<Add, Bounded, Cluster, D>(p, ring, place, passed, tile, 0);
+                prepare_result<D, Add, false, Bounded>(p, ring, place, tile, 0);
             }
         }
     }
@@ -154,7 +121,6 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
         auto find = [&]
         {
             if (!walk.find(index, next)) return false;
-            next.column += rank * BlockN;
             scales.begin(p, next, warpRow + lane / 4, steps);
             index += stride;
             return true;
@@ -178,8 +144,6 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                 }
 
                 wait<Bounded>(ring.filled + place.stage, place.parity, p.report, ForFilled, place.stage, step);
-                bool begins = Apart && step == 0 && steps >= Stages;
-                if (begins && team == 1) wait_for_first<Teams>();
                 hopper::Operand a = hopper::along_sum(ring.a(place.stage) + firstRow * RowBytes), b = hopper::along_sum(ring.b(place.stage));
                 int source = lane - quad + step % 4;
 #pragma unroll
@@ -195,8 +159,7 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                     }
 
                     hopper::finish_products(part);
-                    if (begins && team == 0 && w == 0) let_second_begin<Teams>();
-                    if (w == Waves - 1 && lane == 0) ring.template release<Cluster>(place.stage);
+                    if (w == Waves - 1 && lane == 0) ring.release(place.stage);
 #pragma unroll
                     for (int i = 0; i < Count; i++) sum[w][i] = __fmaf_rn(now[i / 2 % 2][i / 4 * 8 / Chunk], part[i], sum[w][i]);
                 }
@@ -204,30 +167,28 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
 
             // The next tile's scales come from memory while this one is stored.
             more = find();
-            store_result<D, Add, Copies, Bounded, Cluster>(p, ring, place, tile, 0, warpRow, sum);
+            store_result<D, Add, false, Bounded>(p, ring, place, tile, 0, warpRow, sum);
         }
     }
-
-    leave<Cluster>();
 }
 
 // D[groups, rows, columns] = Aᵀ B, or +=, the sum grouped: a weight gradient. Both operands in 128x1 tiles of the sum, and transposed, so that
 // the sum runs along rows; each group begins a new tile, where tile first / 128 + group lies, with zeros behind its last step.
-template <bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, int Cluster, bool Copies, bool Apart, bool Bounded>
+template <bool Add, int Teams, int Waves, int BlockN, int Stages, int PerMultiprocessor, bool Copies, bool Bounded>
 __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) fp8_weights(const __grid_constant__ Product p)
 {
     using Memory = Ring<float, Teams, Waves, BlockN, Stages, true>;
-    using Walk = Tiles<Memory::BlockM, Cluster * BlockN, true, Add>;
+    using Walk = Tiles<Memory::BlockM, BlockN, true, Add>;
     using Roles = Registers<Teams, PerMultiprocessor>;
-    constexpr int Count = BlockN / 2, Part = Memory::BlockM / Cluster;
-    static_assert(!Apart || Teams == 2);
+    constexpr int Count = BlockN / 2;
+    static_assert(!(Add && Copies));
     DYNAMIC_SHARED(memory);
     Memory ring(memory, p.groups);
-    ring.template prepare<Walk, Cluster>(p);
+    ring.template prepare<Walk>(p);
     Walk walk(p, ring.start, ring.before);
     Place<Stages> place;
     Tile tile;
-    int rank = Cluster == 1 ? 0 : hopper::cluster_rank(), index = blockIdx.x / Cluster, stride = gridDim.x / Cluster;
+    int index = blockIdx.x, stride = gridDim.x;
     int team = __shfl_sync(AllLanes, threadIdx.x / TeamThreads, 0);
     if (team == Teams)
     {
@@ -236,7 +197,6 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
         {
             for (; walk.find(index, tile); index += stride)
             {
-                tile.column += rank * BlockN;
                 int steps = (tile.depth + StepDepth - 1) / StepDepth, firstTile = tile.first / StepDepth + tile.group;
                 for (int step = 0; step < steps; step++, place.advance())
                 {
@@ -244,9 +204,9 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                     hopper::Barrier* filled = ring.filled + place.stage;
                     int at = firstTile + step;
                     hopper::barrier_arrive_expecting(filled, Memory::StageBytes + Memory::ScaleBytes);
-                    load_for_all<Cluster>(ring.a(place.stage) + rank * Part * RowBytes, &p.a, filled, at * StepDepth, tile.row + rank * Part);
+                    hopper::load_tile(ring.a(place.stage), &p.a, filled, at * StepDepth, tile.row);
                     hopper::load_tile(ring.b(place.stage), &p.b, filled, at * StepDepth, tile.column);
-                    load_for_all<Cluster>(ring.a_scales(place.stage) + rank * Part, &p.scaleA, filled, tile.row + rank * Part, at);
+                    hopper::load_tile(ring.a_scales(place.stage), &p.scaleA, filled, tile.row, at);
                     hopper::load_tile(ring.b_scales(place.stage), &p.scaleB, filled, tile.column, at);
                 }
 
@@ -258,9 +218,8 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
             uint32_t passed = 0;
             for (; walk.find(index, tile); index += stride)
             {
-                tile.column += rank * BlockN;
                 place.advance((tile.depth + StepDepth - 1) / StepDepth);
-                send_tile<Add, Bounded, Cluster, float>(p, ring, place, passed, tile, tile.group);
+                send_tile<float, Bounded>(p, ring, place, passed, tile, tile.group);
             }
         }
     }
@@ -271,7 +230,6 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
         float sum[Waves][Count], part[Count] = {};
         for (; walk.find(index, tile); index += stride)
         {
-            tile.column += rank * BlockN;
 #pragma unroll
             for (int w = 0; w < Waves; w++)
             {
@@ -283,8 +241,6 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
             for (int step = 0; step < steps; step++, place.advance())
             {
                 wait<Bounded>(ring.filled + place.stage, place.parity, p.report, ForFilled, place.stage, step);
-                bool begins = Apart && step == 0 && steps >= Stages;
-                if (begins && team == 1) wait_for_first<Teams>();
                 hopper::Operand a = hopper::along_sum(ring.a(place.stage) + firstRow * RowBytes), b = hopper::along_sum(ring.b(place.stage));
                 const float* rowScales = ring.a_scales(place.stage) + warpRow + lane / 4;
                 const float* columnScales = ring.b_scales(place.stage) + 2 * quad;
@@ -303,12 +259,11 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                     }
 
                     hopper::finish_products(part);
-                    if (begins && team == 0 && w == 0) let_second_begin<Teams>();
                     if (w == Waves - 1)
                     {
                         // All lanes have read the scales too.
                         __syncwarp();
-                        if (lane == 0) ring.template release<Cluster>(place.stage);
+                        if (lane == 0) ring.release(place.stage);
                     }
 
 #pragma unroll
@@ -322,9 +277,7 @@ __global__ void __launch_bounds__(TeamThreads* (Teams + 1), PerMultiprocessor) f
                 }
             }
 
-            store_result<float, Add, Copies, Bounded, Cluster>(p, ring, place, tile, tile.group, warpRow, sum);
+            store_result<float, Add, Copies, Bounded>(p, ring, place, tile, tile.group, warpRow, sum);
         }
     }
-
-    leave<Cluster>();
 }

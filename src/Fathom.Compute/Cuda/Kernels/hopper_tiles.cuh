@@ -129,7 +129,7 @@ struct Ring
     __device__ __forceinline__ float* b_scales(int stage) const { return a_scales(stage) + BlockM; }
 
     // All threads of the block call, first of all.
-    template <typename Walk, int Cluster = 1>
+    template <typename Walk>
     __device__ __forceinline__ void prepare(const Product& p)
     {
         if (threadIdx.x < WarpSize) Walk::prepare(p, start, before);
@@ -138,7 +138,7 @@ struct Ring
             for (int i = 0; i < Stages; i++)
             {
                 hopper::barrier_make(filled + i, 1);
-                hopper::barrier_make(emptied + i, Cluster * TeamWarps);
+                hopper::barrier_make(emptied + i, TeamWarps);
                 hopper::barrier_make(written + i, TeamWarps);
             }
 
@@ -147,24 +147,11 @@ struct Ring
             hopper::prefetch(&p.b);
         }
 
-        if constexpr (Cluster > 1) hopper::cluster_sync();
-        else __syncthreads();
+        __syncthreads();
     }
 
-    // A warp has read a stage. Every block of a cluster must know it, since each fills a part of the stage in all of them. One lane calls.
-    template <int Cluster = 1>
-    __device__ __forceinline__ void release(int stage) const
-    {
-        if constexpr (Cluster == 1)
-        {
-            hopper::barrier_arrive(emptied + stage);
-        }
-        else
-        {
-#pragma unroll
-            for (int rank = 0; rank < Cluster; rank++) hopper::barrier_arrive_at(emptied + stage, rank);
-        }
-    }
+    // A warp has read a stage. One lane calls.
+    __device__ __forceinline__ void release(int stage) const { hopper::barrier_arrive(emptied + stage); }
 };
 
 // Registers of the loading warpgroup and of the teams; together not more than the block was given at its start.
@@ -287,22 +274,19 @@ __device__ __forceinline__ void give_stages(const Product& p, const Memory& ring
     }
 }
 
-// Whether old values are added in the second-level cache. Sums of 16 bits would be rounded twice there, once before they are added.
-template <typename D, bool Add, bool Copies> constexpr bool AddsInCache = Add && Copies && sizeof(D) == 4;
-
 // A stage that was sent, for all warps of the teams. All lanes call.
-template <int Cluster, typename Memory>
+template <typename Memory>
 __device__ __forceinline__ void give_back(const Memory& ring, int stage)
 {
     __syncwarp();
-    if (threadIdx.x % WarpSize < Memory::TeamWarps) ring.template release<Cluster>(stage);
+    if (threadIdx.x % WarpSize < Memory::TeamWarps) ring.release(stage);
 }
 
 // What the teams need from the loading thread to finish a tile, behind its operands.
 template <typename D, bool Add, bool Copies, bool Bounded, typename Memory, int Stages>
 __device__ __forceinline__ void prepare_result(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, int group)
 {
-    if constexpr (Add && !AddsInCache<D, Add, Copies>) load_old<D, Bounded>(p, ring, place, tile, group);
+    if constexpr (Add) load_old<D, Bounded>(p, ring, place, tile, group);
     else if constexpr (Copies) give_stages<Bounded>(p, ring, place);
 }
 
@@ -328,9 +312,9 @@ __device__ __forceinline__ void gather_chunk(uint32_t (&words)[4])
 
 struct __align__(16) Words { uint32_t values[4]; };
 
-// A warp's 16 rows of a team's sums, from row on, as wgmma leaves them; of their chunks of eight columns those from first to end - 1. Add, for
-// F32 alone, reads D where it stores. columns is a multiple of 8. All lanes call.
-template <bool Add = false, typename D, int Count>
+// A warp's 16 rows of a team's sums, from row on, as wgmma leaves them; of their chunks of eight columns those from first to end - 1.
+// columns is a multiple of 8. All lanes call.
+template <typename D, int Count>
 __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int64_t stride, int row, int rowEnd, int column, int columns, int first, int end)
 {
     int lane = threadIdx.x % WarpSize, quad = lane % 4;
@@ -342,7 +326,6 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
         D* to = d + r * stride + column;
         if constexpr (sizeof(D) == 2)
         {
-            static_assert(!Add, "old values of 16 bits come through the ring");
             // 16 bytes a lane, 64 in a row.
 #pragma unroll
             for (int j = first; j < end; j += 4)
@@ -366,16 +349,7 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
                 float far0 = __shfl_xor_sync(AllLanes, odd ? low0 : high0, 1), far1 = __shfl_xor_sync(AllLanes, odd ? low1 : high1, 1);
                 float four[4] = {odd ? far0 : low0, odd ? far1 : low1, odd ? high0 : far0, odd ? high1 : far1};
                 int c = 8 * (j + odd) + 4 * (quad / 2);
-                if (!inside || column + c >= columns) continue;
-                if constexpr (Add)
-                {
-                    float old[4];
-                    load<float, 4>(old, to + c);
-#pragma unroll
-                    for (int i = 0; i < 4; i++) four[i] += old[i];
-                }
-
-                store<float, 4>(to + c, four);
+                if (inside && column + c < columns) store<float, 4>(to + c, four);
             }
         }
     }
@@ -389,7 +363,7 @@ __device__ __forceinline__ void store_sums(const float (&sum)[Count], D* d, int6
 }
 
 // Stores a warp's sums, or adds them to D: 16 rows from row of the tile on, and the same in the next 64 rows for every further wave. All lanes call.
-template <bool Add, bool Bounded, int Cluster = 1, typename D, typename Memory, int Stages, int Waves, int Count>
+template <bool Add, bool Bounded, typename D, typename Memory, int Stages, int Waves, int Count>
 __device__ __forceinline__ void finish_tile(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, D* d, int row, float (&sum)[Waves][Count])
 {
     // Eight columns take Chunks pieces of 16 bytes, which the swizzle moved; of them this lane has Pair bytes.
@@ -428,21 +402,19 @@ __device__ __forceinline__ void finish_tile(const Product& p, const Memory& ring
         {
             // All lanes have read the stage. Given back before the sums are stored, it would cost registers: ptxas would then add late.
             __syncwarp();
-            if (lane == 0) ring.template release<Cluster>(place.stage);
+            if (lane == 0) ring.release(place.stage);
             place.advance();
         }
     }
 }
 
-// The same where the copy engine stores: sums lie in stages of the ring, in boxes of 128 bytes a row, swizzled, those of 16 bits in the place
-// of the old values that they were added to, until send_tile has sent them; the teams go on to the next tile. Rows that end where a group
-// ends, and not the matrix, are stored by the lanes.
-template <bool Add, bool Bounded, typename D, typename Memory, int Stages, int Waves, int Count>
-__device__ __forceinline__ void write_tile(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, D* d, int row, float (&sum)[Waves][Count])
+// The same where the copy engine stores and nothing is added: sums lie in stages of the ring, in boxes of 128 bytes a row, swizzled, until
+// send_tile has sent them; the teams go on to the next tile.
+template <bool Bounded, typename D, typename Memory, int Stages, int Waves, int Count>
+__device__ __forceinline__ void write_tile(const Product& p, const Memory& ring, Place<Stages>& place, int row, const float (&sum)[Waves][Count])
 {
     static_assert(Count * 2 * sizeof(D) % RowBytes == 0, "whole boxes");
     constexpr int Pair = 2 * sizeof(D), Chunks = sizeof(D) / 2, InBox = 8 / Chunks;
-    constexpr bool InCache = AddsInCache<D, Add, true>;
     int lane = threadIdx.x % WarpSize, ofQuad = lane % 4 * Pair, swizzle = lane / 4;
 #pragma unroll
     for (int step = 0; step < Memory::DSteps; step++, place.advance())
@@ -462,16 +434,7 @@ __device__ __forceinline__ void write_tile(const Product& p, const Memory& ring,
                 for (int h = 0; h < 2; h++)
                 {
                     D* at = reinterpret_cast<D*>(chunk + (64 * w + 8 * h) * RowBytes);
-                    float &low = sum[w][4 * j + 2 * h], &high = sum[w][4 * j + 2 * h + 1];
-                    if constexpr (Add && !InCache)
-                    {
-                        float old[2];
-                        load<D, 2>(old, at);
-                        low += old[0];
-                        high += old[1];
-                    }
-
-                    *reinterpret_cast<Pack<D, 2>*>(at) = {{from_float<D>(low), from_float<D>(high)}};
+                    *reinterpret_cast<Pack<D, 2>*>(at) = {{from_float<D>(sum[w][4 * j + 2 * h]), from_float<D>(sum[w][4 * j + 2 * h + 1])}};
                 }
             }
         }
@@ -479,23 +442,16 @@ __device__ __forceinline__ void write_tile(const Product& p, const Memory& ring,
         hopper::fence_async();
         __syncwarp();
         if (lane == 0) hopper::barrier_arrive(ring.written + place.stage);
-#pragma unroll
-        for (int w = 0; w < Waves; w++)
-        {
-            int r = tile.row + row + 64 * w;
-            if (tile.rowEnd < p.rows && r + StoreRows > tile.rowEnd) store_sums<InCache>(sum[w], d, p.dStride, r, tile.rowEnd, tile.column, p.columns, first * InBox, end * InBox);
-        }
     }
 }
 
 // Sends what the teams write of a tile, stage by stage, and gives the stages back when they have been read. One warp does this and nothing
 // else. A bit of `passed` for every stage says which phase of its `written` is next.
-template <bool Add, bool Bounded, int Cluster, typename D, typename Memory, int Stages>
+template <typename D, bool Bounded, typename Memory, int Stages>
 __device__ __forceinline__ void send_tile(const Product& p, const Memory& ring, Place<Stages>& place, uint32_t& passed, const Tile& tile, int group)
 {
     constexpr int Pieces = Memory::BlockM / StoreRows, AtOnce = WarpSize / Pieces;
     int lane = threadIdx.x % WarpSize, piece = lane % Pieces, previous = 0;
-    int whole = (tile.rowEnd == p.rows ? Memory::BlockM : min(tile.rowEnd - tile.row, Memory::BlockM)) / StoreRows;
     for (int step = 0; step < Memory::DSteps; step++, place.advance())
     {
         wait<Bounded>(ring.written + place.stage, passed >> place.stage & 1, p.report, ForWritten, place.stage, step);
@@ -503,11 +459,9 @@ __device__ __forceinline__ void send_tile(const Product& p, const Memory& ring, 
         int first = step * Memory::DInStage, end = min(first + Memory::DInStage, Memory::DBoxes);
         for (int box = first + lane / Pieces; box < end; box += AtOnce)
         {
-            if (piece >= whole) continue;
             const unsigned char* from = ring.a(place.stage) + (box - first) * Memory::ABytes + piece * StoreRows * RowBytes;
             int column = tile.column + RowBytes / static_cast<int>(sizeof(D)) * box, row = tile.row + piece * StoreRows;
-            if constexpr (AddsInCache<D, Add, true>) hopper::add_tile(&p.stored, from, column, row, group);
-            else hopper::store_tile(&p.stored, from, column, row, group);
+            hopper::store_tile(&p.stored, from, column, row, group);
         }
 
         // The stage before has been read, or will soon be, while this one is.
@@ -515,21 +469,20 @@ __device__ __forceinline__ void send_tile(const Product& p, const Memory& ring, 
         if (step > 0)
         {
             hopper::await_stores_read<1>();
-            give_back<Cluster>(ring, previous);
+            give_back(ring, previous);
         }
 
         previous = place.stage;
     }
 
     hopper::await_stores_read<0>();
-    give_back<Cluster>(ring, previous);
+    give_back(ring, previous);
 }
 
 // A warp's sums of a tile: 16 rows from row of the tile on, and the same in the next 64 rows for every further wave. All lanes call.
-template <typename D, bool Add, bool Copies, bool Bounded, int Cluster = 1, typename Memory, int Stages, int Waves, int Count>
+template <typename D, bool Add, bool Copies, bool Bounded, typename Memory, int Stages, int Waves, int Count>
 __device__ __forceinline__ void store_result(const Product& p, const Memory& ring, Place<Stages>& place, const Tile& tile, int group, int row, float (&sum)[Waves][Count])
 {
-    D* d = static_cast<D*>(p.d) + group * p.dGroup;
-    if constexpr (Copies) write_tile<Add, Bounded>(p, ring, place, tile, d, row, sum);
-    else finish_tile<Add, Bounded, Cluster>(p, ring, place, tile, d, row, sum);
+    if constexpr (Copies) write_tile<Bounded, D>(p, ring, place, row, sum);
+    else finish_tile<Add, Bounded>(p, ring, place, tile, static_cast<D*>(p.d) + group * p.dGroup, row, sum);
 }

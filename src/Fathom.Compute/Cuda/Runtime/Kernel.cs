@@ -55,30 +55,11 @@ internal sealed unsafe class Kernel
         CudaContext context = module.Context;
         context.MakeCurrent();
         Resolve(shape.SharedBytes);
-        CudaResult result = shape.Cluster > 1 ? LaunchClusters(shape, context, pointers) : Driver.Launch(
+        CudaResult result = Driver.Launch(
             function, checked((uint)shape.Grid.X), checked((uint)shape.Grid.Y), checked((uint)shape.Grid.Z), (uint)shape.Block, 1, 1,
             (uint)shape.SharedBytes, context.Stream.Handle, pointers, null);
         if (result != CudaResult.Success) throw context.Failure(result, $"launching {Instance} of {module.File} with {shape}");
         context.Launched(this, shape);
-    }
-
-    private CudaResult LaunchClusters(in LaunchShape shape, CudaContext context, void** pointers)
-    {
-        var cluster = new ClusterAttribute { Kind = ClusterAttribute.ClusterDimension, X = (uint)shape.Cluster, Y = 1, Z = 1 };
-        var launch = new LaunchConfiguration
-        {
-            GridX = checked((uint)shape.Grid.X),
-            GridY = checked((uint)shape.Grid.Y),
-            GridZ = checked((uint)shape.Grid.Z),
-            BlockX = (uint)shape.Block,
-            BlockY = 1,
-            BlockZ = 1,
-            SharedBytes = (uint)shape.SharedBytes,
-            Stream = context.Stream.Handle,
-            Attributes = &cluster,
-            AttributeCount = 1,
-        };
-        return Driver.Launch(&launch, function, pointers, null);
     }
 
     private void Resolve(int sharedBytes)

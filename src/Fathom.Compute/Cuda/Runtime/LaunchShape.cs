@@ -12,9 +12,6 @@ internal readonly record struct LaunchShape((long X, long Y, long Z) Grid, int B
     {
     }
 
-    /// <summary>Blocks of a cluster, neighbours along the row; the row is a multiple of it.</summary>
-    public int Cluster { get; init; } = 1;
-
     /// <summary>Whether there is nothing to launch.</summary>
     public bool IsEmpty => Grid.X == 0 || Grid.Y == 0 || Grid.Z == 0;
 
@@ -22,5 +19,5 @@ internal readonly record struct LaunchShape((long X, long Y, long Z) Grid, int B
     public static long Cover(long elements, long perBlock) => (elements + perBlock - 1) / perBlock;
 
     /// <inheritdoc/>
-    public override string ToString() => $"{Grid.X} x {Grid.Y} x {Grid.Z} blocks of {Block} threads, {(Cluster > 1 ? $"{Cluster} a cluster, " : "")}{SharedBytes} bytes of dynamic shared memory";
+    public override string ToString() => $"{Grid.X} x {Grid.Y} x {Grid.Z} blocks of {Block} threads, {SharedBytes} bytes of dynamic shared memory";
 }
