@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(PatchThreads, 2) swiglu_gradient_operands(cons
     const bf16* dy = p.dy + at.row * p.dyStride + at.column;
     const uint8_t* gateCodes = p.gate.codes + at.row * p.gate.stride + at.column;
     const uint8_t* upCodes = p.up.codes + at.row * p.up.stride + at.column;
-    load_rows(at, [&](int i)
+    for_rows(at, [&](int i)
     {
         rows[i] = hold<bf16, PatchColumns>(dy + i * p.dyStride);
         gate[i].load(gateCodes + i * p.gate.stride, at.column);

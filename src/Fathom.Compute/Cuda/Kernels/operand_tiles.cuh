@@ -25,21 +25,21 @@ struct PatchPlace
 };
 
 // Mostly all rows are there, and then nothing is asked of each.
-template <typename Load>
-__device__ __forceinline__ void load_rows(const PatchPlace& at, Load load)
+template <typename Do>
+__device__ __forceinline__ void for_rows(const PatchPlace& at, Do act)
 {
     int rows = at.columns > 0 ? at.rows : 0;
     if (rows >= PatchRows)
     {
 #pragma unroll
-        for (int i = 0; i < PatchRows; i++) load(i);
+        for (int i = 0; i < PatchRows; i++) act(i);
     }
     else
     {
 #pragma unroll
         for (int i = 0; i < PatchRows; i++)
         {
-            if (i < rows) load(i);
+            if (i < rows) act(i);
         }
     }
 }
@@ -151,10 +151,10 @@ __device__ __forceinline__ void store_transposed(ColumnMemory& shared, const Row
     }
 }
 
+// Codes of a thread's part of its rows, whose divisors the lanes have.
 template <bool Moves, typename Row>
-__device__ __forceinline__ void encode_rows(const Row (&rows)[PatchRows], const PatchPlace& at, const Codes& to, const Divisor& ofLane)
+__device__ __forceinline__ void encode_rows(uint32_t (&words)[PatchRows], const Row (&rows)[PatchRows], const Divisor& ofLane)
 {
-    uint8_t* first = to.codes + at.row * to.stride + at.column;
 #pragma unroll
     for (int i = 0; i < PatchRows; i++)
     {
@@ -165,7 +165,7 @@ __device__ __forceinline__ void encode_rows(const Row (&rows)[PatchRows], const 
         float q[PatchColumns];
 #pragma unroll
         for (int j = 0; j < PatchColumns; j++) q[j] = divisor.quotient(Moves ? divisor.moved(rows[i].get(j)) : rows[i].get(j));
-        if (i < at.rows && at.columns > 0) store_codes<e4m3, PatchColumns>(first + i * to.stride, q);
+        words[i] = Format<e4m3>::encode(q[0], q[1]) | Format<e4m3>::encode(q[2], q[3]) << 16;
     }
 }
 
@@ -193,6 +193,9 @@ __device__ __forceinline__ void store_rows(const Row (&rows)[PatchRows], const P
         to.report(mine, row * divide_up(columns, TileLength) + at.columnTile);
     }
 
-    if (__any_sync(AllLanes, divisor.moves())) encode_rows<true>(rows, at, to, divisor);
-    else encode_rows<false>(rows, at, to, divisor);
+    uint32_t words[PatchRows];
+    if (__any_sync(AllLanes, divisor.moves())) encode_rows<true>(words, rows, divisor);
+    else encode_rows<false>(words, rows, divisor);
+    uint8_t* first = to.codes + at.row * to.stride + at.column;
+    for_rows(at, [&](int i) { *reinterpret_cast<uint32_t*>(first + i * to.stride) = words[i]; });
 }

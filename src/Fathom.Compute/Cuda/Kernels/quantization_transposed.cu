@@ -31,7 +31,7 @@ template <typename S> struct Source
         const S* from = static_cast<const S*>(p.from) + at.row * p.fromStride + at.column;
 #pragma unroll
         for (int i = 0; i < PatchRows; i++) to[i] = {};
-        load_rows(at, [&](int i)
+        for_rows(at, [&](int i)
         {
             if constexpr (Wide) to[i] = hold<S, PatchColumns>(from + i * p.fromStride);
             else to[i] = hold_singly<PatchColumns>(from + i * p.fromStride, at.columns);
@@ -73,7 +73,7 @@ template <typename Four> struct CodeSource
     {
         const uint8_t* from = static_cast<const uint8_t*>(p.from) + at.row * p.fromStride + Four::place(at.column);
         Four codes[PatchRows];
-        load_rows(at, [&](int i) { codes[i].load(from + i * p.fromStride, at.column); });
+        for_rows(at, [&](int i) { codes[i].load(from + i * p.fromStride, at.column); });
         float scale = 0;
         int line = threadIdx.x % PatchRows;
         if (line < at.rows)
@@ -98,7 +98,7 @@ template <> struct Source<e5m6x2> : CodeSource<FourE5M6> {};
 
 // Blocks go down the rows first: what they write beside each other is a row of the transpose, and what they read next lies beside what was read.
 template <typename S, bool Wide, bool BothWays>
-__global__ void __launch_bounds__(PatchThreads, sizeof(typename Source<S>::Row) == 8 ? 3 : 2) quantize_transposed(const __grid_constant__ TransposedArguments p)
+__global__ void __launch_bounds__(PatchThreads, sizeof(typename Source<S>::Row) == 8 && !BothWays ? 3 : 2) quantize_transposed(const __grid_constant__ TransposedArguments p)
 {
     __shared__ ColumnMemory shared;
     RowRange range = tile_rows(p.rowOffsets, p.groups, p.rows, blockIdx.x);
