@@ -224,6 +224,7 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
             {
                 yield return Traffic($"quantization.transposed {rows} x {columns} of bf16", 3.0 * rows * columns, () => device.Quantization.QuantizeTransposed(x, turned));
                 yield return Traffic($"quantization.transposed {rows} x {columns} of e4m3", 2.0 * rows * columns, () => device.Quantization.QuantizeTransposed(codes, turned));
+                yield return Traffic($"quantization.both_ways {rows} x {columns}", 4.0 * rows * columns, () => device.Quantization.QuantizeBothWays(x, new GradientTarget(new(codes), new(turned))));
             }
 
             foreach (ScaleLayout layout in (ScaleLayout[])[ScaleLayout.RowTile, ScaleLayout.ColumnTile])
@@ -261,6 +262,15 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         Tensor dgate = operands.Empty(gate.Shape), dup = operands.Empty(gate.Shape), dscale = operands.Empty(scale.Shape, DType.F32);
         yield return Traffic($"activation.swiglu {Slots} x {Inner} bf16", 6.0 * gate.Elements, () => device.Activation.SwiGlu(gate, up, scale, hidden));
         yield return Traffic($"activation.swiglu_gradient {Slots} x {Inner} bf16", 10.0 * gate.Elements, () => device.Activation.SwiGluGradient(hidden, gate, up, scale, dgate, dup, dscale));
+        if (device.Traits.TokenLayout(DType.F8E4M3, DType.F32, Hidden, Inner) == ScaleLayout.TransposedColumnTile)
+        {
+            ScaledTensor gateCodes = operands.Quantized(gate.Shape, ScaleLayout.RowTile), upCodes = operands.Quantized(gate.Shape, ScaleLayout.RowTile);
+            GradientTarget ofGate = Target(gate.Shape), ofUp = Target(gate.Shape), ofHidden = Target(gate.Shape);
+            yield return Traffic(
+                $"activation.swiglu_gradient_operands {Slots} x {Inner}", 9.0 * gate.Elements,
+                () => device.Activation.SwiGluGradientOperands(hidden, gateCodes, upCodes, ofGate, ofUp, ofHidden.OverRows, 1e-30f));
+        }
+
         Tensor queries = operands.Normal(new Shape(Tokens, Heads, Nope + Rope)), cos = operands.Normal(new Shape(Tokens, Rope / 2), DType.F32), positions = operands.Integers(new Shape(Tokens), i => (int)i);
         yield return Traffic($"rotary.rotate {Tokens} x {Heads} heads bf16", 4.0 * Tokens * Heads * Rope, () => device.Rotary.Rotate(queries, Nope, cos, cos, positions));
         Tensor logits = operands.Normal(new Shape(LogitRows, Vocabulary), DType.F32), targets = operands.Integers(new Shape(LogitRows), i => (int)(i * 251)), losses = operands.Empty(new Shape(LogitRows), DType.F32);
@@ -270,6 +280,8 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         yield return Traffic("optimizer.adamw 268 M parameters, bf16 moments", 20.0 * Parameters, () => device.Optimizer.AdamW(w, g, m, v, new AdamWStep(1e-4f, 0.9f, 0.95f, 1e-8f, 0.1f, 10, 1)));
         yield return Traffic("reduction.sum_of_squares 268 M", 4.0 * Parameters, () => device.Reduction.SumOfSquares(g));
     }
+
+    private GradientTarget Target(Shape shape) => new(new(operands.Quantized(shape, ScaleLayout.RowTile)), new(operands.OverTokens(shape, shape.Columns, shape.Columns)));
 
     private GpuTiming Product(string name, double flops, double bytes, Action work, bool fp8 = false, Func<bool>? library = null)
     {

@@ -25,8 +25,6 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
 
     private bool Quantized => weight.Role == ParameterRole.Linear;
 
-    private OperandName GradientName => new("output gradient", weight.Name, Gradient: true);
-
     /// <summary>In which format the forward product takes its input.</summary>
     public OperandFormat InputFormat(Recipe recipe) => Quantized ? recipe.Activation : recipe.Plain;
 
@@ -67,8 +65,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     /// <summary>The gradient of the result for both backward products, with what the weight's waits for in <see cref="LayerContext.Scratch"/>.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="dy">[M, out].</param>
-    public OutputGradient Gradient(LayerContext context, Tensor dy) =>
-        Quantized && OutputGradient.IsBothWays(context.Recipe, context.Device.Traits, Outputs, Inputs) ? new OutputGradient(dy, context.TakeOverTokens(dy.Rows, dy.Columns)) : dy;
+    public OutputGradient Gradient(LayerContext context, Tensor dy) => Quantized ? OutputGradient.Take(context, dy, Outputs, Inputs) : dy;
 
     /// <summary>dx = dy w, or dx += dy w, rounded.</summary>
     /// <param name="context">The micro-batch.</param>
@@ -78,17 +75,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     public void BackwardInput(LayerContext context, in OutputGradient dy, Tensor dx, bool accumulate = false)
     {
         Arena.Mark mark = context.Scratch.Position;
-        ScaledTensor operand = dy.Values;
-        if (dy.BothWays)
-        {
-            operand = OperandFormat.E4M3OfRows.Take(dy.Values.Shape, new ArenaSource(context.Scratch));
-            context.Device.Quantization.QuantizeBothWays(dy.Values, GradientTarget(context, operand, dy.ForWeight), leastAmax: GradientName.LeastAmax);
-        }
-        else if (Quantized)
-        {
-            operand = context.Operand(operand, context.Recipe.ActivationGradient, GradientName);
-        }
-
+        ScaledTensor operand = Quantized ? dy.Quantize(context, weight.Name) : dy.Values;
         InputGradient(context, operand, dx, accumulate);
         context.Scratch.Release(mark);
     }
@@ -103,11 +90,6 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
         context.Linear.InputGradient(dy, weight.Operand, dx, accumulate);
         context.Round(dx);
     }
-
-    /// <summary>Where the codes of the result's gradient go.</summary>
-    internal GradientTarget GradientTarget(LayerContext context, in ScaledTensor ofRows, in ScaledTensor overTokens) => new(
-        new CodesTarget(ofRows, context.Faults.Next(GradientName)),
-        new CodesTarget(overTokens, context.Faults.Next(new("output gradient over tokens", weight.Name, Gradient: true))));
 
     /// <summary>An input as the weight gradient takes it, in <see cref="LayerContext.Scratch"/> where that is not how it was kept.</summary>
     /// <param name="context">The micro-batch.</param>
@@ -130,7 +112,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     {
         Arena.Mark mark = context.Scratch.Position;
         ScaledTensor left = dy.ForWeight;
-        if (Quantized) left = context.OverTokens(left, new("output gradient over tokens", weight.Name, Gradient: true), Outputs, Inputs);
+        if (Quantized) left = context.OverTokens(left, OutputGradient.OverTokens(weight.Name), Outputs, Inputs);
         ScaledTensor right = InputOverTokens(context, x);
         context.Linear.WeightGradient(left, right, weight.Gradient, weight.BeginGradient());
         context.Scratch.Release(mark);

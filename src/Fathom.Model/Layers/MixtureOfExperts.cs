@@ -26,8 +26,8 @@ public sealed class MixtureOfExpertsActivations
     internal ScaledTensor Hidden;       // [S, I], for the weight gradient
     internal Tensor Frequencies;        // [B, E]
     internal ScaledTensor DExpertOutput; // [S, D]
-    internal Tensor DGate;              // [S, I]
-    internal Tensor DUp;                // [S, I]
+    internal OutputGradient DGate;      // [S, I]
+    internal OutputGradient DUp;        // [S, I]
     internal Tensor DLogits;            // [M, E]
 
     /// <summary>Balance loss of each sequence, [B], without alpha: among the micro-batch's results; empty in inference.</summary>
@@ -126,8 +126,9 @@ public sealed class MixtureOfExperts
         Device device = context.Device;
         Recipe recipe = context.Recipe;
         long rows = a.SlotOfRow.Elements, inner = gate.Experts!.Outputs, tokens = dy.Rows;
-        a.DGate = context.Temporary(rows, inner);
-        a.DUp = context.Temporary(rows, inner);
+        Tensor dgate = context.Temporary(rows, inner), dup = context.Temporary(rows, inner);
+        a.DGate = Gradient(context, a, dgate, gate);
+        a.DUp = Gradient(context, a, dup, up);
         a.DLogits = context.Scratch.Take(new Shape(tokens, options.Experts));
         bool recompute = a.Hidden.IsEmpty;
         if (recompute) a.Hidden = context.Temporary(rows, inner);
@@ -136,27 +137,27 @@ public sealed class MixtureOfExperts
 
         Arena.Mark mark = context.Scratch.Position;
         ScaledTensor operand = context.Operand(a.DExpertOutput, recipe.ActivationGradient, new("output gradient", down.Name, Gradient: true));
-        context.Linear.GroupedInputGradient(operand, a.RowOffsets, down.Experts!, a.DGate);
-        context.Round(a.DGate);
+        context.Linear.GroupedInputGradient(operand, a.RowOffsets, down.Experts!, dgate);
+        context.Round(dgate);
         Tensor drowGates = context.Scratch.Take(new Shape(rows)), dgates = context.Scratch.Take(new Shape(tokens, options.TopK));
         if (recompute && FusedSwiGlu.Fits(context, inner))
         {
-            device.Activation.SwiGluGradientQuantized(a.DGate, a.Gate, a.Up, a.RowGates, a.DGate, a.DUp, drowGates, a.Hidden.Elements);
+            device.Activation.SwiGluGradientQuantized(dgate, a.Gate, a.Up, a.RowGates, dgate, dup, drowGates, a.Hidden.Elements);
         }
         else
         {
             Tensor gated = context.Recall(a.Gate), upped = context.Recall(a.Up);
             if (recompute) Multiply(context, gated, upped, a, a.Hidden.Elements);
-            device.Activation.SwiGluGradient(a.DGate, gated, upped, a.RowGates, a.DGate, a.DUp, drowGates);
+            device.Activation.SwiGluGradient(dgate, gated, upped, a.RowGates, dgate, dup, drowGates);
         }
 
-        context.Round(a.DGate);
-        context.Round(a.DUp);
+        context.Round(dgate);
+        context.Round(dup);
 
         Tensor ddispatched = context.Temporary(rows, dy.Columns);
-        operand = context.Operand(a.DGate, recipe.ActivationGradient, new("output gradient", gate.Name, Gradient: true));
+        operand = Quantize(context, a, a.DGate, gate);
         context.Linear.GroupedInputGradient(operand, a.RowOffsets, gate.Experts, ddispatched);
-        operand = context.Operand(a.DUp, recipe.ActivationGradient, new("output gradient", up.Name, Gradient: true));
+        operand = Quantize(context, a, a.DUp, up);
         context.Linear.GroupedInputGradient(operand, a.RowOffsets, up.Experts!, ddispatched, accumulate: true);
         context.Round(ddispatched);
         device.Routing.Combine(ddispatched, a.RowOfSlot, dx);
@@ -175,8 +176,8 @@ public sealed class MixtureOfExperts
         Arena.Mark mark = context.Scratch.Position;
         WeightGradient(context, a, a.DExpertOutput, Operand(a.Hidden, "input over tokens", down), down);
         ScaledTensor dispatched = Operand(Dispatch(context, a.Dispatched.IsEmpty ? context.Recall(a.Input) : a.Dispatched, a), "input over tokens", gate);
-        WeightGradient(context, a, a.DGate, dispatched, gate);
-        WeightGradient(context, a, a.DUp, dispatched, up);
+        WeightGradient(context, a, a.DGate.ForWeight, dispatched, gate);
+        WeightGradient(context, a, a.DUp.ForWeight, dispatched, up);
         router.BackwardWeight(context, a.DLogits, context.Recall(a.Input));
         context.Scratch.Release(mark);
         shared?.BackwardWeights(context, a.Shared);
@@ -185,11 +186,19 @@ public sealed class MixtureOfExperts
             context.OverTokens(x, new(role, weight.Name), weight.Experts!.Outputs, weight.Experts.Inputs, a.RowOffsets);
     }
 
+    /// <summary>The gradient of the experts' results for both products behind it.</summary>
+    private static OutputGradient Gradient(LayerContext context, MixtureOfExpertsActivations a, Tensor values, Parameter weight) =>
+        OutputGradient.Take(context, values, weight.Experts!.Outputs, weight.Experts.Inputs, a.RowOffsets);
+
+    /// <summary>The same as the input gradient takes it, and where that is one pass, as the weight gradient does.</summary>
+    private static ScaledTensor Quantize(LayerContext context, MixtureOfExpertsActivations a, in OutputGradient gradient, Parameter weight) =>
+        gradient.Quantize(context, weight.Name, a.RowOffsets);
+
     private static void WeightGradient(LayerContext context, MixtureOfExpertsActivations a, in ScaledTensor dy, in ScaledTensor x, Parameter weight)
     {
         Arena.Mark mark = context.Scratch.Position;
         ScaledTensor operand = context.OverTokens(
-            dy, new("output gradient over tokens", weight.Name, Gradient: true), weight.Experts!.Outputs, weight.Experts.Inputs, a.RowOffsets);
+            dy, OutputGradient.OverTokens(weight.Name), weight.Experts!.Outputs, weight.Experts.Inputs, a.RowOffsets);
         context.Linear.GroupedWeightGradient(operand, x, a.RowOffsets, weight.Gradient, weight.BeginGradient());
         context.Scratch.Release(mark);
     }

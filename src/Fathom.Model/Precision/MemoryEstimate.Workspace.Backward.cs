@@ -201,6 +201,8 @@ public sealed partial class MemoryEstimate
             long rows = tokens * config.NumExpertsPerTok, inner = config.MoeIntermediateSize;
             Temporary(rows, inner);
             Temporary(rows, inner);
+            Gradient(rows, inner, width, config.NRoutedExperts);
+            Gradient(rows, inner, width, config.NRoutedExperts);
             stack.Take(tokens * config.NRoutedExperts); // gradient of the logits
             if (kept.ExpertHidden is null) Temporary(rows, inner);
             Operand(flow, recipe.DispatchGradient, tokens, width);
@@ -230,18 +232,18 @@ public sealed partial class MemoryEstimate
             OperandFormat input = kept.Normed ?? flow, output = recipe.DispatchGradient.IsPlain ? flow : recipe.DispatchGradient;
             var mark = stack.Position;
             OverTokens(kept.ExpertHidden ?? flow, rows, inner, width, inner, experts);
-            OutputGradient(output, width, inner);
+            OfOutput(output, width, inner, waits: false);
             if (recipe.Dispatch.IsPlain) Recall(input, tokens, width);
             OverTokens(Dispatch(recipe.Dispatch, rows), rows, width, inner, width, experts);
-            OutputGradient(flow, inner, width);
+            OfOutput(flow, inner, width, OutputGradient.IsBothWays(recipe, kept.Device, inner, width));
             Recall(input, tokens, width); // for the router
             stack.Release(mark);
             if (config.NSharedExperts > 0) MlpWeights(tokens, config.NSharedExperts * inner, kept.SharedInput);
 
-            void OutputGradient(OperandFormat from, long outputs, long inputs)
+            void OfOutput(OperandFormat from, long outputs, long inputs, bool waits)
             {
                 var mark = stack.Position;
-                OverTokens(from, rows, outputs, outputs, inputs, experts);
+                if (!waits) OverTokens(from, rows, outputs, outputs, inputs, experts);
                 stack.Release(mark);
             }
         }
@@ -264,9 +266,9 @@ public sealed partial class MemoryEstimate
         }
 
         /// <summary>What waits for the weight gradient where a layer's output gradient is quantised both ways at once.</summary>
-        private void Gradient(long rows, long outputs, long inputs)
+        private void Gradient(long rows, long outputs, long inputs, int groups = 0)
         {
-            if (OutputGradient.IsBothWays(recipe, kept.Device, outputs, inputs)) stack.TakeTransposed(recipe.WeightGradient, rows, outputs, 0);
+            if (OutputGradient.IsBothWays(recipe, kept.Device, outputs, inputs)) stack.TakeTransposed(recipe.WeightGradient, rows, outputs, groups);
         }
 
         private ScaleLayout TokenLayout(long outputs, long inputs) => kept.Device.TokenLayout(recipe.WeightGradient.Elements, recipe.WeightGradient.Scales, outputs, inputs);
