@@ -42,6 +42,17 @@ public class DeviceTraits
     /// <param name="type">Of the values.</param>
     /// <param name="columns">I.</param>
     public virtual bool FusesSwiGluQuantization(DType type, long columns) => false;
+
+    /// <summary>
+    /// Whether attention's backward pass (<see cref="IAttentionOperators.CausalBackward"/>) reads the forward result in a format with scales
+    /// as it was kept, so that its values are never written out: where all other rows begin at multiples of 16 bytes and the softmax scale is
+    /// positive.
+    /// </summary>
+    /// <param name="type">Of all other activations.</param>
+    /// <param name="output">How the forward result lies.</param>
+    /// <param name="sizes">Of the call.</param>
+    /// <param name="latent">R: columns that lie in the rotary key's rows beside it.</param>
+    public virtual bool ReadsAttentionCodes(DType type, in OperandTraits output, in CausalSizes sizes, long latent) => false;
 }
 
 /// <summary>How an operand lies, whatever its size.</summary>

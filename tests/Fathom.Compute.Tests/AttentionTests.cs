@@ -236,6 +236,11 @@ public sealed class AttentionTests(ITestOutputHelper output)
         Names("expected at least the 3", () => cpu.Attention.CausalForward(q, kv.Slice(0, 4), kRope.Slice(0, 4), 1, 2, y, default));
         Names("gradients need as many keys as queries", () =>
             cpu.Attention.CausalBackward(q, longer, longerRope, y, lse, y, 1, 2, q, longer, longerRope));
+        var codes = new ScaledTensor(cpu.Allocate(new Shape(6, 2, 4), DType.E5M6Pair, MemoryKind.Workspace), cpu.Allocate(new Shape(6, 2, 1), DType.F8E8M0, MemoryKind.Workspace), ScaleLayout.RowTile);
+        Names("expected F32 or codes in 1x128 tiles [8, 8]", () =>
+            cpu.Attention.CausalBackward(q.Slice(0, 4), kv.Slice(0, 4), kRope.Slice(0, 4), codes, lse, y, 1, 2, q, kv, kRope));
+        Assert.Contains("DeviceTraits.ReadsAttentionCodes", Assert.Throws<NotSupportedException>(() =>
+            cpu.Attention.CausalBackward(q, kv, kRope, codes, Normal(cpu, random, 2, 2, 3), y, 1, 2, q, kv, kRope)).Message, StringComparison.Ordinal);
 
         var setup = new DecodeSetup(cpu, 2, 8, 4, 8, 16, 4, [9], DType.F32);
         setup.Lengths.AsSpan<int>()[0] = 0;

@@ -209,6 +209,7 @@ public class Operators : DispatchProxy
             {
                 Tensor average when method.Name == nameof(IOptimizerOperators.Average) && name == "average" => average,
                 Tensor tensor => widens && tensor.DType == DType.BF16 && !TakenAsTheyAre.Contains(name) ? Widen(SeparateDevice.Reveal(tensor), widened) : SeparateDevice.Reveal(tensor),
+                ScaledTensor { Layout: ScaleLayout.None, DType: DType.BF16 } values when widens && name == "output" => (ScaledTensor)Widen(SeparateDevice.Reveal(values.Elements), widened),
                 ScaledTensor matrix => Reveal(matrix),
                 ExpertWeights experts => new ExpertWeights([.. Enumerable.Range(0, experts.Count).Select(e => Reveal(experts[e]))]),
                 IReadOnlyList<Tensor> tensors => (Tensor[])[.. tensors.Select(SeparateDevice.Reveal)],

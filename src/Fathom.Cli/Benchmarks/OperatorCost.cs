@@ -66,7 +66,8 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
         long tokens = q.Shape[0] / batch, heads = q.Shape[1], key = q.Shape[2], value = kv.Shape[2] - (key - rope.Columns);
         double pairs = (double)batch * heads * tokens * (tokens + 1) / 2;
         double flops = 2 * pairs * (backward ? 3 * key + 2 * value : key + value);
-        return new OperatorCost(Invariant($"B={batch} T={tokens} H={heads} {key}/{value} {Name(q.DType)}"), flops, false, Moved(arguments));
+        string kept = backward && arguments[3] is ScaledTensor { Layout: not ScaleLayout.None } codes ? $", output {Name(codes.DType)}" : "";
+        return new OperatorCost(Invariant($"B={batch} T={tokens} H={heads} {key}/{value} {Name(q.DType)}{kept}"), flops, false, Moved(arguments));
     }
 
     // Queries into the latent space and sums out of it, scores and sums over the tokens that each sequence has in the cache.
@@ -141,5 +142,5 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
 
     private static string Describe(Tensor x) => x.IsEmpty ? "" : Invariant($"{x.Rows} x {x.Columns} {Name(x.DType)}");
 
-    private static string Name(DType type) => type switch { DType.F8E4M3 => "e4m3", DType.BF16 => "bf16", DType.F32 => "f32", _ => type.ToString() };
+    private static string Name(DType type) => type switch { DType.F8E4M3 => "e4m3", DType.BF16 => "bf16", DType.F32 => "f32", DType.E5M6Pair => "e5m6", _ => type.ToString() };
 }

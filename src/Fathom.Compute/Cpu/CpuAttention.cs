@@ -37,10 +37,11 @@ internal sealed unsafe partial class CpuAttention(WorkerTeam team) : IAttentionO
     }
 
     public void CausalBackward(
-        Tensor q, Tensor kv, Tensor kRope, Tensor output, Tensor logSumExp, Tensor doutput,
+        Tensor q, Tensor kv, Tensor kRope, in ScaledTensor output, Tensor logSumExp, Tensor doutput,
         float scale, int batch, Tensor dq, Tensor dkv, Tensor dkRope)
     {
         CausalShape shape = Shape(AttentionChecks.CheckBackward(DType.F32, q, kv, kRope, output, logSumExp, doutput, batch, dq, dkv, dkRope));
+        Tensor values = AttentionChecks.Values(output);
         long tokens = (long)batch * shape.Queries;
         if (tokens == 0) return;
         lock (oneCallAtATime)
@@ -52,7 +53,7 @@ internal sealed unsafe partial class CpuAttention(WorkerTeam team) : IAttentionO
                 Q = new RowView(q),
                 Kv = new RowView(kv),
                 KRope = new RowView(kRope),
-                Output = new RowView(output),
+                Output = new RowView(values),
                 LogSumExp = logSumExp.Pointer<float>(),
                 Doutput = new RowView(doutput),
                 Scale = scale,

@@ -50,7 +50,7 @@ internal sealed partial class CudaAttention : IAttentionOperators
     }
 
     public void CausalBackward(
-        Tensor q, Tensor kv, Tensor kRope, Tensor output, Tensor logSumExp, Tensor doutput,
+        Tensor q, Tensor kv, Tensor kRope, in ScaledTensor output, Tensor logSumExp, Tensor doutput,
         float scale, int batch, Tensor dq, Tensor dkv, Tensor dkRope)
     {
         DType type = ActivationType(AttentionChecks.Backward, q);
@@ -58,12 +58,13 @@ internal sealed partial class CudaAttention : IAttentionOperators
         if (sizes.QueryTokens == 0) return;
         bool aligned = CausalVariant.IsAligned(q) && CausalVariant.IsAligned(kv) && CausalVariant.IsAligned(kRope) && CausalVariant.IsAligned(doutput)
             && CausalVariant.IsAligned(dq) && CausalVariant.IsAligned(dkv);
-        if (HopperAttentionPlan.Takes(type, sizes, scale, aligned && CausalVariant.IsAligned(output), context.Capability))
+        if (HopperAttentionPlan.Takes(type, sizes, scale, aligned && HopperAttentionPlan.ReadsOutput(output), context.Capability))
         {
             hopper.Backward(sizes, q, kv, kRope, output, logSumExp, doutput, scale, dq, dkv, dkRope);
             return;
         }
 
+        Tensor values = AttentionChecks.Values(output);
         var variant = CausalVariant.Choose(type, sizes, aligned, context.SharedBytesPerBlock);
         int groupHeads = CausalVariant.GroupHeads(sizes, context.Multiprocessors), groups = (int)LaunchShape.Cover(sizes.Heads, groupHeads);
         long rows = sizes.QueryTokens * sizes.Heads, deltaBytes = LaunchShape.Cover(rows * sizeof(float), 256) * 256;
@@ -73,7 +74,7 @@ internal sealed partial class CudaAttention : IAttentionOperators
             Q = new(q),
             Kv = new(kv),
             KRope = new(kRope),
-            Output = new(output),
+            Output = new(values),
             Doutput = new(doutput),
             Dq = new(dq),
             Dkv = new(dkv),

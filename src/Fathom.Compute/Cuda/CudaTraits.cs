@@ -1,6 +1,7 @@
 // The rules by which a GPU's operators keep and lay out what training holds: pure, from the chip's capability, types and sizes. The
 // operators themselves go by them, so that what is predicted from here is what they do.
 using Fathom.Compute.Cuda.Hopper;
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 
 namespace Fathom.Compute.Cuda;
@@ -8,7 +9,7 @@ namespace Fathom.Compute.Cuda;
 /// <summary><see cref="DeviceTraits"/> of GPUs.</summary>
 internal sealed class CudaTraits : DeviceTraits
 {
-    private const int SwiGluChunk = 8; // values in 16 bytes
+    private const int Chunk = 8; // values of BF16 in 16 bytes
 
     private readonly bool hopper;
 
@@ -34,5 +35,8 @@ internal sealed class CudaTraits : DeviceTraits
         hopper && gradient is { Elements: DType.F8E4M3, Layout: ScaleLayout.RowTile } && weight is { Elements: DType.F8E4M3, Layout: ScaleLayout.Block } &&
         HopperTransposes.Fit(outputs, inputs) && (experts == 0 || weight.Scales == DType.F32 && experts <= HopperTile.MostGroups);
 
-    public override bool FusesSwiGluQuantization(DType type, long columns) => type == DType.BF16 && columns % SwiGluChunk == 0;
+    public override bool FusesSwiGluQuantization(DType type, long columns) => type == DType.BF16 && columns % Chunk == 0;
+
+    public override bool ReadsAttentionCodes(DType type, in OperandTraits output, in CausalSizes sizes, long latent) =>
+        hopper && HopperAttentionPlan.ReadsCodes(output) && HopperAttentionPlan.Takes(type, sizes, scale: 1, aligned: latent % Chunk == 0, HopperAttentionPlan.Capability);
 }

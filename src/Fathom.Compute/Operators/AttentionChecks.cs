@@ -11,7 +11,7 @@ namespace Fathom.Compute.Operators;
 /// <param name="Nope">dn.</param>
 /// <param name="Rope">dr.</param>
 /// <param name="Value">dv.</param>
-internal readonly record struct CausalSizes(int Batch, int Heads, int Queries, int Keys, int Nope, int Rope, int Value)
+public readonly record struct CausalSizes(int Batch, int Heads, int Queries, int Keys, int Nope, int Rope, int Value)
 {
     /// <summary>dn + dr.</summary>
     public int Key => Nope + Rope;
@@ -57,9 +57,9 @@ internal static class AttentionChecks
         return sizes;
     }
 
-    /// <summary>Operands of the backward pass, activations all of one type.</summary>
+    /// <summary>Operands of the backward pass, activations all of one type; the output perhaps in codes.</summary>
     public static CausalSizes CheckBackward(
-        DType type, in Tensor q, in Tensor kv, in Tensor kRope, in Tensor output, in Tensor logSumExp, in Tensor doutput,
+        DType type, in Tensor q, in Tensor kv, in Tensor kRope, in ScaledTensor output, in Tensor logSumExp, in Tensor doutput,
         int batch, in Tensor dq, in Tensor dkv, in Tensor dkRope)
     {
         CausalSizes sizes = CheckCausal(Backward, type, q, kv, kRope, output, batch);
@@ -76,6 +76,12 @@ internal static class AttentionChecks
         Require.Writable(Backward, "dkRope", dkRope);
         return sizes;
     }
+
+    /// <summary>The backward pass' output for kernels that read values alone.</summary>
+    /// <exception cref="NotSupportedException">It is codes.</exception>
+    public static Tensor Values(in ScaledTensor output) => output.Layout == ScaleLayout.None
+        ? output.Elements
+        : throw new NotSupportedException($"{Backward}: output is {output}, expected values; DeviceTraits.ReadsAttentionCodes says which codes a device reads, in rows of whole words");
 
     /// <summary>Operands of decode, but for what the tables and lengths contain; queries and output are of one type.</summary>
     public static DecodeSizes CheckDecode(
@@ -111,7 +117,7 @@ internal static class AttentionChecks
         _ => false,
     };
 
-    private static CausalSizes CheckCausal(string op, DType type, in Tensor q, in Tensor kv, in Tensor kRope, in Tensor output, int batch)
+    private static CausalSizes CheckCausal(string op, DType type, in Tensor q, in Tensor kv, in Tensor kRope, in ScaledTensor output, int batch)
     {
         CheckRank(op, "q", q, "[B·T, H, dn + dr]");
         CheckRank(op, "kv", kv, "[B·S, H, dn + dv]");
@@ -123,17 +129,19 @@ internal static class AttentionChecks
             throw new ArgumentException($"{op}: kRope is {kRope}, expected [B·S, dr] with dr at most the {q.Columns} columns of q");
         var sizes = new CausalSizes(
             batch, checked((int)q.Shape[1]), checked((int)(q.Shape[0] / batch)), checked((int)(kv.Shape[0] / batch)),
-            checked((int)(q.Columns - kRope.Columns)), checked((int)kRope.Columns), checked((int)output.Columns));
+            checked((int)(q.Columns - kRope.Columns)), checked((int)kRope.Columns), checked((int)output.Shape.Columns));
         if (sizes.Keys < sizes.Queries)
             throw new ArgumentException($"{op}: kv has {sizes.Keys} tokens a sequence, expected at least the {sizes.Queries} of q");
         Require.Matrix(op, "q", q, q.Shape[0] * sizes.Heads, sizes.Key, type);
         Require.Matrix(op, "kv", kv, kv.Shape[0] * sizes.Heads, sizes.Nope + sizes.Value, type);
         Require.Matrix(op, "kRope", kRope, kv.Shape[0], sizes.Rope, type);
-        Require.Matrix(op, "output", output, q.Shape[0] * sizes.Heads, sizes.Value, type);
+        long rows = q.Shape[0] * sizes.Heads;
+        if (output.Layout == ScaleLayout.None) Require.Matrix(op, "output", output.Elements, rows, sizes.Value, type);
+        else Require.That(output.Layout == ScaleLayout.RowTile && output.Shape.Rows == rows, op, $"output is {output}, expected {type} or codes in 1x128 tiles [{rows}, {sizes.Value}]");
         return sizes;
     }
 
-    private static void CheckRank(string op, string name, in Tensor tensor, string expected)
+    private static void CheckRank(string op, string name, in ScaledTensor tensor, string expected)
     {
         if (tensor.Shape.Rank != 3) throw new ArgumentException($"{op}: {name} is {tensor}, expected three dimensions {expected}");
     }

@@ -24,7 +24,7 @@ public interface IAttentionOperators
     /// <param name="q">As in the forward pass.</param>
     /// <param name="kv">As in the forward pass.</param>
     /// <param name="kRope">As in the forward pass.</param>
-    /// <param name="output">[B·T, H, dv], the forward result.</param>
+    /// <param name="output">[B·T, H, dv], the forward result: values, or the codes that <see cref="DeviceTraits.ReadsAttentionCodes"/> says, to the bits of their values in BF16.</param>
     /// <param name="logSumExp">[B, H, T].</param>
     /// <param name="doutput">[B·T, H, dv].</param>
     /// <param name="scale">Softmax scale.</param>
@@ -32,8 +32,10 @@ public interface IAttentionOperators
     /// <param name="dq">[B·T, H, dn + dr].</param>
     /// <param name="dkv">[B·T, H, dn + dv].</param>
     /// <param name="dkRope">[B·T, dr], summed over heads in a fixed order; may be strided.</param>
+    /// <exception cref="ArgumentException">Shapes or types that do not fit.</exception>
+    /// <exception cref="NotSupportedException">Codes of the output where <see cref="DeviceTraits.ReadsAttentionCodes"/> says no, or that begin within words.</exception>
     void CausalBackward(
-        Tensor q, Tensor kv, Tensor kRope, Tensor output, Tensor logSumExp, Tensor doutput,
+        Tensor q, Tensor kv, Tensor kRope, in ScaledTensor output, Tensor logSumExp, Tensor doutput,
         float scale, int batch, Tensor dq, Tensor dkv, Tensor dkRope);
 
     /// <summary>

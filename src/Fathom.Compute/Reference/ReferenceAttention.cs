@@ -31,10 +31,11 @@ internal sealed class ReferenceAttention(IQuantizationOperators quantization) : 
     }
 
     public void CausalBackward(
-        Tensor q, Tensor kv, Tensor kRope, Tensor output, Tensor logSumExp, Tensor doutput,
+        Tensor q, Tensor kv, Tensor kRope, in ScaledTensor output, Tensor logSumExp, Tensor doutput,
         float scale, int batch, Tensor dq, Tensor dkv, Tensor dkRope)
     {
-        var dims = new Dimensions(q, kv, kRope, output, batch);
+        Tensor values = AttentionChecks.Values(output);
+        var dims = new Dimensions(q, kv, kRope, values, batch);
         foreach (Tensor gradient in (ReadOnlySpan<Tensor>)[dq, dkv, dkRope])
         {
             for (long r = 0; r < gradient.Rows; r++) gradient.Row<float>(r).Clear();
@@ -49,7 +50,7 @@ internal sealed class ReferenceAttention(IQuantizationOperators quantization) : 
                     double[] p = Probabilities(dims, q, kv, kRope, scale, b, h, i, out _);
                     long row = ((long)b * dims.Queries + i) * dims.Heads + h;
                     double delta = 0;
-                    for (int v = 0; v < dims.Value; v++) delta += doutput.Get(row, v) * output.Get(row, v);
+                    for (int v = 0; v < dims.Value; v++) delta += doutput.Get(row, v) * values.Get(row, v);
                     for (int j = 0; j < p.Length; j++)
                     {
                         long key = dims.KeyRow(b, h, j), rope = (long)b * dims.Keys + j;

@@ -35,7 +35,9 @@ public static partial class OperatorTable
             yield return CausalForward(x.B, x.T, x.S, x.H, x.Dn, x.Dr, x.Dv, x.Pad, true);
 
             // With one key the gradient of the scores is zero: there is no size to compare a difference with.
-            if (x.T != 1) yield return CausalBackward(x.B, x.T, x.H, x.Dn, x.Dr, x.Dv, x.Pad, true);
+            if (x.T == 1) continue;
+            yield return CausalBackward(x.B, x.T, x.H, x.Dn, x.Dr, x.Dv, x.Pad, true);
+            if (x.Dv == ScaledTensor.TileSize) yield return CausalBackward(x.B, x.T, x.H, x.Dn, x.Dr, x.Dv, x.Pad, true, codes: true);
         }
 
         foreach (var x in chunks) yield return CausalForward(x.B, x.T, x.S, x.H, x.Dn, x.Dr, x.Dv, x.Pad, true);
@@ -122,33 +124,57 @@ public static partial class OperatorTable
         };
     }
 
-    private static OperatorCase CausalBackward(int b, int t, int h, int dn, int dr, int dv, int pad, bool small)
+    // In codes the output is numbers of their own, so that these are the same to the bit on every device; values of codes are numbers of BF16.
+    private static OperatorCase CausalBackward(int b, int t, int h, int dn, int dr, int dv, int pad, bool small, bool codes = false)
     {
+        Shape output = new(b * t, h, dv);
         float scale = 1 / MathF.Sqrt(dn + dr);
         return new OperatorCase
         {
             Name = "attention.causal_backward",
-            Label = CausalLabel(b, t, t, h, dn, dr, dv, pad),
+            Label = CausalLabel(b, t, t, h, dn, dr, dv, pad) + (codes ? " output in codes" : ""),
             Operands =
             [
                 new("q", new Shape(b * t, h, dn + dr), Fill.Normal, PadColumns: pad, Activation: true),
                 new("kv", new Shape(b * t, h, dn + dv), Fill.Normal, Activation: true),
                 new("kRope", new Shape(b * t, dr), Fill.Normal, PadColumns: pad, Activation: true),
-                new("output", new Shape(b * t, h, dv), Fill.Poison, Activation: true),
+                new("output", output, Fill.Poison, Activation: true),
                 new("logSumExp", new Shape(b, h, t), Fill.Poison),
                 new("doutput", new Shape(b * t, h, dv), Fill.Normal, Activation: true),
                 new("dq", new Shape(b * t, h, dn + dr), Fill.Poison, Compare: true, Activation: true),
                 new("dkv", new Shape(b * t, h, dn + dv), Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
                 new("dkRope", new Shape(b * t, dr), Fill.Poison, Compare: true, PadColumns: pad, Activation: true),
+                .. codes ? Kept() : [],
             ],
-            Setup = (device, x) => device.Attention.CausalForward(x[0], x[1], x[2], scale, b, x[3], x[4]),
-            Run = (device, x) => device.Attention.CausalBackward(x[0], x[1], x[2], x[3], x[4], x[5], scale, b, x[6], x[7], x[8]),
+            Setup = (device, x) =>
+            {
+                device.Attention.CausalForward(x[0], x[1], x[2], scale, b, x[3], x[4]);
+                if (codes) device.Quantization.Quantize(x[9], new ScaledTensor(x[10], x[11], ScaleLayout.RowTile));
+            },
+            Run = (device, x) =>
+            {
+                ScaledTensor result = codes ? new ScaledTensor(x[10], x[11], ScaleLayout.RowTile) : x[3];
+                if (codes && !device.Traits.ReadsAttentionCodes(x[0].DType, OperandTraits.Of(result), new CausalSizes(b, h, t, t, dn, dr, dv), pad))
+                {
+                    device.Quantization.Dequantize(result, x[3]);
+                    result = x[3];
+                }
+
+                device.Attention.CausalBackward(x[0], x[1], x[2], result, x[4], x[5], scale, b, x[6], x[7], x[8]);
+            },
             Flops = 2 * VisiblePairs(b, t, t, h) * (3 * (dn + dr) + 2 * dv),
             Bytes = 4.0 * b * t * (h * (4 * (dn + dr) + 5 * dv) + 2 * dr),
             Tolerance = AttentionGradientTolerance,
             RoundedTolerance = 2 * AttentionRoundedTolerance,
             Small = small,
         };
+
+        Operand[] Kept() =>
+        [
+            new("kept output", output, Fill.Normal),
+            new("codes", ScaledTensor.ElementShape(output, DType.E5M6Pair), Fill.Poison, DType.E5M6Pair),
+            new("scales", ScaledTensor.ScaleShape(output, ScaleLayout.RowTile), Fill.Poison, DType.F8E8M0),
+        ];
     }
 
     private static OperatorCase LatentDecode(

@@ -2,6 +2,7 @@
 // one rotary key that all heads share; queries from a latent of their own where q_lora_rank says so. Training and prefill expand
 // the latent per head; decode stays absorbed in the latent space over the cache.
 using Fathom.Compute;
+using Fathom.Compute.Operators;
 
 namespace Fathom.Model;
 
@@ -158,7 +159,7 @@ public sealed class LatentAttention
         output.BackwardInput(context, a.DOutput, dattended);
         (Tensor query, Tensor keyValue) = Expand(context, a, tokens);
         context.Device.Attention.CausalBackward(
-            Heads(query, nope + rope), Heads(keyValue, nope + value), RotaryKey(keyValueDownResult), Heads(context.Recall(a.Output), value),
+            Heads(query, nope + rope), Heads(keyValue, nope + value), RotaryKey(keyValueDownResult), Attended(context, a.Output),
             a.LogSumExp, Heads(dattended, value), rotary.SoftmaxScale, context.Batch,
             Heads(dquery, nope + rope), Heads(dkeyValue, nope + value), RotaryKey(dkeyValueDown));
         context.Scratch.Release(mark);
@@ -280,6 +281,17 @@ public sealed class LatentAttention
 
         void Up(LinearLayer up, in ScaledTensor kept, Tensor result) =>
             up.Forward(context, context.Operand(kept, up.InputFormat(context.Recipe), Name("input", up)), result);
+    }
+
+    /// <summary>The heads' results: as they were kept where the device reads that, else recalled.</summary>
+    private ScaledTensor Attended(LayerContext context, in ScaledTensor kept)
+    {
+        int tokens = (int)(kept.Shape.Rows / context.Batch);
+        var sizes = new CausalSizes(context.Batch, heads, tokens, tokens, nope, rope, value);
+        if (!context.Device.Traits.ReadsAttentionCodes(context.Flow, OperandTraits.Of(kept), sizes, rank)) return Heads(context.Recall(kept), value);
+        var shape = new Shape(kept.Shape.Rows, heads, value);
+        Tensor codes = kept.Elements.Reshape(ScaledTensor.ElementShape(shape, kept.DType)), scales = kept.Scales.Reshape(ScaledTensor.ScaleShape(shape, kept.Layout));
+        return new ScaledTensor(codes, scales, kept.Layout);
     }
 
     /// <summary>

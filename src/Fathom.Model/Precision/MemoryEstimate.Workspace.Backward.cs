@@ -1,5 +1,6 @@
 // The backward pass: gradients between the two halves of a layer's pass, what is recalled or computed again, and operands.
 using Fathom.Compute;
+using Fathom.Compute.Operators;
 
 namespace Fathom.Model;
 
@@ -104,12 +105,20 @@ public sealed partial class MemoryEstimate
             Temporary(rows, values); // gradient of the attention core's output
             InputGradient(rows, width);
             Expand(rows);
-            Recall(recipe.SavedAttentionOutput, rows, values);
+            if (!ReadsAttentionCodes(rows)) Recall(recipe.SavedAttentionOutput, rows, values);
             stack.Release(mark);
             InputGradient(rows, keyValues);
             InputGradient(rows, config.KeyValueCacheWidth);
             InputGradient(rows, queries);
             if (config.QLoraRank > 0) InputGradient(rows, config.QLoraRank);
+        }
+
+        /// <summary>Whether the attention core's backward pass takes its output as it is kept.</summary>
+        private bool ReadsAttentionCodes(long rows)
+        {
+            int tokens = (int)(rows / batch);
+            var sizes = new CausalSizes(batch, config.NumAttentionHeads, tokens, tokens, config.QkNopeHeadDim, config.QkRopeHeadDim, config.VHeadDim);
+            return kept.Device.ReadsAttentionCodes(flow.Elements, recipe.SavedAttentionOutput.Traits, sizes, config.KvLoraRank);
         }
 
         /// <summary>Queries, keys and values: recalled, or computed again from what the up-projections took.</summary>

@@ -15,11 +15,12 @@ public sealed partial class MemoryEstimate
         private readonly KeptFormats kept;
         private readonly OperandFormat flow;
         private readonly Stack stack = new();
+        private readonly int batch;
         private readonly long width, queries, keyValues, values;
 
         public WorkspaceTrace(ModelConfig config, KeptFormats kept, int batch, int tokens)
         {
-            (this.config, this.kept) = (config, kept);
+            (this.config, this.kept, this.batch) = (config, kept, batch);
             (recipe, flow) = (kept.Recipe, kept.Flow);
             long heads = config.NumAttentionHeads;
             width = config.HiddenSize;

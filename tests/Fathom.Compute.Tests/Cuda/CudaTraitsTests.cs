@@ -1,5 +1,6 @@
 // What a GPU keeps beside weights and how it takes operands, without one: capability, types and sizes decide.
 using Fathom.Compute.Cuda;
+using Fathom.Compute.Operators;
 using Fathom.Numerics;
 using Xunit;
 
@@ -51,6 +52,27 @@ public sealed class CudaTraitsTests
     {
         Assert.Equal(expected, CudaTraits.Of(capability).TokenLayout(elements, scales, outputs, inputs));
         Assert.Equal(ScaleLayout.ColumnTile, DeviceTraits.Processor.TokenLayout(elements, scales, outputs, inputs));
+    }
+
+    [Fact]
+    public void Attention_reads_codes_of_its_result_where_kernels_for_Hopper_compute_the_call()
+    {
+        var sizes = new CausalSizes(1, 128, 4096, 4096, 128, 64, 128);
+        OperandTraits codes = new(DType.E5M6Pair, ScaleLayout.RowTile, DType.F8E8M0);
+        Assert.True(Reads(90, DType.BF16, codes, sizes));
+        Assert.False(Reads(80, DType.BF16, codes, sizes));
+        Assert.False(Reads(90, DType.F32, codes, sizes));
+        Assert.False(Reads(90, DType.BF16, codes with { Scales = DType.F32 }, sizes));
+        Assert.False(Reads(90, DType.BF16, codes with { Elements = DType.F8E4M3 }, sizes));
+        Assert.False(Reads(90, DType.BF16, codes with { Layout = ScaleLayout.Tensor }, sizes));
+        Assert.False(Reads(90, DType.BF16, new(DType.BF16, ScaleLayout.None, DType.F32), sizes));
+        Assert.False(Reads(90, DType.BF16, codes, sizes with { Value = 64 }));
+        Assert.False(Reads(90, DType.BF16, codes, sizes with { Queries = 64, Keys = 64 }));
+        Assert.False(Reads(90, DType.BF16, codes, sizes, latent: 500));
+        Assert.False(DeviceTraits.Processor.ReadsAttentionCodes(DType.BF16, codes, sizes, 512));
+
+        static bool Reads(int capability, DType type, OperandTraits output, CausalSizes sizes, long latent = 512) =>
+            CudaTraits.Of(capability).ReadsAttentionCodes(type, output, sizes, latent);
     }
 
     [Theory]

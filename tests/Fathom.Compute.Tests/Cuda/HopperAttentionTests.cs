@@ -8,6 +8,7 @@ using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Operators;
 using Fathom.Compute.Reference;
 using Fathom.Numerics;
+using Fathom.Testing;
 using Xunit;
 
 namespace Fathom.Compute.Tests.Cuda;
@@ -62,6 +63,74 @@ public sealed class HopperAttentionTests(CudaFixture gpu, ITestOutputHelper outp
         Check(device, dq, GradientTolerance, "dq");
         Check(device, dkv, GradientTolerance, "dkv");
         Check(device, dkRope, GradientTolerance, "dkRope");
+    }
+
+    /// <summary>Rows of codes apart and not, scales of many sizes, tiles of queries that end within; by the class of kernels alone and by the operator.</summary>
+    [Theory]
+    [InlineData(1, 1, 1, 0)]
+    [InlineData(2, 63, 3, 8)]
+    [InlineData(1, 65, 2, 0)]
+    [InlineData(2, 130, 3, 4)]
+    public void Codes_of_the_output_give_the_bits_of_their_values(int batch, int tokens, int heads, int pad)
+    {
+        CudaDevice device = gpu.Device();
+        if (device.Context.Capability != 90) Assert.Skip($"{device.Name} is no GPU of compute capability 9.0");
+        var kernels = new HopperAttention(device.Context, bounded: true);
+        var sizes = new CausalSizes(batch, heads, tokens, tokens, Nope, Rope, Value);
+        Shape shape = new(batch * tokens, heads, Value);
+        Tensor q = Random(device, new Shape(batch * tokens, heads, Nope + Rope), 1, 0).Device, kv = Random(device, new Shape(batch * tokens, heads, Nope + Value), 2, 0).Device;
+        Tensor kRope = Random(device, new Shape(batch * tokens, Rope), 3, 0).Device, dy = Random(device, shape, 4, 0).Device;
+        Tensor y = Empty(device, shape, 0).Device, logSumExp = Empty(device, new Shape(batch, heads, tokens), 0, DType.F32).Device;
+        kernels.Forward(sizes, q, kv, kRope, Scale, y, logSumExp);
+        var random = new Random(5);
+        int number = 0;
+        float size = 1;
+        Tensor values = Make(device, shape, 0, DType.F32, () =>
+        {
+            if (number++ % Value == 0) size = MathF.ScaleB(1, random.Next(-12, 4));
+            return size * (float)(random.NextDouble() - 0.5);
+        }).Device;
+        ScaledTensor codes = Codes(DType.F8E8M0);
+        device.Quantization.Quantize(values, codes);
+        device.Quantization.Dequantize(codes, y);
+
+        bool isTaken = device.Traits.ReadsAttentionCodes(DType.BF16, OperandTraits.Of(codes), sizes, 0);
+        Assert.Equal(tokens >= HopperAttentionPlan.LeastQueries, isTaken);
+        foreach (bool byOperator in (bool[])[false, true])
+        {
+            if (byOperator && !isTaken)
+            {
+                Assert.Contains("output is E5M6", Assert.Throws<NotSupportedException>(() => Backward(codes, true)).Message, StringComparison.Ordinal);
+                continue;
+            }
+
+            ushort[] expected = Backward(y, byOperator), actual = Backward(codes, byOperator);
+            int same = expected.AsSpan().CommonPrefixLength(actual);
+            Assert.DoesNotContain(expected, bits => (bits & 0x7fff) >= 0x7f80);
+            output.WriteLine($"{(byOperator ? "operator" : "kernels")}: {same} gradients of {expected.Length} the same");
+            Assert.Equal(expected.Length, same);
+        }
+
+        ScaledTensor singles = Codes(DType.F32), within = new(OffWords(), codes.Scales, ScaleLayout.RowTile);
+        Assert.False(device.Traits.ReadsAttentionCodes(DType.BF16, OperandTraits.Of(singles), sizes, 0));
+        foreach (ScaledTensor others in (ScaledTensor[])[singles, within]) Assert.Throws<NotSupportedException>(() => Backward(others, true));
+        Assert.Contains("expected BF16 or codes in 1x128 tiles", Assert.Throws<ArgumentException>(() => Backward(codes.Slice(0, 0), true)).Message, StringComparison.Ordinal);
+
+        ushort[] Backward(ScaledTensor result, bool byOperator)
+        {
+            Tensor dq = Empty(device, q.Shape, 0).Device, dkv = Empty(device, kv.Shape, 0).Device, dkRope = Empty(device, kRope.Shape, 0).Device;
+            if (byOperator) device.Attention.CausalBackward(q, kv, kRope, result, logSumExp, dy, Scale, batch, dq, dkv, dkRope);
+            else kernels.Backward(sizes, q, kv, kRope, result, logSumExp, dy, Scale, dq, dkv, dkRope);
+            return [.. device.Read<ushort>(dq), .. device.Read<ushort>(dkv), .. device.Read<ushort>(dkRope)];
+        }
+
+        ScaledTensor Codes(DType scales)
+        {
+            Tensor elements = device.Allocate(new Shape(shape[0], heads, Value / 2 + pad), DType.E5M6Pair, MemoryKind.Workspace).ColumnRange(0, Value / 2);
+            return new ScaledTensor(elements, device.Allocate(new Shape(shape[0], heads, 1 + pad), scales, MemoryKind.Workspace).ColumnRange(0, 1), ScaleLayout.RowTile);
+        }
+
+        Tensor OffWords() => device.Allocate(new Shape(shape[0], heads, Value / 2 + 1), DType.E5M6Pair, MemoryKind.Workspace).ColumnRange(1, Value / 2);
     }
 
     /// <summary>The same values on both sides; on the device in rows that are padded.</summary>

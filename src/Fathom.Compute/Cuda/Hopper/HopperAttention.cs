@@ -30,13 +30,15 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
 
     /// <summary>As <see cref="IAttentionOperators.CausalBackward"/>.</summary>
     public void Backward(
-        in CausalSizes sizes, Tensor q, Tensor kv, Tensor kRope, Tensor output, Tensor logSumExp, Tensor doutput, float scale, Tensor dq, Tensor dkv, Tensor dkRope)
+        in CausalSizes sizes, Tensor q, Tensor kv, Tensor kRope, in ScaledTensor output, Tensor logSumExp, Tensor doutput, float scale, Tensor dq, Tensor dkv, Tensor dkRope)
     {
         int groupHeads = HopperAttentionPlan.GroupHeads(sizes, context.Multiprocessors), groups = (int)LaunchShape.Cover(sizes.Heads, groupHeads);
         long statisticRows = HopperAttentionPlan.StatisticRows(sizes), rotary = groups * sizes.QueryTokens * sizes.Rope;
         long statisticBytes = LaunchShape.Cover(statisticRows * HopperAttentionPlan.TileStatistics * sizeof(float), Alignment) * Alignment;
         nint workspace = context.Workspace(statisticBytes + rotary * sizeof(float));
-        HopperCall call = Call(sizes, q, kv, kRope, scale, output, logSumExp);
+        HopperCall call = Call(sizes, q, kv, kRope, scale, output.Elements, logSumExp);
+        bool codes = output.Layout != ScaleLayout.None;
+        if (codes) call.OutputScales = new(output.Scales);
         call.Doutput = TensorMap.OfHeads(doutput, sizes.Batch, sizes.Heads, HopperAttentionPlan.Side);
         call.Statistics = TensorMap.OfRows(workspace, HopperAttentionPlan.TileStatistics, statisticRows);
         call.TileStatistics = workspace;
@@ -48,7 +50,7 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
         call.Causal.GroupHeads = groupHeads;
         call.Causal.Groups = groups;
         gradients ??= Compile();
-        Launch(gradients.Statistics, HopperAttentionPlan.StatisticsShape(sizes), ref call);
+        Launch(codes ? gradients.StatisticsOfCodes : gradients.Statistics, HopperAttentionPlan.StatisticsShape(sizes), ref call);
         Launch(gradients.OfKeys, HopperAttentionPlan.KeyGradientShape(sizes, groups), ref call);
         Launch(gradients.OfQueries, HopperAttentionPlan.QueryGradientShape(sizes, context.Multiprocessors), ref call);
         gradients.SumRotary.LaunchWith(new LaunchShape(LaunchShape.Cover(sizes.QueryTokens * sizes.Rope, RowThreads), RowThreads), call.Causal);
@@ -65,9 +67,9 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
 
     private Gradients Compile()
     {
-        string[] names = ["hopper_statistics", "hopper_key_gradient" + bound, "hopper_query_gradient" + bound];
+        string[] names = ["hopper_statistics<false>", "hopper_statistics<true>", "hopper_key_gradient" + bound, "hopper_query_gradient" + bound];
         KernelModule module = context.Module("hopper_attention_gradient.cu", names), sums = context.Module("attention.cu", "sum_rotary<bf16>");
-        return new Gradients(module.Kernel(names[0]), module.Kernel(names[1]), module.Kernel(names[2]), sums.Kernel("sum_rotary<bf16>"));
+        return new Gradients(module.Kernel(names[0]), module.Kernel(names[1]), module.Kernel(names[2]), module.Kernel(names[3]), sums.Kernel("sum_rotary<bf16>"));
     }
 
     private void Launch(Kernel kernel, in LaunchShape shape, ref HopperCall call)
@@ -77,7 +79,7 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
         report?.Check(kernel);
     }
 
-    private sealed record Gradients(Kernel Statistics, Kernel OfKeys, Kernel OfQueries, Kernel SumRotary);
+    private sealed record Gradients(Kernel Statistics, Kernel StatisticsOfCodes, Kernel OfKeys, Kernel OfQueries, Kernel SumRotary);
 
     /// <summary>HopperCausal of hopper_attention.cuh, byte for byte.</summary>
     [StructLayout(LayoutKind.Sequential, Size = 896)]
@@ -85,6 +87,7 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
     {
         public TensorMap Q, Kv, KRope, Doutput, Statistics;
         public CausalCall Causal;
+        public RowsArgument OutputScales;
         public nint TileStatistics, Report;
         public float Factor;
     }

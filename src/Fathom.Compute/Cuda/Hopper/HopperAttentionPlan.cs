@@ -23,6 +23,9 @@ internal static class HopperAttentionPlan
     /// <summary>Fewer queries than this leave most of a block's rows empty; the kernels of attention_mma.cu have smaller tiles.</summary>
     public const int LeastQueries = 65;
 
+    /// <summary>The compute capability that the kernels are for.</summary>
+    public const int Capability = 90;
+
     private const int Threads = 384, StatisticThreads = 256, StatisticLanes = 16, Stages = 3, Alignment = 1024, BarrierBytes = 8, ForwardStages = 2, ForwardBarriers = 10;
     private const int KeyBytes = (Nope + Rope) * sizeof(ushort), ValueBytes = Value * sizeof(ushort);
 
@@ -40,12 +43,20 @@ internal static class HopperAttentionPlan
     /// <param name="aligned">Whether all rows begin at multiples of 16 bytes.</param>
     /// <param name="capability">Of the GPU, as 90.</param>
     public static bool CanTake(DType type, in CausalSizes sizes, float scale, bool aligned, int capability) =>
-        capability == 90 && type == DType.BF16 && aligned && scale > 0 && sizes is { Nope: Nope, Rope: Rope, Value: Value, Batch: > 0, Heads: > 0, Queries: > 0 } &&
+        capability == Capability && type == DType.BF16 && aligned && scale > 0 && sizes is { Nope: Nope, Rope: Rope, Value: Value, Batch: > 0, Heads: > 0, Queries: > 0 } &&
         StatisticRows(sizes) <= int.MaxValue;
 
     /// <summary>Whether they should: <see cref="CanTake"/>, and enough queries to fill their blocks.</summary>
     public static bool Takes(DType type, in CausalSizes sizes, float scale, bool aligned, int capability) =>
         sizes.Queries >= LeastQueries && CanTake(type, sizes, scale, aligned, capability);
+
+    /// <summary>Whether the gradients' kernels read the forward result in a format: E5M6 with a power of two for each head's row.</summary>
+    public static bool ReadsCodes(in OperandTraits output) => output is { Elements: DType.E5M6Pair, Layout: ScaleLayout.RowTile, Scales: DType.F8E8M0 };
+
+    /// <summary>Whether they read it as it lies: values in rows that begin at multiples of 16 bytes, or codes in rows that begin at words.</summary>
+    public static bool ReadsOutput(in ScaledTensor output) => output.Layout == ScaleLayout.None
+        ? CausalVariant.IsAligned(output.Elements)
+        : ReadsCodes(OperandTraits.Of(output)) && (output.Elements.Address | output.Elements.RowStride * output.DType.SizeInBytes()) % sizeof(uint) == 0;
 
     /// <summary>Tiles of queries, of all heads and sequences.</summary>
     public static long StatisticRows(in CausalSizes sizes) => LaunchShape.Cover(sizes.Queries, Side) * sizes.Heads * sizes.Batch;

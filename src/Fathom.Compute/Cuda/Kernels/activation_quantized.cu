@@ -26,8 +26,6 @@ struct QuantizedSwiGlu
     float leastAmax;
 };
 
-__device__ __forceinline__ float rounded(float x) { return to_float(from_float<bf16>(x)); }
-
 using Chunked = Held<bf16, Chunk>;
 
 // The largest magnitude that the eight lanes of a tile hold, as bits, in all of them.
@@ -130,14 +128,12 @@ __global__ void swiglu_gradient_quantized(
     {
         float d[Chunk], a[Chunk], u[Chunk], h[Chunk];
         read(d, dy + row * dyStride + column);
-        load_codes<e4m3, Chunk>(a, gate + row * gateStride + column);
-        load_codes<e4m3, Chunk>(u, up + row * upStride + column);
         float gateScale = gateScales[row * gateScaleStride + column / TileLength], upScale = upScales[row * upScaleStride + column / TileLength];
+        load_values<e4m3, Chunk>(a, gate + row * gateStride + column, gateScale);
+        load_values<e4m3, Chunk>(u, up + row * upStride + column, upScale);
 #pragma unroll
         for (int i = 0; i < Chunk; i++)
         {
-            a[i] = rounded(__fmul_rn(a[i], gateScale));
-            u[i] = rounded(__fmul_rn(u[i], upScale));
             h[i] = swiglu_of(a[i], u[i], scale);
             swiglu_gradients(d[i], a[i], u[i], scale, sum);
         }

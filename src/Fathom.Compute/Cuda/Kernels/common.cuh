@@ -22,7 +22,7 @@ __device__ __forceinline__ float to_float(e5m2 x) { return ptx::float_from_half(
 // A power of two, 2^(bits - 127); 0xff is NaN and 0 is the subnormal 2^-127.
 __device__ __forceinline__ float to_float(e8m0 x)
 {
-    return x.bits == 0xff ? __uint_as_float(0x7fc00000u) : x.bits == 0 ? __uint_as_float(0x00400000u) : __uint_as_float(static_cast<uint32_t>(x.bits) << 23);
+    return __uint_as_float(static_cast<uint32_t>(x.bits) << 23 | (x.bits % 0xff == 0 ? 0x00400000u : 0u));
 }
 
 // To nearest even; the 8-bit formats saturate.

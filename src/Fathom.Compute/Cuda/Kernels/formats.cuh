@@ -229,6 +229,15 @@ __device__ __forceinline__ void load_codes(float (&x)[N], const uint8_t* from)
     }
 }
 
+// The values in BF16 that N codes of one tile are.
+template <typename Q, int N>
+__device__ __forceinline__ void load_values(float (&x)[N], const uint8_t* from, float scale)
+{
+    load_codes<Q, N>(x, from);
+#pragma unroll
+    for (int i = 0; i < N; i++) x[i] = to_float(from_float<bf16>(__fmul_rn(x[i], scale)));
+}
+
 // ---- Scales ----
 
 // The smallest power of two that is not below a positive number.

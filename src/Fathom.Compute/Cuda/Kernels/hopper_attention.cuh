@@ -19,6 +19,7 @@ struct __align__(64) HopperCausal
     hopper::TensorMap q, kv, kRope, doutput; // [columns, heads, tokens, sequences] in boxes of 64 columns and 64 tokens
     hopper::TensorMap statistics;            // [128, tiles of queries of all heads]: 64 times log2-sum-exp, 64 times delta
     Causal call;
+    Rows outputScales;                       // where call.output is codes, pairs of E5M6: [B T H, 1], e8m0
     float* tileStatistics;                   // what the map describes
     uint32_t* report;                        // where a bounded wait says what it waited for
     float factor;                            // of scores whose exponentials are to the base of two

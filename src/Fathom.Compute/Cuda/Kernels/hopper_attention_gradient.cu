@@ -3,13 +3,17 @@
 // 1152 multiply-adds for each visible pair in place of 832. Score tiles stay in registers: an accumulator tile, rounded to BF16, is the left
 // operand of the next product as it stands.
 // The trap is what is under way: every product is asynchronous, so each section says which batches are, in the order they were begun.
+#include "formats.cuh"
 #include "hopper_attention.cuh"
 
 // ---- Statistics of queries ----
 
 constexpr int StatisticThreads = 256, RowLanes = Value / 8;
+static_assert(Value == TileLength, "a row of codes has one scale");
 
 // log2-sum-exp and delta = the row sums of doutput * output, by tiles; 16 lanes for each query of a head, heads next to each other.
+// The output is values, or codes, which count as the values that they would be written out as.
+template <bool Codes>
 __global__ void __launch_bounds__(StatisticThreads) hopper_statistics(const __grid_constant__ HopperCausal p)
 {
     const Causal& c = p.call;
@@ -24,8 +28,13 @@ __global__ void __launch_bounds__(StatisticThreads) hopper_statistics(const __gr
     {
         float o[8], d[8];
         int64_t row = c.query_row(b, h, i);
-        load<bf16, 8>(o, c.output.row<const bf16>(row) + column);
         load<bf16, 8>(d, c.doutput.row<const bf16>(row) + column);
+        if constexpr (Codes)
+        {
+            const e5m6x2* codes = c.output.row<const e5m6x2>(row) + column / 2;
+            load_values<e5m6x2, 8>(o, reinterpret_cast<const uint8_t*>(codes), to_float(*p.outputScales.row<const e8m0>(row)));
+        }
+        else load<bf16, 8>(o, c.output.row<const bf16>(row) + column);
 #pragma unroll
         for (int e = 0; e < 8; e++) delta = __fmaf_rn(o[e], d[e], delta);
     }
