@@ -8,7 +8,7 @@ namespace Fathom.Compute.Cuda;
 /// <summary><see cref="DeviceTraits"/> of GPUs.</summary>
 internal sealed class CudaTraits : DeviceTraits
 {
-    private const int SwiGluChunk = 8; // values in 16 bytes
+    private const int Chunk = 8; // values of BF16 in 16 bytes
 
     private readonly bool hopper;
 
@@ -34,5 +34,7 @@ internal sealed class CudaTraits : DeviceTraits
         hopper && gradient is { Elements: DType.F8E4M3, Layout: ScaleLayout.RowTile } && weight is { Elements: DType.F8E4M3, Layout: ScaleLayout.Block } &&
         HopperTransposes.Fit(outputs, inputs) && (experts == 0 || weight.Scales == DType.F32 && experts <= HopperTile.MostGroups);
 
-    public override bool FusesSwiGluQuantization(DType type, long columns) => type == DType.BF16 && columns % SwiGluChunk == 0;
+    public override bool FusesSwiGluQuantization(DType type, long columns) => type == DType.BF16 && columns % Chunk == 0;
+
+    public override bool FusesNormQuantization(DType type, long columns, long stride) => type == DType.BF16 && columns % Chunk == 0 && stride % Chunk == 0;
 }

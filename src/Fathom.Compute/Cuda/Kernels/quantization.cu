@@ -41,12 +41,6 @@ __device__ __forceinline__ float get_scale(const TileArguments& p, int64_t place
     return p.powerOfTwo ? to_float(static_cast<const e8m0*>(p.scales)[place]) : static_cast<const float*>(p.scales)[place];
 }
 
-// The lowest place wins; -1, which none has yet, is the highest unsigned number.
-__device__ __forceinline__ void report_fault(const TileArguments& p, int64_t place)
-{
-    if (p.fault != nullptr) atomicMin(reinterpret_cast<unsigned long long*>(p.fault), static_cast<unsigned long long>(place));
-}
-
 __device__ __forceinline__ uint32_t magnitude(float x) { return __float_as_uint(x) & MagnitudeMask; }
 
 // Chunk values at once where that is 16 bytes, which the caller has aligned, else one by one.
@@ -155,7 +149,7 @@ __global__ void __launch_bounds__(RowThreads) quantize_rows(const __grid_constan
     if (threadIdx.x % TileLanes == 0)
     {
         put_scale(p, at.row * p.scaleStride + at.tile, scale);
-        if (largest >= SingleInfinity) report_fault(p, at.row * divide_up(p.columns, TileLength) + at.tile);
+        if (largest >= SingleInfinity) report_tile(p.fault, at.row * divide_up(p.columns, TileLength) + at.tile);
     }
 
     store_tile<Q, X, Chunk>(p, at, x, Divisor(scale));
@@ -188,7 +182,7 @@ __global__ void __launch_bounds__(RowThreads) quantize_whole(const __grid_consta
     if (blockIdx.x == 0 && threadIdx.x == 0)
     {
         put_scale(p, 0, scale);
-        if (largest >= SingleInfinity) report_fault(p, 0);
+        if (largest >= SingleInfinity) report_tile(p.fault, 0);
     }
 
     RowTile at = row_tile(p, row_tile_index());
@@ -268,7 +262,7 @@ __global__ void __launch_bounds__(StripThreads) quantize_columns(const __grid_co
         if (column < p.columns)
         {
             put_scale(p, tile * p.scaleStride + column, scale);
-            if (largest[threadIdx.x] >= SingleInfinity) report_fault(p, static_cast<int64_t>(tile) * p.columns + column);
+            if (largest[threadIdx.x] >= SingleInfinity) report_tile(p.fault, static_cast<int64_t>(tile) * p.columns + column);
         }
     }
 
@@ -321,7 +315,7 @@ __global__ void __launch_bounds__(BlockThreads) quantize_blocks(const __grid_con
     if (threadIdx.x == 0)
     {
         put_scale(p, tile * p.scaleStride + columnTile, scale);
-        if (largest >= SingleInfinity) report_fault(p, static_cast<int64_t>(tile) * columnTiles + columnTile);
+        if (largest >= SingleInfinity) report_tile(p.fault, static_cast<int64_t>(tile) * columnTiles + columnTile);
     }
 
     int column = firstColumn + Square::column();
