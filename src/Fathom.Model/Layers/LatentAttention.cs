@@ -100,8 +100,9 @@ public sealed class LatentAttention
             Heads(p.Query, nope + rope), Heads(keyValue, nope + value), RotaryKey(p.KeyValueDown),
             rotary.SoftmaxScale, context.Batch, Heads(attended, value), a.LogSumExp);
         context.Round(attended);
-        a.Output = context.Keep(attended, recipe.SavedAttentionOutput, Name("input", output));
-        output.ForwardAdded(context, context.Operand(attended, output.InputFormat(recipe), Name("input", output)), added, sum);
+        LinearInput input = context.OperandAndKept(attended, output.InputFormat(recipe), recipe.SavedAttentionOutput, Name("input", output));
+        a.Output = input.Kept;
+        output.ForwardAdded(context, input.Operand, added, sum);
     }
 
     /// <summary>sum = added + the layer's result, with the sequences' earlier tokens in the cache.</summary>

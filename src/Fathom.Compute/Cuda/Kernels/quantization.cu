@@ -136,15 +136,20 @@ __device__ __forceinline__ void store_tile(const TileArguments& p, const RowTile
     else store_quotients<false, Q, X, Chunk>(p, at, x, divisor);
 }
 
-template <typename X, typename Q, int Chunk>
-__global__ void __launch_bounds__(RowThreads) quantize_rows(const __grid_constant__ TileArguments p)
+// The same with the largest magnitude of the tile, in all its lanes.
+template <typename X, int Chunk>
+__device__ __forceinline__ uint32_t load_whole_tile(Held<X, Chunk> (&x)[LaneValues / Chunk], const TileArguments& p, const RowTile& at)
 {
-    RowTile at = row_tile(p, row_tile_index());
-    Held<X, Chunk> x[LaneValues / Chunk];
     uint32_t largest = load_tile<X, Chunk>(x, p, at);
 #pragma unroll
     for (int distance = TileLanes / 2; distance > 0; distance /= 2) largest = max(largest, __shfl_xor_sync(AllLanes, largest, distance));
-    if (at.left == 0) return;
+    return largest;
+}
+
+// Scale and codes of a tile that its lanes hold.
+template <typename Q, typename X, int Chunk>
+__device__ __forceinline__ void quantize_tile(const TileArguments& p, const RowTile& at, const Held<X, Chunk> (&x)[LaneValues / Chunk], uint32_t largest)
+{
     float scale = tile_scale<Q>(largest, p.leastAmax, p.powerOfTwo);
     if (threadIdx.x % TileLanes == 0)
     {
@@ -153,6 +158,33 @@ __global__ void __launch_bounds__(RowThreads) quantize_rows(const __grid_constan
     }
 
     store_tile<Q, X, Chunk>(p, at, x, Divisor(scale));
+}
+
+template <typename X, typename Q, int Chunk>
+__global__ void __launch_bounds__(RowThreads) quantize_rows(const __grid_constant__ TileArguments p)
+{
+    RowTile at = row_tile(p, row_tile_index());
+    Held<X, Chunk> x[LaneValues / Chunk];
+    uint32_t largest = load_whole_tile<X, Chunk>(x, p, at);
+    if (at.left == 0) return;
+    quantize_tile<Q, X, Chunk>(p, at, x, largest);
+}
+
+// Two formats of the same matrix, which is read once; CudaQuantization.cs declares it alike.
+struct TwiceArguments
+{
+    TileArguments first, second;
+};
+
+template <typename X, typename First, typename Second, int Chunk>
+__global__ void __launch_bounds__(RowThreads) quantize_rows_twice(const __grid_constant__ TwiceArguments p)
+{
+    RowTile at = row_tile(p.first, row_tile_index());
+    Held<X, Chunk> x[LaneValues / Chunk];
+    uint32_t largest = load_whole_tile<X, Chunk>(x, p.first, at);
+    if (at.left == 0) return;
+    quantize_tile<First, X, Chunk>(p.first, at, x, largest);
+    quantize_tile<Second, X, Chunk>(p.second, at, x, largest);
 }
 
 // ---- One scale: the largest magnitude of parts, then codes ----
