@@ -95,7 +95,7 @@ public static partial class OperatorTable
                         new("dy", matrix, Fill.Normal, Activation: true),
                         new("x", matrix, Fill.Normal, PadColumns: pad, Activation: true),
                         new("rstd", new Shape(rows), Fill.Positive),
-                        new("dweight", new Shape(columns), accumulate ? Fill.Normal : Fill.Poison, Compare: true),
+                        new("dweight", new Shape(columns), accumulate ? Fill.Normal : Fill.Poison, Compare: true, Addend: accumulate),
                     ],
                     Run = (device, t) => device.Norm.RmsNormWeightGradient(t[0], t[1], t[2], t[3], accumulate),
                     Bytes = 2 * bytes,
