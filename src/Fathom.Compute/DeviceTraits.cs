@@ -53,6 +53,15 @@ public class DeviceTraits
     /// <param name="sizes">Of the call.</param>
     /// <param name="latent">R: columns that lie in the rotary key's rows beside it.</param>
     public virtual bool ReadsAttentionCodes(DType type, in OperandTraits output, in CausalSizes sizes, long latent) => false;
+
+    /// <summary>
+    /// Whether RMSNorm writes F8E4M3 in 1x128 tiles of F32 scales (<see cref="INormOperators.RmsNormQuantized"/>), so that a result which
+    /// only quantised products take is never written out as values.
+    /// </summary>
+    /// <param name="type">Of what is normalised.</param>
+    /// <param name="columns">D.</param>
+    /// <param name="stride">Elements from one row of it to the next.</param>
+    public virtual bool FusesNormQuantization(DType type, long columns, long stride) => false;
 }
 
 /// <summary>How an operand lies, whatever its size.</summary>

@@ -77,6 +77,26 @@ public sealed class SeparateMemoryTests(ITestOutputHelper output)
         Assert.InRange(worst, 0, tolerance);
     }
 
+    /// <summary>Norms that quantise their results on the way, with recipes that keep more and such that the values are needed anyway.</summary>
+    [Theory]
+    [InlineData(null, null, true)]
+    [InlineData("recompute_norms", "false", true)]
+    [InlineData("recompute_up_projections", "false", true)]
+    [InlineData("saved_linear_input", "bf16", false)]
+    [InlineData("activation", "e4m3 1x128 pow2", false)]
+    public void Fused_norms_give_the_same_bits(string? field, string? value, bool fuses)
+    {
+        Recipe recipe = field is null ? Recipe.Fp8 : Recipe.Fp8.With(field, value!);
+        using SeparateDevice composed = new(2, holdsBFloat16: true), fused = new(2, holdsBFloat16: true, fusesNorms: true);
+        (float[] losses, float[][] gradients) = Train(composed, recipe);
+        (float[] otherLosses, float[][] otherGradients) = Train(fused, recipe);
+        output.WriteLine($"{recipe}: {fused.FusedNorms} fused norms");
+        Assert.Equal(fuses, fused.FusedNorms > 0);
+        Assert.Equal(0, composed.FusedNorms);
+        Assert.Equal(losses, otherLosses);
+        Assert.Equal(gradients, otherGradients);
+    }
+
     // Sums in another order and probabilities of attention in BF16 round other values up and down: what can be asked for is that a GPU
     // is about as far from the exact gradients as the processor with the same recipe. A token between two experts may go to the other
     // one; that is no matter of degree, so BF16, where it happens now and then, is compared without experts.

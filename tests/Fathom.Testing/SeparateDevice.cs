@@ -19,13 +19,14 @@ public sealed class SeparateDevice : Device
     /// <summary>A device with a team of its own.</summary>
     /// <param name="threads">Number of threads.</param>
     /// <param name="holdsBFloat16">Whether what a recipe rounds to BF16 lies in it.</param>
-    public SeparateDevice(int threads = 2, bool holdsBFloat16 = false)
+    /// <param name="fusesNorms">With that, whether norms quantise their results.</param>
+    public SeparateDevice(int threads = 2, bool holdsBFloat16 = false, bool fusesNorms = false)
     {
         cpu = new CpuDevice(threads);
-        Traits = holdsBFloat16 ? BFloat16Traits.Instance : DeviceTraits.Processor;
+        Traits = holdsBFloat16 ? new BFloat16Traits(fusesNorms) : DeviceTraits.Processor;
         LinearByRow = Over(cpu.LinearByRow);
         Quantization = Over(cpu.Quantization);
-        Norm = Over(cpu.Norm);
+        Norm = Over<INormOperators>(new QuantizingNorm(this));
         Rotary = Over(cpu.Rotary);
         Attention = Over(cpu.Attention);
         Cache = Over(cpu.Cache);
@@ -75,6 +76,9 @@ public sealed class SeparateDevice : Device
 
     /// <summary>Copies to and from the host so far.</summary>
     public int Copies { get; private set; }
+
+    /// <summary>Norms with quantised results so far.</summary>
+    public int FusedNorms { get; private set; }
 
     public override bool CanRecord => true;
 
@@ -150,11 +154,34 @@ public sealed class SeparateDevice : Device
         return proxy;
     }
 
-    private sealed class BFloat16Traits : DeviceTraits
+    private sealed class BFloat16Traits(bool fusesNorms) : DeviceTraits
     {
-        public static readonly BFloat16Traits Instance = new();
-
         public override bool HoldsBFloat16 => true;
+
+        public override bool FusesNormQuantization(DType type, long columns, long stride) => fusesNorms && type == DType.BF16;
+    }
+
+    /// <summary>The processor's norms, and with quantised results what that is defined to be.</summary>
+    private sealed class QuantizingNorm(SeparateDevice device) : INormOperators
+    {
+        private readonly CpuDevice cpu = device.cpu;
+
+        public void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor y, Tensor rstd) => cpu.Norm.RmsNorm(x, weight, epsilon, y, rstd);
+
+        public void RmsNormQuantized(Tensor x, Tensor weight, float epsilon, in CodesTarget y, Tensor rstd)
+        {
+            Tensor values = HostMemory.Allocate(x.Shape, DType.F32);
+            cpu.Norm.RmsNorm(x, weight, epsilon, values, rstd);
+            cpu.Quantization.RoundToBFloat16(values);
+            cpu.Quantization.Quantize(values, y.Codes, y.Fault);
+            device.FusedNorms++;
+        }
+
+        public void RmsNormInputGradient(Tensor dy, Tensor x, Tensor weight, Tensor rstd, Tensor dx, Tensor added) =>
+            cpu.Norm.RmsNormInputGradient(dy, x, weight, rstd, dx, added);
+
+        public void RmsNormWeightGradient(Tensor dy, Tensor x, Tensor rstd, Tensor dweight, bool accumulate) =>
+            cpu.Norm.RmsNormWeightGradient(dy, x, rstd, dweight, accumulate);
     }
 
     private sealed class RecordedCalls(Action[] calls) : IRecordedWork
@@ -211,6 +238,7 @@ public class Operators : DispatchProxy
                 Tensor tensor => widens && tensor.DType == DType.BF16 && !TakenAsTheyAre.Contains(name) ? Widen(SeparateDevice.Reveal(tensor), widened) : SeparateDevice.Reveal(tensor),
                 ScaledTensor { Layout: ScaleLayout.None, DType: DType.BF16 } values when widens && name == "output" => (ScaledTensor)Widen(SeparateDevice.Reveal(values.Elements), widened),
                 ScaledTensor matrix => Reveal(matrix),
+                CodesTarget target => new CodesTarget(Reveal(target.Codes), SeparateDevice.Reveal(target.Fault)),
                 ExpertWeights experts => new ExpertWeights([.. Enumerable.Range(0, experts.Count).Select(e => Reveal(experts[e]))]),
                 IReadOnlyList<Tensor> tensors => (Tensor[])[.. tensors.Select(SeparateDevice.Reveal)],
                 var other => other,

@@ -11,8 +11,8 @@ namespace Fathom.Testing;
 /// <summary>Opens devices, and reads their memory.</summary>
 public static class TestDevices
 {
-    /// <summary>The processor, the slow reference, the processor over memory of its own (perhaps with results in BF16), or a GPU.</summary>
-    /// <param name="name">"cpu", "reference", "separate", "separate bf16" or "cuda"; the test is skipped with the reason where there is no GPU.</param>
+    /// <summary>The processor, the slow reference, the processor over memory of its own (perhaps with results in BF16, and norms that quantise theirs), or a GPU.</summary>
+    /// <param name="name">"cpu", "reference", "separate", "separate bf16", "separate fused" or "cuda"; the test is skipped with the reason where there is no GPU.</param>
     /// <param name="threads">Threads of those that compute on the processor.</param>
     public static Device Open(string name, int threads = 2)
     {
@@ -23,6 +23,7 @@ public static class TestDevices
             "reference" => new ReferenceDevice(),
             "separate" => new SeparateDevice(threads),
             "separate bf16" => new SeparateDevice(threads, holdsBFloat16: true),
+            "separate fused" => new SeparateDevice(threads, holdsBFloat16: true, fusesNorms: true),
             "cuda" => new CudaDevice(),
             _ => throw new ArgumentException($"no device is called {name}", nameof(name)),
         };

@@ -234,6 +234,15 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
                 yield return Traffic($"quantization.dequantize {rows} x {columns} {layout}", 3.0 * rows * columns, () => device.Quantization.Dequantize(q, back));
             }
         }
+
+        var values = new Shape(Tokens, Heads * Value);
+        Tensor attended = operands.Normal(values);
+        var kept = new ScaledTensor(
+            operands.Empty(ScaledTensor.ElementShape(values, DType.E5M6Pair), DType.E5M6Pair), operands.Empty(ScaledTensor.ScaleShape(values, ScaleLayout.RowTile), DType.F8E8M0), ScaleLayout.RowTile);
+        ScaledTensor operand = operands.Quantized(values, ScaleLayout.RowTile);
+        yield return Traffic(
+            $"quantization.quantize_twice {Tokens} x {values.Columns} E5M6, E4M3", 4.5 * values.Elements,
+            () => device.Quantization.QuantizeTwice(attended, new CodesTarget(kept), new CodesTarget(operand)));
     }
 
     private IEnumerable<GpuTiming> Routing()
@@ -255,6 +264,8 @@ internal sealed class GpuBenchmark(CudaDevice device, CudaTiming timing, int sam
         Tensor rstd = operands.Empty(new Shape(Tokens), DType.F32), dweight = operands.Empty(new Shape(Hidden), DType.F32);
         double one = 2.0 * Tokens * Hidden;
         yield return Traffic($"norm.forward {Tokens} x {Hidden} bf16", 2 * one, () => device.Norm.RmsNorm(x, weight, 1e-6f, y, rstd));
+        ScaledTensor codes = operands.Quantized(x.Shape, ScaleLayout.RowTile);
+        yield return Traffic($"norm.forward_quantized {Tokens} x {Hidden} bf16", 1.5 * one, () => device.Norm.RmsNormQuantized(x, weight, 1e-6f, new CodesTarget(codes), rstd));
         yield return Traffic($"norm.input_gradient {Tokens} x {Hidden} bf16", 3 * one, () => device.Norm.RmsNormInputGradient(dy, x, weight, rstd, y));
         yield return Traffic($"norm.weight_gradient {Tokens} x {Hidden} bf16", 2 * one, () => device.Norm.RmsNormWeightGradient(dy, x, rstd, dweight));
         yield return Traffic($"reduction.add {Tokens} x {Hidden} bf16", 3 * one, () => device.Reduction.Add(x, dy, y));

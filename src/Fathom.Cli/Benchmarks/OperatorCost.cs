@@ -101,7 +101,8 @@ internal readonly record struct OperatorCost(string Label, double Flops, bool Is
         string layouts = "";
         foreach (object? argument in arguments)
         {
-            if (argument is ScaledTensor { IsEmpty: false } scaled) layouts += $" {Name(scaled.DType)} {scaled.Layout}";
+            ScaledTensor codes = argument switch { ScaledTensor scaled => scaled, CodesTarget target => target.Codes, _ => default };
+            if (!codes.IsEmpty) layouts += $" {Name(codes.DType)} {codes.Layout}";
         }
 
         return new OperatorCost(Describe(largest) + layouts, 0, false, Moved(arguments));

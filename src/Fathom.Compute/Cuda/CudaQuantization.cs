@@ -31,6 +31,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
     private readonly Kernel[] transpose;
     private readonly Kernel[] transposed;
     private readonly Kernel bothWays;
+    private Kernel? twice;
 
     public CudaQuantization(CudaContext context)
     {
@@ -57,10 +58,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
 
     public void Quantize(Tensor x, in ScaledTensor quantized, Tensor fault, Tensor rowOffsets, float leastAmax)
     {
-        const string Op = "quantise";
-        Check(Op, x, quantized, rowOffsets);
-        Require.Writable(Op, "quantized", quantized.Elements);
-        if (!fault.IsEmpty) Require.Vector(Op, "fault", fault, 1, DType.I64);
+        CheckTarget("quantise", x, quantized, fault, rowOffsets);
         if (x.Elements == 0) return;
         if (quantized.Layout == ScaleLayout.None)
         {
@@ -85,6 +83,24 @@ internal sealed class CudaQuantization : IQuantizationOperators
                 kernels.QuantizeWhole[which].LaunchWith(RowTiles(x.Rows, x.Columns), arguments);
                 break;
         }
+    }
+
+    public void QuantizeTwice(Tensor x, in CodesTarget first, in CodesTarget second)
+    {
+        const string Op = "quantise twice";
+        CheckTarget(Op, x, first.Codes, first.Fault, default);
+        CheckTarget(Op, x, second.Codes, second.Fault, default);
+        if (!AreReadOnce(x, first.Codes, second.Codes))
+        {
+            Quantize(x, first.Codes, first.Fault, default, TileQuantizer.SmallestAmax);
+            Quantize(x, second.Codes, second.Fault, default, TileQuantizer.SmallestAmax);
+            return;
+        }
+
+        if (x.Elements == 0) return;
+        const string Instance = "quantize_rows_twice<bf16, e5m6x2, e4m3, 8>";
+        twice ??= context.Module(File, Instance).Kernel(Instance);
+        twice.LaunchWith(RowTiles(x.Rows, x.Columns), new TwiceArguments { First = Arguments(x, first), Second = Arguments(x, second) });
     }
 
     public void Dequantize(in ScaledTensor x, Tensor y, Tensor rowOffsets)
@@ -210,6 +226,11 @@ internal sealed class CudaQuantization : IQuantizationOperators
         return plain.Columns % chunk == 0 && IsAligned(plain, 16) && IsAligned(codes, codes.DType == DType.E5M6Pair ? chunk / 2 : chunk);
     }
 
+    /// <summary>Whether two formats of a matrix are made by one kernel: what attention's output is kept in and multiplied in, of BF16 in whole 16 bytes.</summary>
+    internal static bool AreReadOnce(in Tensor x, in ScaledTensor first, in ScaledTensor second) =>
+        x.DType == DType.BF16 && first.DType == DType.E5M6Pair && second.DType == DType.F8E4M3 &&
+        first.Layout == ScaleLayout.RowTile && second.Layout == ScaleLayout.RowTile && IsWide(x, first.Elements) && IsWide(x, second.Elements);
+
     /// <summary>Eight threads a 1x128 tile, 32 tiles a block.</summary>
     internal static LaunchShape RowTiles(long rows, long columns) => new(LaunchShape.Cover(CheckedTiles(rows, columns), 32), 256);
 
@@ -233,6 +254,9 @@ internal sealed class CudaQuantization : IQuantizationOperators
     private static bool IsAligned(in Tensor tensor, int bytes) =>
         tensor.Address % bytes == 0 && (tensor.Rows <= 1 || tensor.RowStride * tensor.DType.SizeInBytes() % bytes == 0);
 
+    private static TileArguments Arguments(in Tensor x, in CodesTarget target) =>
+        Arguments(x, target.Codes, default) with { Fault = target.Fault.Address, LeastAmax = TileQuantizer.SmallestAmax };
+
     private static TileArguments Arguments(in Tensor plain, in ScaledTensor quantized, in Tensor rowOffsets) => new()
     {
         Plain = plain.Address,
@@ -249,6 +273,13 @@ internal sealed class CudaQuantization : IQuantizationOperators
         ScaleRowShift = quantized.Layout == ScaleLayout.Block ? 7 : 0,
         ScaleStep = quantized.Layout == ScaleLayout.Tensor ? 0 : 1,
     };
+
+    private static void CheckTarget(string op, in Tensor x, in ScaledTensor quantized, in Tensor fault, in Tensor rowOffsets)
+    {
+        Check(op, x, quantized, rowOffsets);
+        Require.Writable(op, "quantized", quantized.Elements);
+        if (!fault.IsEmpty) Require.Vector(op, "fault", fault, 1, DType.I64);
+    }
 
     private static void Check(string op, in Tensor plain, in ScaledTensor quantized, in Tensor rowOffsets)
     {
@@ -297,6 +328,14 @@ internal sealed class CudaQuantization : IQuantizationOperators
         public float LeastAmax;
         public int ScaleRowShift;
         public int ScaleStep;
+    }
+
+    /// <summary>TwiceArguments of quantization.cu.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private struct TwiceArguments
+    {
+        public TileArguments First;
+        public TileArguments Second;
     }
 
     /// <summary>TransposedArguments of quantization_transposed.cu.</summary>

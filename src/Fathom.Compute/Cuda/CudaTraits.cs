@@ -39,4 +39,6 @@ internal sealed class CudaTraits : DeviceTraits
 
     public override bool ReadsAttentionCodes(DType type, in OperandTraits output, in CausalSizes sizes, long latent) =>
         hopper && HopperAttentionPlan.ReadsCodes(output) && HopperAttentionPlan.Takes(type, sizes, scale: 1, aligned: latent % Chunk == 0, HopperAttentionPlan.Capability);
+
+    public override bool FusesNormQuantization(DType type, long columns, long stride) => type == DType.BF16 && columns % Chunk == 0 && stride % Chunk == 0;
 }

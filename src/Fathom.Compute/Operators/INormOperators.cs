@@ -14,6 +14,19 @@ public interface INormOperators
     /// <param name="rstd">[M], or empty where no backward pass follows.</param>
     void RmsNorm(Tensor x, Tensor weight, float epsilon, Tensor y, Tensor rstd);
 
+    /// <summary>
+    /// The forward pass with its result quantised: to the bit what <see cref="RmsNorm"/> into the type of x and
+    /// <see cref="IQuantizationOperators.Quantize"/> of that give.
+    /// </summary>
+    /// <param name="x">[M, D].</param>
+    /// <param name="weight">[D], F32 or BF16.</param>
+    /// <param name="epsilon">Added to the mean square.</param>
+    /// <param name="y">[M, D], F8E4M3 in 1x128 tiles of F32 scales.</param>
+    /// <param name="rstd">[M], or empty where no backward pass follows.</param>
+    /// <exception cref="NotSupportedException">Where <see cref="DeviceTraits.FusesNormQuantization"/> says no.</exception>
+    void RmsNormQuantized(Tensor x, Tensor weight, float epsilon, in CodesTarget y, Tensor rstd) =>
+        throw new NotSupportedException("rms norm with quantisation: this device does not have it");
+
     /// <summary>dx = rstd · (dy·weight − x · rstd² · mean(dy·weight·x)), or added + that.</summary>
     /// <param name="dy">[M, D].</param>
     /// <param name="x">[M, D], the input of the forward pass.</param>

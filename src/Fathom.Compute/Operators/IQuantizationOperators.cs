@@ -21,6 +21,17 @@ public interface IQuantizationOperators
     /// <exception cref="ArgumentException">Shapes or types that do not fit.</exception>
     void Quantize(Tensor x, in ScaledTensor quantized, Tensor fault = default, Tensor rowOffsets = default, float leastAmax = 1e-4f);
 
+    /// <summary>The same matrix in two formats: to the bit what <see cref="Quantize"/> into each gives, on a GPU in one read where it can be.</summary>
+    /// <param name="x">[M, N], as for <see cref="Quantize"/>.</param>
+    /// <param name="first">[M, N], as for <see cref="Quantize"/>.</param>
+    /// <param name="second">The same in another format.</param>
+    /// <exception cref="ArgumentException">Shapes or types that do not fit.</exception>
+    void QuantizeTwice(Tensor x, in CodesTarget first, in CodesTarget second)
+    {
+        Quantize(x, first.Codes, first.Fault);
+        Quantize(x, second.Codes, second.Fault);
+    }
+
     /// <summary>
     /// Codes in 128x1 tiles with the elements transposed, of values or of what is quantised in 1x128 tiles already: to the bit what
     /// <see cref="Dequantize"/> to F32, <see cref="Quantize"/> and a transposition give, in one pass.

@@ -26,6 +26,16 @@ public static partial class OperatorTable
             }
         }
 
+        // V3's output of attention is 16,384 wide.
+        foreach ((int m, int n, int pad) in ((int, int, int)[])[.. shapes, (0, 8, 0), (5, 136, 8), (3, 16_384, 0)])
+        {
+            yield return QuantizeTwice(m, n, pad, DType.E5M6Pair, DType.F8E8M0, DType.F8E4M3, Spread);
+            yield return QuantizeTwice(m, n, pad, DType.E5M6Pair, DType.F32, DType.F8E4M3, Spread);
+        }
+
+        yield return QuantizeTwice(140, 264, 0, DType.E5M6Pair, DType.F8E8M0, DType.F8E4M3, Broken);
+        yield return QuantizeTwice(37, 272, 0, DType.F8E4M3, DType.F32, DType.HiF8, Broken);
+        yield return QuantizeTwice(4096, 16_384, 0, DType.E5M6Pair, DType.F8E8M0, DType.F8E4M3, Spread, small: false);
         foreach (DType format in (DType[])[DType.F8E4M3, DType.HiF8])
         {
             foreach (int[] counts in (int[][])[[3], [0, 0], [128, 0, 129, 1], [5, 127, 128, 0, 300]])
@@ -119,6 +129,31 @@ public static partial class OperatorTable
         Bytes = 4.0 * m * n,
         Tolerance = 0,
     };
+
+    private static OperatorCase QuantizeTwice(int m, int n, int pad, DType first, DType firstScales, DType second, Action<Tensor, Random> fill, bool small = true)
+    {
+        Shape shape = new(m, n), tiles = ScaledTensor.ScaleShape(shape, ScaleLayout.RowTile);
+        return new OperatorCase
+        {
+            Name = "quantization.quantize_twice",
+            Label = $"{m} x {n}{(pad > 0 ? $" pad={pad}" : "")} {first} {firstScales}, {second}{(fill == Broken ? " not finite" : "")}",
+            Operands =
+            [
+                new("x", shape, Fill.Custom, PadColumns: pad, Initialize: fill, Activation: true),
+                new("first elements", ScaledTensor.ElementShape(shape, first), Fill.Poison, first, Compare: true, PadColumns: pad),
+                new("first scales", tiles, Fill.Poison, firstScales, Compare: true),
+                Fault(),
+                new("second elements", shape, Fill.Poison, second, Compare: true, PadColumns: pad),
+                new("second scales", tiles, Fill.Poison, Compare: true),
+                Fault(),
+            ],
+            Run = static (device, t) => device.Quantization.QuantizeTwice(
+                t[0], new(new ScaledTensor(t[1], t[2], ScaleLayout.RowTile), t[3]), new(new ScaledTensor(t[4], t[5], ScaleLayout.RowTile), t[6])),
+            Bytes = m * ((4.0 + second.SizeInBytes()) * n + first.SizeInBytes() * ScaledTensor.ElementShape(shape, first).Columns),
+            Tolerance = 0,
+            Small = small,
+        };
+    }
 
     private static OperatorCase QuantizeGroups(int[] counts, int rows, int n, DType format) => new()
     {

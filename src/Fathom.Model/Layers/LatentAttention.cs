@@ -101,8 +101,9 @@ public sealed class LatentAttention
             Heads(p.Query, nope + rope), Heads(keyValue, nope + value), RotaryKey(p.KeyValueDown),
             rotary.SoftmaxScale, context.Batch, Heads(attended, value), a.LogSumExp);
         context.Round(attended);
-        a.Output = context.Keep(attended, recipe.SavedAttentionOutput, Name("input", output));
-        output.ForwardAdded(context, context.Operand(attended, output.InputFormat(recipe), Name("input", output)), added, sum);
+        LinearInput input = context.OperandAndKept(attended, output.InputFormat(recipe), recipe.SavedAttentionOutput, Name("input", output));
+        a.Output = input.Kept;
+        output.ForwardAdded(context, input.Operand, added, sum);
     }
 
     /// <summary>sum = added + the layer's result, with the sequences' earlier tokens in the cache.</summary>
@@ -216,42 +217,44 @@ public sealed class LatentAttention
     private Projections Project(LayerContext context, in ScaledTensor x, LatentAttentionActivations a, OperandFormat? expanded)
     {
         OperandFormat plain = context.Recipe.Plain;
-        OperandFormat? normed = context.Recipe.RecomputeNorms ? null : plain;
         long tokens = x.Shape.Rows;
         ScaledTensor queryInput = x;
         if (queryDown is not null)
         {
-            Tensor down = context.Result(tokens, queryDown.Outputs, plain), latent = context.Result(tokens, queryDown.Outputs, normed);
+            Tensor down = context.Result(tokens, queryDown.Outputs, plain);
             a.QueryRstd = context.SaveForBackward(tokens);
             queryDown.Forward(context, x, down);
-            queryNorm!.Forward(context, down, latent, a.QueryRstd);
+            LinearInput input = Norm(context, queryNorm!, down, a.QueryRstd, queryUp).Input;
             a.QueryDown = context.Keep(down, plain, default);
-            LinearInput input = UpInput(context, queryUp, latent);
             (queryInput, a.QueryLatent) = (input.Operand, input.Kept);
         }
 
         Tensor query = context.Result(tokens, queryUp.Outputs, expanded);
         queryUp.Forward(context, queryInput, query);
-        Tensor keyValue = context.Result(tokens, rank + rope, plain), keyLatent = context.Result(tokens, rank, normed);
+        Tensor keyValue = context.Result(tokens, rank + rope, plain);
         keyValueDown.Forward(context, x, keyValue);
         a.LatentRstd = context.SaveForBackward(tokens);
-        latentNorm.Forward(context, LatentPart(keyValue), keyLatent, a.LatentRstd);
+        NormedLatent latent = Norm(context, latentNorm, LatentPart(keyValue), a.LatentRstd, keyValueUp);
+        a.Latent = latent.Input.Kept;
         Rotate(context, query, keyValue, inverse: false);
         context.Round(query);
         context.Round(keyValue);
         a.KeyValueDown = context.Keep(keyValue, plain, default);
         a.Query = expanded is { } format ? context.Keep(query, format, default) : default;
-        LinearInput latentInput = UpInput(context, keyValueUp, keyLatent);
-        a.Latent = latentInput.Kept;
-        return new Projections(query, keyValue, keyLatent, latentInput.Operand);
+        return new Projections(query, keyValue, latent.Plain, latent.Input.Operand);
     }
 
-    /// <summary>A normalised latent as the input of an up-projection.</summary>
-    private static LinearInput UpInput(LayerContext context, LinearLayer up, Tensor latent)
+    /// <summary>A normalised latent, plain for this call and as the input of its up-projection.</summary>
+    private static NormedLatent Norm(LayerContext context, RmsNormLayer norm, Tensor x, Tensor rstd, LinearLayer up)
     {
         Recipe recipe = context.Recipe;
-        ScaledTensor plain = recipe.RecomputeNorms || !up.InputFormat(recipe).IsPlain ? default : context.Keep(latent, recipe.Plain, default);
-        return context.Input(latent, up.InputFormat(recipe), plain, Name("input", up));
+        OperandFormat format = up.InputFormat(recipe);
+        OperandName name = Name("input", up);
+        if (!format.IsPlain && FusedNorm.Fits(context, x)) return new NormedLatent(default, FusedNorm.Forward(context, norm, x, rstd, name));
+        Tensor latent = context.Result(x.Rows, x.Columns, recipe.RecomputeNorms ? null : recipe.Plain);
+        norm.Forward(context, x, latent, rstd);
+        ScaledTensor plain = recipe.RecomputeNorms || !format.IsPlain ? default : context.Keep(latent, recipe.Plain, default);
+        return new NormedLatent(latent, context.Input(latent, format, plain, name));
     }
 
     /// <summary>Normalised latents, where a recipe keeps neither them nor a quantised copy.</summary>
@@ -326,7 +329,12 @@ public sealed class LatentAttention
     /// <summary>What the projections of a forward pass give.</summary>
     /// <param name="Query">[M, H·dqk], turned.</param>
     /// <param name="KeyValueDown">[M, R + dr], the rotary part turned.</param>
-    /// <param name="PlainLatent">[M, R], normalised.</param>
+    /// <param name="PlainLatent">[M, R], normalised; empty where only the up-projection takes it.</param>
     /// <param name="Latent">The same as the up-projection takes it.</param>
     private readonly record struct Projections(Tensor Query, Tensor KeyValueDown, Tensor PlainLatent, ScaledTensor Latent);
+
+    /// <summary>A normalised latent.</summary>
+    /// <param name="Plain">As it flows; empty where only the up-projection takes it.</param>
+    /// <param name="Input">Of the up-projection.</param>
+    private readonly record struct NormedLatent(Tensor Plain, LinearInput Input);
 }

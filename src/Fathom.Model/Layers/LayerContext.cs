@@ -132,6 +132,24 @@ public sealed class LayerContext
         return kept;
     }
 
+    /// <summary>A result as the backward pass will find it and as an operand; where both are quantised, the device may read it once for both.</summary>
+    /// <param name="x">[M, N], rounded.</param>
+    /// <param name="format">What the product takes.</param>
+    /// <param name="saved">In which format it is kept.</param>
+    /// <param name="name">What it is, for messages.</param>
+    internal LinearInput OperandAndKept(Tensor x, OperandFormat format, OperandFormat saved, OperandName name)
+    {
+        if (!Training || saved.IsPlain || format.IsPlain)
+        {
+            ScaledTensor plain = Keep(x, saved, name);
+            return new LinearInput(Operand(x, format, name), plain);
+        }
+
+        ScaledTensor kept = TakeSaved(x.Rows, x.Columns, saved), operand = format.Take(new Shape(x.Rows, x.Columns), new ArenaSource(Scratch));
+        Device.Quantization.QuantizeTwice(x, new CodesTarget(kept, Faults.Next(name)), new CodesTarget(operand, Faults.Next(name)));
+        return new LinearInput(operand, kept);
+    }
+
     /// <summary>Memory for what is kept in a format.</summary>
     internal ScaledTensor TakeSaved(long rows, long columns, OperandFormat format) => format.Take(new Shape(rows, columns), new SavedSource(this));
 

@@ -1,4 +1,5 @@
 using Fathom.Compute;
+using Fathom.Compute.Operators;
 
 namespace Fathom.Model;
 
@@ -14,6 +15,10 @@ public sealed class RmsNormLayer(Parameter weight, float epsilon)
         context.Device.Norm.RmsNorm(x, weight.Value, epsilon, y, rstd);
         context.Round(y);
     }
+
+    /// <summary>The same with y quantised, where <see cref="FusedNorm.Fits(LayerContext, in Tensor)"/> says yes.</summary>
+    internal void Forward(LayerContext context, Tensor x, in CodesTarget y, Tensor rstd) =>
+        context.Device.Norm.RmsNormQuantized(x, weight.Value, epsilon, y, rstd);
 
     /// <summary>dx = gradient of the input, or added + it, rounded; added may be dx.</summary>
     public void BackwardInput(LayerContext context, Tensor dy, Tensor x, Tensor rstd, Tensor dx, Tensor added = default)

@@ -138,14 +138,22 @@ public sealed class TransformerBlock
     }
 
     /// <summary>A normalised input: plain for this call, as an operand, and as it is kept.</summary>
+    /// <param name="context">The micro-batch.</param>
+    /// <param name="norm">The norm.</param>
+    /// <param name="x">[M, D].</param>
+    /// <param name="rstd">[M], or empty in inference.</param>
+    /// <param name="format">What the linear layers take.</param>
+    /// <param name="keepsPlain">Whether it is needed as values: by products, or by the router.</param>
     private static NormedInput Norm(LayerContext context, RmsNormLayer norm, Tensor x, Tensor rstd, OperandFormat format, bool keepsPlain)
     {
         Recipe recipe = context.Recipe;
+        OperandName name = new("output", norm.Weight.Name);
+        if (!keepsPlain && FusedNorm.Fits(context, x)) return new NormedInput(default, default, FusedNorm.Forward(context, norm, x, rstd, name));
         bool keep = keepsPlain && !recipe.RecomputeNorms;
         Tensor normed = context.Result(x.Rows, x.Columns, keep ? recipe.Plain : null);
         norm.Forward(context, x, normed, rstd);
         ScaledTensor plain = keep ? context.Keep(normed, recipe.Plain, default) : default;
-        return new NormedInput(normed, plain, context.Input(normed, format, plain, new("output", norm.Weight.Name)));
+        return new NormedInput(normed, plain, context.Input(normed, format, plain, name));
     }
 
     /// <summary>The second norm's output, where a part of the feed-forward layer needs it and it was not kept.</summary>
@@ -163,7 +171,7 @@ public sealed class TransformerBlock
     }
 
     /// <summary>What a norm in front of linear layers gives.</summary>
-    /// <param name="Plain">[M, D], for the call.</param>
+    /// <param name="Plain">[M, D], for the call; empty where only quantised products take it.</param>
     /// <param name="Kept">The same without scales as it is kept; empty where it is computed again.</param>
     /// <param name="Input">The same for the linear layers.</param>
     private readonly record struct NormedInput(Tensor Plain, ScaledTensor Kept, LinearInput Input);

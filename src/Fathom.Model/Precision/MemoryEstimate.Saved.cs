@@ -84,12 +84,12 @@ public sealed partial class MemoryEstimate
             {
                 Keep(recipe.Plain, tokens, config.QLoraRank);
                 Keep(tokens); // reciprocal roots
-                Operand(kept.LinearInput, tokens, config.QLoraRank, recomputed: recipe.RecomputeNorms);
+                Operand(kept.LinearInput, tokens, config.QLoraRank, recipe.RecomputeNorms || kept.FusesNorm(config.QLoraRank, config.QLoraRank));
             }
 
             Keep(recipe.Plain, tokens, config.KeyValueCacheWidth);
             Keep(tokens); // reciprocal roots
-            Operand(kept.LinearInput, tokens, config.KvLoraRank, recomputed: recipe.RecomputeNorms);
+            Operand(kept.LinearInput, tokens, config.KvLoraRank, recipe.RecomputeNorms || kept.FusesNorm(config.KvLoraRank, config.KeyValueCacheWidth));
             if (!recipe.RecomputeUpProjections)
             {
                 Keep(recipe.Plain, tokens, heads * config.QkHeadDim);
@@ -119,10 +119,13 @@ public sealed partial class MemoryEstimate
             Operand(kept.ExpertHidden, rows, config.MoeIntermediateSize, recipe.RecomputeSwiGlu);
         }
 
-        /// <summary>A result that linear layers take. Where results are kept as they flow and it is not computed again, it stays beside a narrower copy.</summary>
-        private void Operand(OperandFormat? format, long rows, long columns, bool recomputed)
+        /// <summary>
+        /// A result that linear layers take. Where results are kept as they flow, and it is neither computed again nor only ever there as
+        /// codes, it stays beside a narrower copy.
+        /// </summary>
+        private void Operand(OperandFormat? format, long rows, long columns, bool passes)
         {
-            bool stays = kept.KeepsResults && !recomputed;
+            bool stays = kept.KeepsResults && !passes;
             if (stays) Keep(kept.Flow, rows, columns);
             if (!stays || format != kept.Flow) Keep(format, rows, columns);
         }

@@ -60,10 +60,11 @@ public sealed partial class MemoryEstimate
             var mark = stack.Position;
             bool experts = config.IsMoeLayer(layer), quantizes = kept.Quantizes && (!experts || config.NSharedExperts > 0);
             Result(rows, width, recipe.Plain); // the sum that attention is added to
-            Result(rows, width, kept.Quantizes ? null : kept.Normed);
+            bool fused = kept.FusesNorm(width, width);
+            if (!fused) Result(rows, width, kept.Quantizes ? null : kept.Normed);
             OperandBesideCopy(rows, width);
             Attention(rows);
-            Result(rows, width, experts || !kept.Quantizes ? kept.Normed : null);
+            if (experts || !fused) Result(rows, width, experts || !kept.Quantizes ? kept.Normed : null);
             if (quantizes) OperandBesideCopy(rows, width);
             if (experts) Experts(rows);
             else Mlp(rows, config.IntermediateSize);
@@ -76,13 +77,13 @@ public sealed partial class MemoryEstimate
             if (config.QLoraRank > 0)
             {
                 Result(rows, config.QLoraRank, recipe.Plain);
-                Result(rows, config.QLoraRank, kept.Normed);
+                if (!kept.FusesNorm(config.QLoraRank, config.QLoraRank)) Result(rows, config.QLoraRank, kept.Normed);
                 OperandBesideCopy(rows, config.QLoraRank);
             }
 
             Result(rows, queries, expanded);
             Result(rows, config.KeyValueCacheWidth, recipe.Plain);
-            Result(rows, config.KvLoraRank, kept.Normed);
+            if (!kept.FusesNorm(config.KvLoraRank, config.KeyValueCacheWidth)) Result(rows, config.KvLoraRank, kept.Normed);
             OperandBesideCopy(rows, config.KvLoraRank);
             Result(rows, keyValues, expanded);
             Result(rows, values, recipe.SavedAttentionOutput);

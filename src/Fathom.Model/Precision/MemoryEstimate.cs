@@ -140,5 +140,10 @@ public sealed partial class MemoryEstimate
 
         /// <summary>Whether the operand of the forward product is what is kept.</summary>
         public bool KeepsOperand => recipe.SavedLinearInput.Elements == recipe.Activation.Elements;
+
+        /// <summary>Whether a norm whose result only linear layers read writes codes alone.</summary>
+        /// <param name="columns">Of what is normalised.</param>
+        /// <param name="stride">Elements from one row of it to the next.</param>
+        public bool FusesNorm(long columns, long stride) => FusedNorm.Fits(recipe, device, Flow.Elements, columns, stride);
     }
 }

@@ -179,17 +179,23 @@ public static partial class TileQuantizer
         float target = format.ScaleTarget();
         for (int start = 0; start < length; start += Group)
         {
-            int end = Math.Min(length, start + Group);
+            int end = Math.Min(length, start + Group), bad = AllFinite;
             ref float scale = ref Unsafe.Add(ref scales, start / TileLength);
             for (int i = start, tile = 0; i < end; i += TileLength, tile++)
             {
                 uint max = Lanes.MaxMagnitude(ref Unsafe.Add(ref x, i), (nuint)Math.Min(TileLength, end - i));
-                if (max >= Infinity) return i / TileLength;
+                if (max >= Infinity)
+                {
+                    (end, bad) = (i, i / TileLength); // the tiles before it are written
+                    break;
+                }
+
                 Unsafe.Add(ref scale, tile) = Scale(BitConverter.UInt32BitsToSingle(max), target, kind, smallestAmax);
             }
 
             Lanes.Encode<TCodec, TStorage, TileQuotients>(
                 ref Unsafe.Add(ref x, start), ref codes, (nuint)start, (nuint)(end - start), new TileQuotients(ref scale), saturate: true);
+            if (bad != AllFinite) return bad;
         }
 
         return AllFinite;

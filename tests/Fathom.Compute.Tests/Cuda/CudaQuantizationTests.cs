@@ -2,6 +2,7 @@
 // aligned rows, transposed codes. Skipped, with the reason, where there is neither a GPU nor an emulator of one.
 using Fathom.Compute.Cuda;
 using Fathom.Compute.Cuda.Hopper;
+using Fathom.Compute.Operators;
 using Fathom.Compute.Reference;
 using Fathom.Compute.Table;
 using Fathom.Numerics;
@@ -226,6 +227,49 @@ public sealed class CudaQuantizationTests(CudaFixture gpu, ITestOutputHelper out
         }
     }
 
+    /// <summary>By one kernel where rows are whole 16 bytes of BF16, else by two.</summary>
+    [Theory]
+    [InlineData(DType.BF16, 37, 264, 0, DType.E5M6Pair, DType.F8E4M3, true)]
+    [InlineData(DType.BF16, 3, 16384, 8, DType.E5M6Pair, DType.F8E4M3, true)]
+    [InlineData(DType.BF16, 37, 262, 0, DType.E5M6Pair, DType.F8E4M3, false)]
+    [InlineData(DType.BF16, 37, 264, 2, DType.E5M6Pair, DType.F8E4M3, false)]
+    [InlineData(DType.F32, 37, 264, 0, DType.E5M6Pair, DType.F8E4M3, false)]
+    [InlineData(DType.BF16, 37, 264, 0, DType.F8E4M3, DType.E5M6Pair, false)]
+    public void Two_formats_are_those_of_two_calls(DType type, int rows, int columns, int pad, DType first, DType second, bool readOnce)
+    {
+        CudaDevice device = gpu.Device();
+        var random = new Random(columns);
+        float[] values = [.. Enumerable.Range(0, rows * (columns + pad)).Select(i => random.Next(30) == 0 ? 0 : OperatorCase.Normal(random) * MathF.ScaleB(1, random.Next(-8, 8) - i / (columns + pad) % 40))];
+        (values[7], values[(columns + pad) * 2 + 3]) = (float.NaN, float.NegativeInfinity);
+        Tensor singles = Upload(device, new Shape(rows, columns + pad), DType.F32, System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(values).ToArray()), x = singles;
+        if (type == DType.BF16) device.Reduction.Convert(singles, x = device.Allocate(singles.Shape, type, MemoryKind.Workspace));
+        x = x.ColumnRange(0, columns);
+        foreach (DType scales in (DType[])[DType.F8E8M0, DType.F32])
+        {
+            CodesTarget[] alone = [Target(first, scales), Target(second, DType.F32)], both = [Target(first, scales), Target(second, DType.F32)];
+            Assert.Equal(readOnce, CudaQuantization.AreReadOnce(x, both[0].Codes, both[1].Codes));
+            foreach (CodesTarget target in alone) device.Quantization.Quantize(x, target.Codes, target.Fault);
+            device.Quantization.QuantizeTwice(x, both[0], both[1]);
+            foreach ((CodesTarget expected, CodesTarget actual) in alone.Zip(both))
+            {
+                string what = $"{expected.Codes.DType} {scales} of {rows} x {columns} {type}";
+                Assert.True(Download(device, expected.Codes.Elements).AsSpan().SequenceEqual(Download(device, actual.Codes.Elements)), $"{what}: codes");
+                Assert.True(Download(device, expected.Codes.Scales).AsSpan().SequenceEqual(Download(device, actual.Codes.Scales)), $"{what}: scales");
+                Assert.Equal(Download(device, expected.Fault), Download(device, actual.Fault));
+                output.WriteLine($"{what}: the same");
+            }
+
+            // Places for faults need not be asked for.
+            device.Quantization.QuantizeTwice(x, new CodesTarget(alone[0].Codes), new CodesTarget(alone[1].Codes));
+        }
+
+        CodesTarget Target(DType format, DType scales) => new(
+            new ScaledTensor(
+                device.Allocate(ScaledTensor.ElementShape(new Shape(rows, columns), format), format, MemoryKind.Workspace),
+                device.Allocate(ScaledTensor.ScaleShape(new Shape(rows, columns), ScaleLayout.RowTile), scales, MemoryKind.Workspace), ScaleLayout.RowTile),
+            Upload(device, new Shape(1), DType.I64, BitConverter.GetBytes(-1L)));
+    }
+
     [Fact]
     public void Wrong_operands_are_refused()
     {
@@ -237,6 +281,9 @@ public sealed class CudaQuantizationTests(CudaFixture gpu, ITestOutputHelper out
         Assert.Contains("[4, 128]", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(x.ColumnRange(0, 128), rows)).Message, StringComparison.Ordinal);
         Assert.Contains("fault", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(x, rows, Of(DType.I32, 1))).Message, StringComparison.Ordinal);
         Assert.Contains("128x1 tiles", Assert.Throws<ArgumentException>(() => device.Quantization.Quantize(x, rows, rowOffsets: Of(DType.I32, 3))).Message, StringComparison.Ordinal);
+        var other = new ScaledTensor(Of(DType.F8E4M3, 4, 128), Of(DType.F32, 4, 1), ScaleLayout.RowTile);
+        Assert.Contains("quantise twice: quantized is", Assert.Throws<ArgumentException>(() => device.Quantization.QuantizeTwice(x, new(rows), new(other))).Message, StringComparison.Ordinal);
+        Assert.Contains("fault", Assert.Throws<ArgumentException>(() => device.Quantization.QuantizeTwice(x, new(rows, Of(DType.I32, 1)), new(rows))).Message, StringComparison.Ordinal);
         Assert.Contains("to is", Assert.Throws<ArgumentException>(() => ((CudaQuantization)device.Quantization).TransposeBytes(HopperMatrix.Of(codes), codes)).Message, StringComparison.Ordinal);
         Assert.Contains("expected F8_E4M3 [256, 128]", Assert.Throws<ArgumentException>(() => device.Quantization.QuantizeTransposed(x, rows)).Message, StringComparison.Ordinal);
     }

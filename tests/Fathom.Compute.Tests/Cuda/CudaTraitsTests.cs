@@ -84,4 +84,16 @@ public sealed class CudaTraitsTests
         foreach (int capability in (int[])[80, 90]) Assert.Equal(fused, CudaTraits.Of(capability).FusesSwiGluQuantization(type, columns));
         Assert.False(DeviceTraits.Processor.FusesSwiGluQuantization(type, columns));
     }
+
+    [Theory]
+    [InlineData(DType.BF16, 7168, 7168, true)]
+    [InlineData(DType.BF16, 512, 576, true)]
+    [InlineData(DType.BF16, 512, 580, false)]
+    [InlineData(DType.BF16, 1532, 1536, false)]
+    [InlineData(DType.F32, 7168, 7168, false)]
+    public void Norms_quantise_on_their_way_where_rows_are_whole_aligned_16_bytes_of_BF16(DType type, long columns, long stride, bool fused)
+    {
+        foreach (int capability in (int[])[80, 90]) Assert.Equal(fused, CudaTraits.Of(capability).FusesNormQuantization(type, columns, stride));
+        Assert.False(DeviceTraits.Processor.FusesNormQuantization(type, columns, stride));
+    }
 }

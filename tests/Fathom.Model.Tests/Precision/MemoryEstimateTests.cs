@@ -11,7 +11,7 @@ namespace Fathom.Model.Tests;
 
 public sealed class MemoryEstimateTests(ITestOutputHelper output)
 {
-    private const string Processor = "cpu", Separate = "separate bf16";
+    private const string Processor = "cpu", Separate = "separate bf16", Fused = "separate fused";
 
     private static readonly ModelConfig Nano = ModelPresets.Get("nano");
 
@@ -76,6 +76,18 @@ public sealed class MemoryEstimateTests(ITestOutputHelper output)
     public void Every_kind_where_results_lie_in_BF16(string model, string recipe, int batch, int tokens) =>
         Check(Models[model], Recipe.Named(recipe), batch, tokens, Separate);
 
+    [Theory]
+    [InlineData("nano", null, null)]
+    [InlineData("nano", "recompute_norms", "false")]
+    [InlineData("nano", "recompute_up_projections", "false")]
+    [InlineData("nano", "saved_linear_input", "bf16")]
+    [InlineData("nano", "activation", "e4m3 1x128 pow2")]
+    [InlineData("v2-lite-like", "recompute_norms", "false")]
+    [InlineData("dense", null, null)]
+    [InlineData("no shared experts", null, null)]
+    public void Every_kind_where_norms_quantise(string model, string? field, string? value) =>
+        Check(Models[model], field is null ? Recipe.Fp8 : Recipe.Fp8.With(field, value!), 2, 64, Fused);
+
     /// <summary>What a GPU is asked: widths that its kernels take and such that they do not, and what sends it other ways.</summary>
     [Theory]
     [InlineData("nano", "fp32", null, null, 2, 64)]
@@ -90,6 +102,7 @@ public sealed class MemoryEstimateTests(ITestOutputHelper output)
     [InlineData("nano", "fp8", "activation_gradient", "e4m3 tensor", 2, 64)]
     [InlineData("nano", "fp8", "weight_gradient", "e5m2 128x1 pow2", 2, 64)]
     [InlineData("nano", "fp8", "recompute_swiglu", "false", 2, 64)]
+    [InlineData("nano", "fp8", "recompute_norms", "false", 2, 64)]
     [InlineData("nano", "fp8", "compute", "f32", 2, 64)]
     public void Every_kind_on_a_GPU(string model, string recipe, string? field, string? value, int batch, int tokens)
     {

@@ -267,6 +267,12 @@ __device__ __forceinline__ float tile_scale(uint32_t largest, float leastAmax, b
     return powerOfTwo ? to_float(e8m0_up(scale)) : scale;
 }
 
+// That a tile has a value which is not finite: the lowest place wins; -1, which none has yet, is the highest unsigned number.
+__device__ __forceinline__ void report_tile(uint64_t* fault, int64_t place)
+{
+    if (fault != nullptr) atomicMin(reinterpret_cast<unsigned long long*>(fault), static_cast<unsigned long long>(place));
+}
+
 // Quotients by one scale: one correction by the remainder of a product with the correctly rounded reciprocal, which leaves a relative
 // error of 2^-46 before the last rounding. That rounding differs from the quotient's own only beside the middle between two singles,
 // and a code can notice only where one of those two is the middle between two codes, a number of at most eight bits. There are few

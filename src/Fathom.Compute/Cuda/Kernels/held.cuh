@@ -34,6 +34,15 @@ template <int N> struct Held<bf16, N>
 
     uint32_t words[Words];
 
+    // Braces alone would be read from memory.
+    __device__ __forceinline__ static Held zeros()
+    {
+        Held held;
+#pragma unroll
+        for (int i = 0; i < Words; i++) held.words[i] = 0;
+        return held;
+    }
+
     __device__ __forceinline__ float get(int i) const { return __uint_as_float(i % 2 == 0 ? words[i / 2] << 16 : words[i / 2] & 0xffff0000u); }
 
     __device__ __forceinline__ void raise(const Held& other)

@@ -1,7 +1,10 @@
 // RMSNorm. One block takes one row and keeps it in registers, as it is stored, between the sum and the result, so memory is read
 // once. The weight's gradient sums columns over pieces of rows that depend on the shape alone; a second kernel adds the pieces in
-// order.
+// order. Where a norm's result is only the operand of quantised products ([P] §3.3.3), it is written as E4M3 in 1x128 tiles, 3 bytes an
+// element where two kernels move 7.
 #include "elementwise.cuh"
+#include "formats.cuh"
+#include "held.cuh"
 
 // Of a block that has a row; NormShape.MostThreads.
 constexpr int MostThreads = 512;
@@ -61,14 +64,10 @@ __device__ __forceinline__ void write_access(T* row, int64_t access, const float
     reinterpret_cast<Pack<T, N>*>(row)[access] = pack;
 }
 
-// y = x * rstd * weight; y may be x.
-template <typename X, typename W, int N, int Items>
-__global__ void __launch_bounds__(MostThreads) rms_norm(
-    const X* x, int64_t xStride, const W* weight, float epsilon, X* y, int64_t yStride, float* rstd, int64_t columns)
+// 1 / sqrt(mean(x^2) + epsilon) of the block's row, in every thread; kept where a backward pass asks for it.
+template <typename X, int N, int Items>
+__device__ __forceinline__ float reciprocal_root(const Row<X, N, Items>& row, const Accesses<N, Items>& accesses, float epsilon, float* rstd, int64_t columns)
 {
-    Accesses<N, Items> accesses(columns);
-    Row<X, N, Items> row(x + blockIdx.x * xStride, accesses);
-    y += blockIdx.x * yStride;
     float squares = 0;
 #pragma unroll
     for (int item = 0; item < accesses.count(); item++)
@@ -82,6 +81,18 @@ __global__ void __launch_bounds__(MostThreads) rms_norm(
 
     float r = 1 / sqrtf(block_reduce<Sum>(squares) / static_cast<float>(columns) + epsilon);
     if (rstd != nullptr && threadIdx.x == 0) rstd[blockIdx.x] = r;
+    return r;
+}
+
+// y = x * rstd * weight; y may be x.
+template <typename X, typename W, int N, int Items>
+__global__ void __launch_bounds__(MostThreads) rms_norm(
+    const X* x, int64_t xStride, const W* weight, float epsilon, X* y, int64_t yStride, float* rstd, int64_t columns)
+{
+    Accesses<N, Items> accesses(columns);
+    Row<X, N, Items> row(x + blockIdx.x * xStride, accesses);
+    y += blockIdx.x * yStride;
+    float r = reciprocal_root(row, accesses, epsilon, rstd, columns);
 #pragma unroll
     for (int item = 0; item < accesses.count(); item++)
     {
@@ -93,6 +104,83 @@ __global__ void __launch_bounds__(MostThreads) rms_norm(
 #pragma unroll
         for (int i = 0; i < N; i++) a[i] = a[i] * r * w[i];
         write_access(y, access, a);
+    }
+}
+
+constexpr int CodeChunk = 8;                          // values of an access, 16 bytes of BF16
+constexpr int TileLanes = TileLength / CodeChunk;     // threads beside each other that hold a tile
+
+// The same with y in E4M3, of values rounded to BF16. Columns are whole accesses, and a row's last tile may have fewer than 128. A tile's
+// lanes hold an access of each item: lane i makes the scale of item i and tells the others.
+template <typename W, int Items>
+__global__ void __launch_bounds__(MostThreads) rms_norm_quantized(
+    const bf16* x, int64_t xStride, const W* weight, float epsilon, uint8_t* codes, int64_t codeStride, float* scales, int64_t scaleStride,
+    uint64_t* fault, float leastAmax, float* rstd, int64_t columns)
+{
+    constexpr int AtOnce = Items > 0 ? Items : 1;
+    using Chunk = Held<bf16, CodeChunk>;
+    Accesses<CodeChunk, Items> accesses(columns);
+    Row<bf16, CodeChunk, Items> row(x + blockIdx.x * xStride, accesses);
+    codes += blockIdx.x * codeStride;
+    scales += blockIdx.x * scaleStride;
+    float r = reciprocal_root(row, accesses, epsilon, rstd, columns);
+    int own = threadIdx.x % TileLanes % AtOnce;
+    for (int first = 0; first < accesses.count(); first += AtOnce)
+    {
+        Chunk y[AtOnce];
+        uint32_t largestOfOwn = 0;
+#pragma unroll
+        for (int item = 0; item < AtOnce; item++)
+        {
+            y[item] = Chunk::zeros();
+            if (accesses.holds(first + item))
+            {
+                int64_t access = accesses.at(first + item);
+                float a[CodeChunk], w[CodeChunk];
+                row.get(a, item, access);
+                read(w, weight + access * CodeChunk);
+#pragma unroll
+                for (int i = 0; i < CodeChunk; i += 2) y[item].words[i / 2] = ptx::bf16x2_from_floats(a[i] * r * w[i], a[i + 1] * r * w[i + 1]);
+            }
+
+            Chunk magnitudes = Chunk::zeros();
+            magnitudes.raise(y[item]);
+            uint32_t largest = __float_as_uint(magnitudes.largest());
+#pragma unroll
+            for (int distance = TileLanes / 2; distance > 0; distance /= 2) largest = max(largest, __shfl_xor_sync(AllLanes, largest, distance));
+            if (own == item) largestOfOwn = largest;
+        }
+
+        float scale = tile_scale<e4m3>(largestOfOwn, leastAmax, false);
+        Divisor divisor(scale);
+        int64_t tile = accesses.at(first + own) / TileLanes, tiles = divide_up(columns, TileLength);
+        if (threadIdx.x % TileLanes < AtOnce && tile < tiles)
+        {
+            scales[tile] = scale;
+            if (largestOfOwn >= SingleInfinity) report_tile(fault, blockIdx.x * tiles + tile);
+        }
+
+        bool moves = __any_sync(AllLanes, divisor.moves());
+#pragma unroll
+        for (int item = 0; item < AtOnce; item++)
+        {
+            Divisor shared;
+            shared.scale = __shfl_sync(AllLanes, divisor.scale, item, TileLanes);
+            shared.reciprocal = __shfl_sync(AllLanes, divisor.reciprocal, item, TileLanes);
+            float q[CodeChunk];
+#pragma unroll
+            for (int i = 0; i < CodeChunk; i++) q[i] = y[item].get(i);
+            if (moves)
+            {
+                shared.up = __shfl_sync(AllLanes, divisor.up, item, TileLanes);
+#pragma unroll
+                for (int i = 0; i < CodeChunk; i++) q[i] = shared.moved(q[i]);
+            }
+
+#pragma unroll
+            for (int i = 0; i < CodeChunk; i++) q[i] = shared.quotient(q[i]);
+            if (accesses.holds(first + item)) store_codes<e4m3, CodeChunk>(codes + accesses.at(first + item) * CodeChunk, q);
+        }
     }
 }
 

@@ -41,12 +41,6 @@ __device__ __forceinline__ float get_scale(const TileArguments& p, int64_t place
     return p.powerOfTwo ? to_float(static_cast<const e8m0*>(p.scales)[place]) : static_cast<const float*>(p.scales)[place];
 }
 
-// The lowest place wins; -1, which none has yet, is the highest unsigned number.
-__device__ __forceinline__ void report_fault(const TileArguments& p, int64_t place)
-{
-    if (p.fault != nullptr) atomicMin(reinterpret_cast<unsigned long long*>(p.fault), static_cast<unsigned long long>(place));
-}
-
 __device__ __forceinline__ uint32_t magnitude(float x) { return __float_as_uint(x) & MagnitudeMask; }
 
 // Chunk values at once where that is 16 bytes, which the caller has aligned, else one by one.
@@ -142,23 +136,55 @@ __device__ __forceinline__ void store_tile(const TileArguments& p, const RowTile
     else store_quotients<false, Q, X, Chunk>(p, at, x, divisor);
 }
 
+// The same with the largest magnitude of the tile, in all its lanes.
+template <typename X, int Chunk>
+__device__ __forceinline__ uint32_t load_whole_tile(Held<X, Chunk> (&x)[LaneValues / Chunk], const TileArguments& p, const RowTile& at)
+{
+    uint32_t largest = load_tile<X, Chunk>(x, p, at);
+#pragma unroll
+    for (int distance = TileLanes / 2; distance > 0; distance /= 2) largest = max(largest, __shfl_xor_sync(AllLanes, largest, distance));
+    return largest;
+}
+
+// Scale and codes of a tile that its lanes hold.
+template <typename Q, typename X, int Chunk>
+__device__ __forceinline__ void quantize_tile(const TileArguments& p, const RowTile& at, const Held<X, Chunk> (&x)[LaneValues / Chunk], uint32_t largest)
+{
+    float scale = tile_scale<Q>(largest, p.leastAmax, p.powerOfTwo);
+    if (threadIdx.x % TileLanes == 0)
+    {
+        put_scale(p, at.row * p.scaleStride + at.tile, scale);
+        if (largest >= SingleInfinity) report_tile(p.fault, at.row * divide_up(p.columns, TileLength) + at.tile);
+    }
+
+    store_tile<Q, X, Chunk>(p, at, x, Divisor(scale));
+}
+
 template <typename X, typename Q, int Chunk>
 __global__ void __launch_bounds__(RowThreads) quantize_rows(const __grid_constant__ TileArguments p)
 {
     RowTile at = row_tile(p, row_tile_index());
     Held<X, Chunk> x[LaneValues / Chunk];
-    uint32_t largest = load_tile<X, Chunk>(x, p, at);
-#pragma unroll
-    for (int distance = TileLanes / 2; distance > 0; distance /= 2) largest = max(largest, __shfl_xor_sync(AllLanes, largest, distance));
+    uint32_t largest = load_whole_tile<X, Chunk>(x, p, at);
     if (at.left == 0) return;
-    float scale = tile_scale<Q>(largest, p.leastAmax, p.powerOfTwo);
-    if (threadIdx.x % TileLanes == 0)
-    {
-        put_scale(p, at.row * p.scaleStride + at.tile, scale);
-        if (largest >= SingleInfinity) report_fault(p, at.row * divide_up(p.columns, TileLength) + at.tile);
-    }
+    quantize_tile<Q, X, Chunk>(p, at, x, largest);
+}
 
-    store_tile<Q, X, Chunk>(p, at, x, Divisor(scale));
+// Two formats of the same matrix, which is read once; CudaQuantization.cs declares it alike.
+struct TwiceArguments
+{
+    TileArguments first, second;
+};
+
+template <typename X, typename First, typename Second, int Chunk>
+__global__ void __launch_bounds__(RowThreads) quantize_rows_twice(const __grid_constant__ TwiceArguments p)
+{
+    RowTile at = row_tile(p.first, row_tile_index());
+    Held<X, Chunk> x[LaneValues / Chunk];
+    uint32_t largest = load_whole_tile<X, Chunk>(x, p.first, at);
+    if (at.left == 0) return;
+    quantize_tile<First, X, Chunk>(p.first, at, x, largest);
+    quantize_tile<Second, X, Chunk>(p.second, at, x, largest);
 }
 
 // ---- One scale: the largest magnitude of parts, then codes ----
@@ -188,7 +214,7 @@ __global__ void __launch_bounds__(RowThreads) quantize_whole(const __grid_consta
     if (blockIdx.x == 0 && threadIdx.x == 0)
     {
         put_scale(p, 0, scale);
-        if (largest >= SingleInfinity) report_fault(p, 0);
+        if (largest >= SingleInfinity) report_tile(p.fault, 0);
     }
 
     RowTile at = row_tile(p, row_tile_index());
@@ -268,7 +294,7 @@ __global__ void __launch_bounds__(StripThreads) quantize_columns(const __grid_co
         if (column < p.columns)
         {
             put_scale(p, tile * p.scaleStride + column, scale);
-            if (largest[threadIdx.x] >= SingleInfinity) report_fault(p, static_cast<int64_t>(tile) * p.columns + column);
+            if (largest[threadIdx.x] >= SingleInfinity) report_tile(p.fault, static_cast<int64_t>(tile) * p.columns + column);
         }
     }
 
@@ -321,7 +347,7 @@ __global__ void __launch_bounds__(BlockThreads) quantize_blocks(const __grid_con
     if (threadIdx.x == 0)
     {
         put_scale(p, tile * p.scaleStride + columnTile, scale);
-        if (largest >= SingleInfinity) report_fault(p, static_cast<int64_t>(tile) * columnTiles + columnTile);
+        if (largest >= SingleInfinity) report_tile(p.fault, static_cast<int64_t>(tile) * columnTiles + columnTile);
     }
 
     int column = firstColumn + Square::column();
