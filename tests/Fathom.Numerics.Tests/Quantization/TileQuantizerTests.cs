@@ -185,7 +185,12 @@ public sealed class TileQuantizerTests(ITestOutputHelper output)
             {
                 float[] x = Normal(300, 1);
                 x[at] = x[299] = bad;
-                Assert.Equal(at / 128, TileQuantizer.QuantizeRow(x, new byte[300], new float[3], QuantizedFormat.E4M3, ScaleKind.Single));
+                byte[] codes = new byte[300], wholeCodes = new byte[300];
+                float[] scales = new float[3], wholeScales = new float[3];
+                TileQuantizer.QuantizeRow(Normal(300, 1), wholeCodes, wholeScales, QuantizedFormat.E4M3, ScaleKind.Single);
+                Assert.Equal(at / 128, TileQuantizer.QuantizeRow(x, codes, scales, QuantizedFormat.E4M3, ScaleKind.Single));
+                Assert.Equal(wholeCodes[..(at / 128 * 128)], codes[..(at / 128 * 128)]); // those before it are written
+                Assert.Equal(wholeScales[..(at / 128)], scales[..(at / 128)]);
                 Assert.Equal(at / 30, TileQuantizer.QuantizeBlock(x, 30, 10, 30, new byte[300], 30, out _, QuantizedFormat.E4M3, ScaleKind.Single));
                 foreach (CodeOrder order in Enum.GetValues<CodeOrder>())
                 {

@@ -321,6 +321,6 @@ struct Codes
     // What the largest magnitude of the tile at a place says of it.
     __device__ __forceinline__ void report(uint32_t largest, int64_t place) const
     {
-        if (largest >= SingleInfinity && fault != nullptr) atomicMin(reinterpret_cast<unsigned long long*>(fault), static_cast<unsigned long long>(place));
+        if (largest >= SingleInfinity) report_tile(fault, place);
     }
 };
