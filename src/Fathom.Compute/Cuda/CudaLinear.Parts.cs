@@ -1,5 +1,6 @@
-// Products of BF16 with F32, as a router has them: the F32 operand is the sum of three BF16 matrices, exactly (24 bits of significand
-// in three times eight), so three products on tensor cores, summed in F32, are the product.
+// Products of F32 on tensor cores, as a router has them: an F32 matrix is the sum of three of BF16, exactly (24 bits of significand in three
+// times eight). With BF16, three products summed in F32 are the product. Of F32 with F32 there are nine, of which three are below the last bit
+// of F32; the six others are one product with six times the depth, which is rounded once where its result is BF16.
 using Fathom.Compute.Cuda.Linear;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Numerics;
@@ -8,7 +9,10 @@ namespace Fathom.Compute.Cuda;
 
 internal sealed partial class CudaLinear
 {
-    private const int Parts = 3, SplitThreads = 256;
+    private const int Parts = 3, Terms = 6, SplitThreads = 256, StackedAlignment = 256;
+    private const long MostStackedBytes = 256 << 20;
+    private const string StackSingles = "stack_singles";
+    private Kernel? stack;
 
     /// <summary>c (+)= a b, where one operand is F32, the other BF16, the result F32, and cuBLASLt has the product of BF16.</summary>
     private bool TryParts(in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, Tensor c, in GemmTraits p, bool accumulate)
@@ -29,5 +33,27 @@ internal sealed partial class CudaLinear
         }
 
         return true;
+    }
+
+    /// <summary>c (+)= a b of F32 operands, the second across the sum, where the result is BF16: the gradient of a router's input.</summary>
+    private bool TryStacked(in ScaledTensor a, bool transposedA, in ScaledTensor b, bool transposedB, Tensor c, bool accumulate)
+    {
+        if (hopper is null || transposedA || !transposedB || c.DType != DType.BF16 || !IsPlain(a) || !IsPlain(b)) return false;
+        long rows = a.Elements.Rows, depth = a.Elements.Columns, columns = b.Elements.Columns;
+        long leftBytes = LaunchShape.Cover(Terms * rows * depth * sizeof(short), StackedAlignment) * StackedAlignment, bytes = leftBytes + Terms * depth * columns * sizeof(short);
+        if (bytes > MostStackedBytes) return false;
+        nint left = context.Workspace(bytes), right = left + (nint)leftBytes;
+        stack ??= context.Module("gemm_prepare.cu", StackSingles).Kernel(StackSingles);
+        Stack(a.Elements, left, Terms * depth, depth, isRight: false);
+        Stack(b.Elements, right, columns, depth * columns, isRight: true);
+        return hopper.InputGradient(
+            new Tensor(left, DType.BF16, new Shape(rows, Terms * depth), context.CurrentWorkspace), new Tensor(right, DType.BF16, new Shape(Terms * depth, columns), context.CurrentWorkspace),
+            default, c, accumulate);
+
+        static bool IsPlain(in ScaledTensor x) => x.Layout == ScaleLayout.None && x.DType == DType.F32;
+        void Stack(Tensor from, nint to, long toStride, long apart, bool isRight) =>
+            stack.Launch(
+                new LaunchShape(LaunchShape.Cover(from.Rows * from.Columns, SplitThreads), SplitThreads),
+                from, from.RowStride, from.Columns, from.Rows * from.Columns, to, toStride, apart, isRight);
     }
 }

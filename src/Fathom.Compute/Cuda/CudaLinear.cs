@@ -169,6 +169,7 @@ internal sealed partial class CudaLinear : ILinearOperators
             // Codes across the depth are transposed whoever multiplies them: few rows, and other sizes that cuBLASLt does not have.
             if (!roundsTwice && transposedB && a.DType == DType.F8E4M3 && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
             if (TryParts(a, transposedA, b, transposedB, c, traits, accumulate)) return;
+            if (TryStacked(a, transposedA, b, transposedB, c, accumulate)) return;
         }
 
         Launch(traits, plan, Product(a, transposedA, b, transposedB, c, rows, columns, depth, accumulate, plan.BandRows), c);

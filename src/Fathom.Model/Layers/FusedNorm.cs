@@ -9,7 +9,7 @@ namespace Fathom.Model;
 /// <summary>RMSNorm and the quantisation of its result in one pass.</summary>
 internal static class FusedNorm
 {
-    private static readonly OperandFormat Codes = new(DType.F8E4M3, ScaleLayout.RowTile);
+    private static readonly OperandFormat Codes = OperandFormat.E4M3OfRows;
 
     /// <summary>Whether a norm is fused, where nobody needs its result as values.</summary>
     /// <param name="context">The micro-batch.</param>

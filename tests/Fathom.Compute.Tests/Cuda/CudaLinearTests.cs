@@ -90,6 +90,60 @@ public sealed class CudaLinearTests(CudaFixture gpu, ITestOutputHelper output) :
         Check(Product.Forward, 11, 20, 6016, (DType.BF16, ScaleLayout.None, DType.F32), (DType.F8E4M3, ScaleLayout.Block, DType.F32));
     }
 
+    // Most of every sum cancels, so that what is left lies in the bits that the second and the third part hold.
+    [Theory]
+    [InlineData(70, 64, 264, false)]
+    [InlineData(130, 256, 1024, true)]
+    public void F32_operands_give_a_BF16_result_that_is_rounded_once(int m, int depth, int n, bool accumulate)
+    {
+        CudaDevice device = gpu.Device();
+        var random = new Random(m);
+        Tensor left = HostMemory.Allocate(new Shape(m, depth), DType.F32), right = HostMemory.Allocate(new Shape(depth, n), DType.F32), old = HostMemory.Allocate(new Shape(m, n), DType.F32);
+        foreach (ref float x in right.AsSpan<float>()) x = OperatorCase.Normal(random);
+        foreach (ref float x in old.AsSpan<float>()) x = MathF.ScaleB(OperatorCase.Normal(random), -10);
+        for (int k = 0; k < depth / 2; k++)
+        {
+            for (int i = 0; i < m; i++)
+            {
+                float x = left.Row<float>(i)[k] = OperatorCase.Normal(random);
+                left.Row<float>(i)[k + depth / 2] = -x * (1 + MathF.ScaleB(OperatorCase.Normal(random), -11));
+            }
+
+            right.Row<float>(k).CopyTo(right.Row<float>(k + depth / 2));
+        }
+
+        Tensor dy = device.Allocate(left.Shape, DType.F32, MemoryKind.Workspace), w = device.Allocate(right.Shape, DType.F32, MemoryKind.Workspace);
+        Tensor dx = device.Allocate(old.Shape, DType.BF16, MemoryKind.Workspace), singles = device.Allocate(old.Shape, DType.F32, MemoryKind.Workspace), result = HostMemory.Allocate(old.Shape, DType.F32);
+        device.Upload(left, dy);
+        device.Upload(right, w);
+        device.Upload(old, singles);
+        device.Reduction.Convert(singles, dx);
+        device.Reduction.Convert(dx, singles);
+        device.Download(singles, old);
+        device.Linear.InputGradient(dy, w, dx, accumulate);
+        device.Reduction.Convert(dx, singles);
+        device.Download(singles, result);
+        double worst = 0;
+        for (int i = 0; i < m; i++)
+        {
+            for (int j = 0; j < n; j++)
+            {
+                double sum = accumulate ? old.Row<float>(i)[j] : 0, magnitude = 0;
+                for (int k = 0; k < depth; k++)
+                {
+                    double term = (double)left.Row<float>(i)[k] * right.Row<float>(k)[j];
+                    sum += term;
+                    magnitude += Math.Abs(term);
+                }
+
+                worst = Math.Max(worst, Math.Abs(result.Row<float>(i)[j] - sum) / (Math.Abs(sum) / 256 + magnitude * 1e-6));
+            }
+        }
+
+        output.WriteLine($"{m} x {n}, sums of {depth}: {worst:P0} of half a unit of BF16 and 1e-6 of the terms' magnitudes");
+        Assert.True(worst < 1);
+    }
+
     [Fact]
     public void The_same_bits_in_every_run()
     {
