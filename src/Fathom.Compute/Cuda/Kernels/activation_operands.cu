@@ -49,7 +49,8 @@ __device__ __forceinline__ Patch patch_of(const float (&x)[PatchColumns])
 
 __device__ __forceinline__ void values_of(float (&x)[PatchColumns], const FourE4M3& codes, float scale)
 {
-    codes.decode(x);
+#pragma unroll
+    for (int pair = 0; pair < PatchColumns / 2; pair++) codes.decode(x[2 * pair], x[2 * pair + 1], pair);
 #pragma unroll
     for (int j = 0; j < PatchColumns; j++) x[j] = __fmul_rn(x[j], scale);
     Patch rounded = patch_of(x);

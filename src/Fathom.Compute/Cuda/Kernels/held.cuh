@@ -7,9 +7,13 @@ template <typename X, int N> struct Held;
 
 template <int N> struct Held<float, N>
 {
+    using Magnitudes = Held;
+
     float values[N];
 
     __device__ __forceinline__ float get(int i) const { return values[i]; }
+    __device__ __forceinline__ void get(float& first, float& second, int pair) const { first = values[2 * pair], second = values[2 * pair + 1]; }
+    __device__ __forceinline__ const Held& all() const { return *this; }
 
     // Each magnitude here, or the other's where that is larger; NaN where either is. All here are magnitudes already.
     __device__ __forceinline__ void raise(const Held& other)
@@ -32,6 +36,8 @@ template <int N> struct Held<bf16, N>
 {
     static constexpr int Words = (N + 1) / 2;
 
+    using Magnitudes = Held;
+
     uint32_t words[Words];
 
     // Braces alone would be read from memory.
@@ -44,6 +50,8 @@ template <int N> struct Held<bf16, N>
     }
 
     __device__ __forceinline__ float get(int i) const { return __uint_as_float(i % 2 == 0 ? words[i / 2] << 16 : words[i / 2] & 0xffff0000u); }
+    __device__ __forceinline__ void get(float& first, float& second, int pair) const { first = get(2 * pair), second = get(2 * pair + 1); }
+    __device__ __forceinline__ const Held& all() const { return *this; }
 
     __device__ __forceinline__ void raise(const Held& other)
     {

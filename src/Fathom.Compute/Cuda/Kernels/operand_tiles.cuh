@@ -53,11 +53,7 @@ struct FourE4M3
 
     __device__ __forceinline__ void load(const uint8_t* from, int) { word = *reinterpret_cast<const uint32_t*>(from); }
 
-    __device__ __forceinline__ void decode(float (&x)[PatchColumns]) const
-    {
-        Format<e4m3>::decode(word & 0xffffu, x[0], x[1]);
-        Format<e4m3>::decode(word >> 16, x[2], x[3]);
-    }
+    __device__ __forceinline__ void decode(float& first, float& second, int pair) const { Format<e4m3>::decode(pair == 0 ? word & 0xffffu : word >> 16, first, second); }
 };
 
 // Of every column of the block's tile.
@@ -66,28 +62,6 @@ struct ColumnScales
     __align__(16) float scales[TileLength], reciprocals[TileLength], ups[TileLength];
     int moves; // whether any column must be moved
 };
-
-// Codes of a column's eight rows; hardly ever must values be moved first, so that is compiled apart.
-template <bool Moves, typename Row>
-__device__ __forceinline__ void encode_columns(Pack<uint32_t, 2> (&units)[PatchColumns], const Row (&rows)[PatchRows], const ColumnScales& tile, int inTile)
-{
-    Pack<float, PatchColumns> scales = *reinterpret_cast<const Pack<float, PatchColumns>*>(tile.scales + inTile);
-    Pack<float, PatchColumns> reciprocals = *reinterpret_cast<const Pack<float, PatchColumns>*>(tile.reciprocals + inTile);
-#pragma unroll
-    for (int j = 0; j < PatchColumns; j++)
-    {
-        Divisor divisor;
-        divisor.scale = scales.values[j];
-        divisor.reciprocal = reciprocals.values[j];
-        if constexpr (Moves) divisor.up = tile.ups[inTile + j];
-        float q[PatchRows];
-#pragma unroll
-        for (int i = 0; i < PatchRows; i++) q[i] = divisor.quotient(Moves ? divisor.moved(rows[i].get(j)) : rows[i].get(j));
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            units[j].values[i] = Format<e4m3>::encode(q[4 * i], q[4 * i + 1]) | Format<e4m3>::encode(q[4 * i + 2], q[4 * i + 3]) << 16;
-    }
-}
 
 // What a block shares over its tile's columns. Eight codes of column c, rows 8 u to 8 u + 7, lie at c, u ^ c / 4: the 16 lanes that write 8
 // bytes each at once have one u and sixteen c / 4, those that read have one c and all u, and neither meet in a bank.
@@ -98,14 +72,48 @@ struct ColumnMemory
     ColumnScales columns;
 };
 
+// Codes of a column's eight rows; hardly ever must values be moved first, so that is compiled apart.
+template <bool Moves, typename Row>
+__device__ __forceinline__ void encode_columns(ColumnMemory& shared, const Row (&rows)[PatchRows])
+{
+    const ColumnScales& tile = shared.columns;
+    int lane = threadIdx.x % WarpSize, warp = threadIdx.x / WarpSize, inTile = lane * PatchColumns;
+    Pack<float, PatchColumns> scales = *reinterpret_cast<const Pack<float, PatchColumns>*>(tile.scales + inTile);
+    Pack<float, PatchColumns> reciprocals = *reinterpret_cast<const Pack<float, PatchColumns>*>(tile.reciprocals + inTile);
+#pragma unroll
+    for (int pair = 0; pair < PatchColumns / 2; pair++)
+    {
+        float x[2][PatchRows];
+#pragma unroll
+        for (int i = 0; i < PatchRows; i++) rows[i].get(x[0][i], x[1][i], pair);
+#pragma unroll
+        for (int k = 0; k < 2; k++)
+        {
+            int j = 2 * pair + k;
+            Divisor divisor;
+            divisor.scale = scales.values[j];
+            divisor.reciprocal = reciprocals.values[j];
+            if constexpr (Moves) divisor.up = tile.ups[inTile + j];
+            float q[PatchRows];
+#pragma unroll
+            for (int i = 0; i < PatchRows; i++) q[i] = divisor.quotient(Moves ? divisor.moved(x[k][i]) : x[k][i]);
+            Pack<uint32_t, 2> unit;
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                unit.values[i] = Format<e4m3>::encode(q[4 * i], q[4 * i + 1]) | Format<e4m3>::encode(q[4 * i + 2], q[4 * i + 3]) << 16;
+            shared.codes[inTile + j][warp ^ lane % PatchWarps] = unit;
+        }
+    }
+}
+
 // Codes over the rows of a tile, all threads of the block; tile after tile may follow. What a fault is said of is the place among the scales.
 template <typename Row>
 __device__ __forceinline__ void store_transposed(ColumnMemory& shared, const Row (&rows)[PatchRows], const Codes& to, int64_t tileRow, int columnTile, int columns, float leastAmax)
 {
     int lane = threadIdx.x % WarpSize, warp = threadIdx.x / WarpSize, inTile = lane * PatchColumns, firstColumn = columnTile * TileLength;
-    Row magnitudes = {};
+    typename Row::Magnitudes magnitudes = {};
 #pragma unroll
-    for (int i = 0; i < PatchRows; i++) magnitudes.raise(rows[i]);
+    for (int i = 0; i < PatchRows; i++) magnitudes.raise(rows[i].all());
     Pack<float, PatchColumns> mine;
 #pragma unroll
     for (int j = 0; j < PatchColumns; j++) mine.values[j] = magnitudes.get(j);
@@ -133,12 +141,8 @@ __device__ __forceinline__ void store_transposed(ColumnMemory& shared, const Row
     }
 
     __syncthreads();
-    Pack<uint32_t, 2> units[PatchColumns];
-    if (shared.columns.moves) encode_columns<true>(units, rows, shared.columns, inTile);
-    else encode_columns<false>(units, rows, shared.columns, inTile);
-#pragma unroll
-    for (int j = 0; j < PatchColumns; j++) shared.codes[inTile + j][warp ^ lane % PatchWarps] = units[j];
-
+    if (shared.columns.moves) encode_columns<true>(shared, rows);
+    else encode_columns<false>(shared, rows);
     __syncthreads();
     constexpr int ColumnsAtOnce = PatchThreads / PatchWarps;
     static_assert(ColumnsAtOnce / PatchColumns == PatchWarps / 2);

@@ -56,24 +56,44 @@ struct FourE5M6
         high = inMiddle ? second >> 16 : second;
     }
 
-    __device__ __forceinline__ void decode(float (&x)[PatchColumns]) const
+    __device__ __forceinline__ void decode(float& first, float& second, int pair) const { Format<e5m6x2>::decode(pair == 0 ? low : low >> 24 | high << 8, first, second); }
+};
+
+// Four codes of a row and the row's scale, of which values are made when they are needed: a third of their registers.
+template <typename Four>
+struct HeldCodes
+{
+    using Magnitudes = Held<float, PatchColumns>;
+
+    Four codes;
+    float scale = 0;
+
+    __device__ __forceinline__ void get(float& first, float& second, int pair) const
     {
-        Format<e5m6x2>::decode(low, x[0], x[1]);
-        Format<e5m6x2>::decode(low >> 24 | high << 8, x[2], x[3]);
+        codes.decode(first, second, pair);
+        first = __fmul_rn(first, scale);
+        second = __fmul_rn(second, scale);
+    }
+
+    __device__ __forceinline__ Magnitudes all() const
+    {
+        Magnitudes x;
+#pragma unroll
+        for (int pair = 0; pair < PatchColumns / 2; pair++) get(x.values[2 * pair], x.values[2 * pair + 1], pair);
+        return x;
     }
 };
 
-// What a thread holds of codes: their values. A lane reads one of the rows' scales, and all are told.
+// What a thread holds of codes. A lane reads one of the rows' scales, and all are told.
 template <typename Four> struct CodeSource
 {
-    using Row = Held<float, PatchColumns>;
+    using Row = HeldCodes<Four>;
 
     template <bool Wide>
     __device__ __forceinline__ static void load(Row (&to)[PatchRows], const TransposedArguments& p, const PatchPlace& at)
     {
         const uint8_t* from = static_cast<const uint8_t*>(p.from) + at.row * p.fromStride + Four::place(at.column);
-        Four codes[PatchRows];
-        for_rows(at, [&](int i) { codes[i].load(from + i * p.fromStride, at.column); });
+        for_rows(at, [&](int i) { to[i].codes.load(from + i * p.fromStride, at.column); });
         float scale = 0;
         int line = threadIdx.x % PatchRows;
         if (line < at.rows)
@@ -83,13 +103,7 @@ template <typename Four> struct CodeSource
         }
 
 #pragma unroll
-        for (int i = 0; i < PatchRows; i++)
-        {
-            float ofRow = __shfl_sync(AllLanes, scale, i);
-            codes[i].decode(to[i].values);
-#pragma unroll
-            for (int j = 0; j < PatchColumns; j++) to[i].values[j] = __fmul_rn(to[i].values[j], ofRow);
-        }
+        for (int i = 0; i < PatchRows; i++) to[i].scale = __shfl_sync(AllLanes, scale, i);
     }
 };
 
