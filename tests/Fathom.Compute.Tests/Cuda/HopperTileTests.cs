@@ -70,6 +70,23 @@ public sealed class HopperTileTests(ITestOutputHelper output)
         Assert.True(used > 0.6);
     }
 
+    // As they were timed: the copy engine where sums are short and nothing is added, two blocks a multiprocessor where they are long.
+    [Theory]
+    [InlineData(256, 128, 4, true, 1)]
+    [InlineData(256, 128, 8, false, 2)]
+    [InlineData(32, 256, 4, false, 2)]
+    [InlineData(8, 4096, 4, false, 2)]
+    [InlineData(8, 4096, 8, false, 2)]
+    public void Weight_gradients_are_stored_as_it_is_fastest(int groups, int depth, int resultBytes, bool copies, int perMultiprocessor)
+    {
+        foreach ((int n, int k) in ((int, int)[])[(4096, 7168), (7168, 2048), (2048, 7168)])
+        {
+            HopperTile tile = HopperTile.Choose(HopperTile.Fp8Weights, n, k, depth, groups, false, resultBytes, Multiprocessors, 1);
+            output.WriteLine($"{groups} x {n} x {k}, sums of {depth}, {resultBytes} bytes: {tile}");
+            Assert.Equal((copies, perMultiprocessor), (tile.Copies, tile.PerMultiprocessor));
+        }
+    }
+
     [Fact]
     public void Only_what_the_copy_engine_reads_is_taken()
     {

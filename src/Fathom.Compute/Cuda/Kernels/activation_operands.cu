@@ -1,6 +1,6 @@
 // The backward pass of SwiGLU from kept codes to what the products behind it take, of one read ([P] §3.3.3): the gradients of gate and up as
-// codes of rows (for the input gradient) and over rows (for the weight gradients), the forward pass's result over rows. 8 + 1/8 bytes an element
-// move where the values written out between would be 26. Values are rounded to BF16 where a composition would have stored them.
+// codes of rows (for the input gradient) and over rows (for the weight gradients), the forward pass's result over rows. 9 bytes an element
+// move where the steps one by one move 25. Values are rounded to BF16 where a composition would have stored them.
 #include "operand_tiles.cuh"
 #include "swiglu.cuh"
 
