@@ -38,10 +38,10 @@ internal sealed class CudaQuantization : IQuantizationOperators
         this.context = context;
         string[] magnitudes = [.. TileKernels.Plains.SelectMany(plain => new[] { 1, TileKernels.WideChunk(plain) }.Select(chunk => $"largest_magnitudes<{DTypeNames.Of(plain)}, {chunk}>"))];
         string[] narrows = Both("float, bf16"), widens = Both("bf16, float"), copies = Both("bf16, bf16"), rounds = Both("float, float");
-        KernelModule module = context.Module(File, [.. magnitudes, .. narrows, .. widens, .. copies, .. rounds]);
+        KernelModule parts = context.Module(File, magnitudes), rounding = context.Module("bf16_rounding.cu", [.. narrows, .. widens, .. copies, .. rounds]);
         KernelModule transposition = context.Module("transposition.cu", "transpose_bytes<false>", "transpose_bytes<true>");
-        largest = Kernels(magnitudes);
-        (narrow, widen, copy, round) = (Kernels(narrows), Kernels(widens), Kernels(copies), Kernels(rounds));
+        largest = [.. magnitudes.Select(parts.Kernel)];
+        (narrow, widen, copy, round) = (Rounding(narrows), Rounding(widens), Rounding(copies), Rounding(rounds));
         transpose = [transposition.Kernel("transpose_bytes<false>"), transposition.Kernel("transpose_bytes<true>")];
         string[] transposing = [.. ((string[])["float, false", "float, true", "bf16, false", "bf16, true", "e4m3, true", "e5m6x2, true"]).Select(t => $"quantize_transposed<{t}, false>"), BothWays];
         KernelModule transposingModule = context.Module("quantization_transposed.cu", transposing);
@@ -50,7 +50,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
         formats[(int)QuantizedFormat.E4M3] = new TileKernels(context, QuantizedFormat.E4M3);
 
         static string[] Both(string types) => [$"through_bf16<{types}, 1>", $"through_bf16<{types}, {WideChunk}>"];
-        Kernel[] Kernels(string[] instances) => [.. instances.Select(module.Kernel)];
+        Kernel[] Rounding(string[] instances) => [.. instances.Select(rounding.Kernel)];
     }
 
     /// <summary>Told of the codes of a weight (blocks of 128x128) when they are written.</summary>
@@ -307,7 +307,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
         return formats[(int)format] ??= new TileKernels(context, format);
     }
 
-    /// <summary>TileArguments of quantization.cu.</summary>
+    /// <summary>TileArguments of quantization_tiles.cuh.</summary>
     [StructLayout(LayoutKind.Sequential)]
     private struct TileArguments
     {
@@ -363,12 +363,17 @@ internal sealed class CudaQuantization : IQuantizationOperators
         {
             string codes = format == QuantizedFormat.E5M6 ? "e5m6x2" : DTypeNames.Of(format.StorageType());
             int least = format == QuantizedFormat.E5M6 ? 2 : 1;
-            string[] families = ["quantize_rows", "quantize_blocks", "quantize_whole", "dequantize_rows"];
-            if (format != QuantizedFormat.E5M6) families = [.. families, "quantize_columns", "dequantize_columns"];
-            KernelModule module = context.Module(File, [.. families.SelectMany(Instances)]);
-            Kernel[][] all = [.. families.Select(family => Instances(family).Select(module.Kernel).ToArray())];
-            (QuantizeRows, QuantizeBlocks, QuantizeWhole, DequantizeRows) = (all[0], all[1], all[2], all[3]);
-            if (format != QuantizedFormat.E5M6) (QuantizeColumns, DequantizeColumns) = (all[4], all[5]);
+            bool columns = format != QuantizedFormat.E5M6;
+            Kernel[][] to = Families(File, ["quantize_rows", "quantize_blocks", "quantize_whole", .. columns ? ["quantize_columns"] : Array.Empty<string>()]);
+            Kernel[][] from = Families("dequantization.cu", ["dequantize_rows", .. columns ? ["dequantize_columns"] : Array.Empty<string>()]);
+            (QuantizeRows, QuantizeBlocks, QuantizeWhole, DequantizeRows) = (to[0], to[1], to[2], from[0]);
+            if (columns) (QuantizeColumns, DequantizeColumns) = (to[3], from[1]);
+
+            Kernel[][] Families(string file, string[] families)
+            {
+                KernelModule module = context.Module(file, [.. families.SelectMany(Instances)]);
+                return [.. families.Select(family => Instances(family).Select(module.Kernel).ToArray())];
+            }
 
             IEnumerable<string> Instances(string family) =>
                 Plains.SelectMany(plain => new[] { least, WideChunk(plain) }.Select(chunk => $"{family}<{DTypeNames.Of(plain)}, {codes}, {chunk}>"));

@@ -103,9 +103,7 @@ __global__ void __launch_bounds__(RowThreads, 4) swiglu_quantized(const __grid_c
 #pragma unroll
     for (int i = 0; i < Results; i++)
     {
-        Divisor shared;
-        shared.scale = __shfl_sync(AllLanes, divisor.scale, i, TileLanes);
-        shared.reciprocal = __shfl_sync(AllLanes, divisor.reciprocal, i, TileLanes);
+        Divisor shared = divisor.of_lane(i, TileLanes);
         uint8_t* to = p.to[i].codes + row * p.to[i].stride + first;
         if (moves)
         {

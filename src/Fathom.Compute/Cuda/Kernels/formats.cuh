@@ -299,6 +299,15 @@ struct Divisor
     __device__ __forceinline__ bool moves() const { return up != 1.0f; }
     __device__ __forceinline__ float moved(float x) const { return up == 0.0f ? 0.0f : __fmul_rn(x, up); }
 
+    // That of another of so many neighbouring lanes, but for what values are moved by.
+    __device__ __forceinline__ Divisor of_lane(int lane, int width = WarpSize) const
+    {
+        Divisor other;
+        other.scale = __shfl_sync(AllLanes, scale, lane, width);
+        other.reciprocal = __shfl_sync(AllLanes, reciprocal, lane, width);
+        return other;
+    }
+
     // Of a value that was moved.
     __device__ __forceinline__ float quotient(float x) const
     {

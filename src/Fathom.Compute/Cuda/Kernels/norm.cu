@@ -164,9 +164,7 @@ __global__ void __launch_bounds__(MostThreads) rms_norm_quantized(
 #pragma unroll
         for (int item = 0; item < AtOnce; item++)
         {
-            Divisor shared;
-            shared.scale = __shfl_sync(AllLanes, divisor.scale, item, TileLanes);
-            shared.reciprocal = __shfl_sync(AllLanes, divisor.reciprocal, item, TileLanes);
+            Divisor shared = divisor.of_lane(item, TileLanes);
             float q[CodeChunk];
 #pragma unroll
             for (int i = 0; i < CodeChunk; i++) q[i] = y[item].get(i);

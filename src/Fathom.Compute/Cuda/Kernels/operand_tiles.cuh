@@ -162,9 +162,7 @@ __device__ __forceinline__ void encode_rows(uint32_t (&words)[PatchRows], const 
 #pragma unroll
     for (int i = 0; i < PatchRows; i++)
     {
-        Divisor divisor;
-        divisor.scale = __shfl_sync(AllLanes, ofLane.scale, i);
-        divisor.reciprocal = __shfl_sync(AllLanes, ofLane.reciprocal, i);
+        Divisor divisor = ofLane.of_lane(i);
         if constexpr (Moves) divisor.up = __shfl_sync(AllLanes, ofLane.up, i);
         float q[PatchColumns];
 #pragma unroll
