@@ -139,9 +139,7 @@ internal sealed class CudaQuantization : IQuantizationOperators
         bool fits = x.DType == DType.BF16 && ofRows.DType == DType.F8E4M3 && ofRows.Layout == ScaleLayout.RowTile && ofRows.Scales.DType == DType.F32;
         if (fits && x.Columns % PatchColumns == 0 && IsAligned(x, PatchColumns * sizeof(ushort)) && IsAligned(ofRows.Elements, PatchColumns))
         {
-            Check(Op, x, ofRows, default);
-            Require.Writable(Op, "rows' codes", ofRows.Elements);
-            if (!quantized.OfRows.Fault.IsEmpty) Require.Vector(Op, "rows' fault", quantized.OfRows.Fault, 1, DType.I64);
+            CheckTarget(Op, x, ofRows, quantized.OfRows.Fault, default);
             Transpose(Op, x, quantized.OverRows, quantized.OfRows, rowOffsets, leastAmax);
         }
         else

@@ -20,8 +20,8 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     /// <summary>Inputs of the layer.</summary>
     public long Inputs => weight.Operand.Shape[1];
 
-    /// <summary>What the input is called where it is quantised over tokens.</summary>
-    internal OperandName InputName => new("input over tokens", weight.Name);
+    /// <summary>For messages.</summary>
+    internal OperandName NameOfInputOverTokens => new("input over tokens", weight.Name);
 
     private bool Quantized => weight.Role == ParameterRole.Linear;
 
@@ -94,7 +94,7 @@ public sealed class LinearLayer(Parameter weight, bool rounds = true)
     /// <summary>An input as the weight gradient takes it, in <see cref="LayerContext.Scratch"/> where that is not how it was kept.</summary>
     /// <param name="context">The micro-batch.</param>
     /// <param name="x">[M, in], as it was kept.</param>
-    internal ScaledTensor InputOverTokens(LayerContext context, in ScaledTensor x) => Quantized ? context.OverTokens(x, InputName, Outputs, Inputs) : x;
+    internal ScaledTensor InputOverTokens(LayerContext context, in ScaledTensor x) => Quantized ? context.OverTokens(x, NameOfInputOverTokens, Outputs, Inputs) : x;
 
     /// <summary>Whether another layer's weight gradient takes the same input in the same way.</summary>
     internal bool SharesInputOverTokens(LayerContext context, LinearLayer other)

@@ -155,9 +155,9 @@ public sealed class MixtureOfExperts
         context.Round(dup);
 
         Tensor ddispatched = context.Temporary(rows, dy.Columns);
-        operand = Quantize(context, a, a.DGate, gate);
+        operand = a.DGate.Quantize(context, gate.Name, a.RowOffsets);
         context.Linear.GroupedInputGradient(operand, a.RowOffsets, gate.Experts, ddispatched);
-        operand = Quantize(context, a, a.DUp, up);
+        operand = a.DUp.Quantize(context, up.Name, a.RowOffsets);
         context.Linear.GroupedInputGradient(operand, a.RowOffsets, up.Experts!, ddispatched, accumulate: true);
         context.Round(ddispatched);
         device.Routing.Combine(ddispatched, a.RowOfSlot, dx);
@@ -189,10 +189,6 @@ public sealed class MixtureOfExperts
     /// <summary>The gradient of the experts' results for both products behind it.</summary>
     private static OutputGradient Gradient(LayerContext context, MixtureOfExpertsActivations a, Tensor values, Parameter weight) =>
         OutputGradient.Take(context, values, weight.Experts!.Outputs, weight.Experts.Inputs, a.RowOffsets);
-
-    /// <summary>The same as the input gradient takes it, and where that is one pass, as the weight gradient does.</summary>
-    private static ScaledTensor Quantize(LayerContext context, MixtureOfExpertsActivations a, in OutputGradient gradient, Parameter weight) =>
-        gradient.Quantize(context, weight.Name, a.RowOffsets);
 
     private static void WeightGradient(LayerContext context, MixtureOfExpertsActivations a, in ScaledTensor dy, in ScaledTensor x, Parameter weight)
     {

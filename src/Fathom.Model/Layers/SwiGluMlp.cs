@@ -138,7 +138,7 @@ public sealed class SwiGluMlp
         ScaledTensor dgate = OperandFormat.E4M3OfRows.Take(dhidden.Shape, scratch), dup = OperandFormat.E4M3OfRows.Take(dhidden.Shape, scratch);
         context.Device.Activation.SwiGluGradientOperands(
             dhidden, a.Gate, a.Up, OutputGradient.Target(context, gate.Weight.Name, dgate, a.DGate.ForWeight), OutputGradient.Target(context, up.Weight.Name, dup, a.DUp.ForWeight),
-            new CodesTarget(a.Hidden, context.Faults.Next(down.InputName)), OperandName.LeastOfGradients);
+            new CodesTarget(a.Hidden, context.Faults.Next(down.NameOfInputOverTokens)), OperandName.LeastOfGradients);
         gate.InputGradient(context, dgate, dx, accumulate);
         up.InputGradient(context, dup, dx, accumulate: true);
         context.Scratch.Release(mark);
