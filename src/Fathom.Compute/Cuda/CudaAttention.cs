@@ -1,8 +1,8 @@
 // Attention on a GPU: checks, the choice of kernels (CudaAttentionPlan.cs), launches; the kernels are in attention.cu (any type and
 // size), attention_mma.cu (tensor cores), hopper_attention*.cu (Hopper's, by HopperAttention.cs) and attention_decode*.cu. Kernels are compiled
 // for head dimensions when these first come.
-// Floors of 4096 tokens and V3's 128 heads of 192/128: 0.69 TFLOP forward, 1.2 ms at 560 TFLOP/s; backward 1.78 TFLOP in five products,
-// of which this one computes seven (scores and their gradient once for queries and once for keys).
+// Floors of 4096 tokens and V3's 128 heads of 192/128: 0.69 TFLOP forward, 1.2 ms at 560 TFLOP/s; backward 1.78 TFLOP in five products, of
+// which those that any chip has compute seven (scores and their gradient once for queries and once for keys).
 using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Cuda.Runtime;
 using Fathom.Compute.Operators;
@@ -58,7 +58,7 @@ internal sealed partial class CudaAttention : IAttentionOperators
         if (sizes.QueryTokens == 0) return;
         bool aligned = CausalVariant.IsAligned(q) && CausalVariant.IsAligned(kv) && CausalVariant.IsAligned(kRope) && CausalVariant.IsAligned(doutput)
             && CausalVariant.IsAligned(dq) && CausalVariant.IsAligned(dkv);
-        if (HopperAttentionPlan.Takes(type, sizes, scale, aligned && HopperAttentionPlan.ReadsOutput(output), context.Capability))
+        if (HopperAttentionPlan.Takes(type, sizes, scale, aligned && CausalVariant.IsAligned(dkRope) && HopperAttentionPlan.ReadsOutput(output), context.Capability))
         {
             hopper.Backward(sizes, q, kv, kRope, output, logSumExp, doutput, scale, dq, dkv, dkRope);
             return;

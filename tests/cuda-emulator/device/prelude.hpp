@@ -5,6 +5,7 @@
 #include "abi.hpp"
 #include <bit>
 #include <cmath>
+#include <sched.h>
 #include <cstdio>
 #include <cstring>
 #include <type_traits>

@@ -26,15 +26,18 @@ internal static class HopperAttentionPlan
     /// <summary>The compute capability that the kernels are for.</summary>
     public const int Capability = 90;
 
-    private const int Threads = 384, StatisticThreads = 256, StatisticLanes = 16, Stages = 3, Alignment = 1024, BarrierBytes = 8, ForwardStages = 2, ForwardBarriers = 10;
+    private const int Threads = 384, StatisticThreads = 256, StatisticLanes = 16, Alignment = 1024, BarrierBytes = 8, ForwardStages = 2, ForwardBarriers = 10;
+    private const int GradientStages = 2, ScoreStages = 2, GradientBarriers = 13;
     private const int KeyBytes = (Nope + Rope) * sizeof(ushort), ValueBytes = Value * sizeof(ushort);
 
     /// <summary>Dynamic shared memory of the forward kernel: queries, two tiles of 128 keys and values.</summary>
     public const int ForwardSharedBytes = Alignment + BlockRows * KeyBytes + ForwardStages * BlockRows * (KeyBytes + ValueBytes) + ForwardBarriers * BarrierBytes;
 
-    /// <summary>Dynamic shared memory of the gradients' kernels: what stays, and three tiles of what streams past, with statistics.</summary>
-    public const int GradientSharedBytes =
-        Alignment + (BlockRows + Stages * Side) * (KeyBytes + ValueBytes) + Stages * TileStatistics * sizeof(float) + 2 * (Stages + 1) * BarrierBytes;
+    /// <summary>
+    /// Dynamic shared memory of the gradients' kernel: keys and values, two tiles of what streams past with statistics, two of the scores' gradients.
+    /// </summary>
+    public const int GradientSharedBytes = Alignment + (BlockRows + GradientStages * Side) * (KeyBytes + ValueBytes) + GradientStages * TileStatistics * sizeof(float)
+        + ScoreStages * BlockRows * Side * sizeof(ushort) + (GradientBarriers + 1) * BarrierBytes;
 
     /// <summary>Whether the kernels can compute a call at all.</summary>
     /// <param name="type">Type of the activations.</param>
@@ -62,16 +65,23 @@ internal static class HopperAttentionPlan
     public static long StatisticRows(in CausalSizes sizes) => LaunchShape.Cover(sizes.Queries, Side) * sizes.Heads * sizes.Batch;
 
     /// <summary>
-    /// Heads of a group, which a block of dK takes one after another: many, since each group keeps a sum of the rotary key's gradient in
-    /// memory, but so few that the blocks, longest first, end at about the same time.
+    /// Heads of sequences whose sums of dQ are under way at the same time, for each of which memory is needed: those whose blocks fill the GPU, and some
+    /// more, since the blocks of one head end at different times. They should fit into the second-level cache, where they are added to.
     /// </summary>
-    public static int GroupHeads(in CausalSizes sizes, int multiprocessors)
+    public static int Slots(in CausalSizes sizes, int multiprocessors)
     {
-        const int blocksEach = 8;
-        long tiles = LaunchShape.Cover(sizes.Keys, BlockRows) * sizes.Batch;
-        long groups = Math.Clamp(LaunchShape.Cover((long)blocksEach * multiprocessors, tiles), 1, sizes.Heads);
-        return (int)LaunchShape.Cover(sizes.Heads, groups);
+        const int More = 4;
+        return (int)Math.Min(LaunchShape.Cover(multiprocessors, LaunchShape.Cover(sizes.Keys, BlockRows)) + More, (long)sizes.Heads * sizes.Batch);
     }
+
+    /// <summary>Bytes of so many heads' sums of dQ in F32.</summary>
+    public static long QuerySumBytes(in CausalSizes sizes, int slots) => slots * LaunchShape.Cover(sizes.Queries, Side) * Side * (Nope + Rope) * sizeof(float);
+
+    /// <summary>Bytes of the sums of the rotary keys' gradient in F32, which all heads share.</summary>
+    public static long RotarySumBytes(in CausalSizes sizes) => sizes.Batch * LaunchShape.Cover(sizes.Keys, BlockRows) * BlockRows * Rope * sizeof(float);
+
+    /// <summary>Words that the gradients' kernel counts in: blocks taken, and how many have added to each sum.</summary>
+    public static long CountWords(in CausalSizes sizes, int slots) => 1 + slots * LaunchShape.Cover(sizes.Queries, Side) + sizes.Batch * LaunchShape.Cover(sizes.Keys, BlockRows);
 
     /// <summary>Pairs of blocks of queries, a late one with an early one of the same head, which have the same work; a block alone counts as a pair.</summary>
     public static long Pairs(in CausalSizes sizes) => LaunchShape.Cover(LaunchShape.Cover(sizes.Queries, BlockRows), 2) * sizes.Heads * sizes.Batch;
@@ -82,9 +92,6 @@ internal static class HopperAttentionPlan
     /// <summary>Blocks of the kernel of statistics.</summary>
     public static LaunchShape StatisticsShape(in CausalSizes sizes) => new(LaunchShape.Cover(StatisticRows(sizes) * Side, StatisticThreads / StatisticLanes), StatisticThreads);
 
-    /// <summary>Blocks of the kernel of dK and dV.</summary>
-    public static LaunchShape KeyGradientShape(in CausalSizes sizes, int groups) => new((groups, LaunchShape.Cover(sizes.Keys, BlockRows), sizes.Batch), Threads, GradientSharedBytes);
-
-    /// <summary>Blocks of the kernel of dQ, which take one pair after another.</summary>
-    public static LaunchShape QueryGradientShape(in CausalSizes sizes, int multiprocessors) => new(Math.Min(Pairs(sizes), multiprocessors), Threads, GradientSharedBytes);
+    /// <summary>Blocks of the gradients' kernel, one for 128 keys of a head.</summary>
+    public static LaunchShape GradientShape(in CausalSizes sizes) => new(LaunchShape.Cover(sizes.Keys, BlockRows) * sizes.Heads * sizes.Batch, Threads, GradientSharedBytes);
 }

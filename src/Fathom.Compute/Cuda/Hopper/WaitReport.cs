@@ -26,7 +26,7 @@ internal sealed unsafe class WaitReport(CudaContext context)
         CudaException.Check(Driver.CopyToHost((nint)words, memory.Address, Words * sizeof(uint), context.Stream.Handle), "cuMemcpyDtoHAsync");
         context.Stream.Synchronize();
         if (words[0] == 0) return;
-        string barrier = words[0] switch { 1 => "filled", 2 => "emptied", _ => "written" };
+        string barrier = words[0] switch { 1 => "filled", 2 => "emptied", 3 => "written", _ => "its turn" };
         throw new CudaException(string.Create(CultureInfo.InvariantCulture,
             $"{kernel.Instance} hangs: block {words[1]}, thread {words[2]} waited two seconds for stage {words[3]} to be {barrier} (step {words[4]}, parity {words[5]})"));
     }

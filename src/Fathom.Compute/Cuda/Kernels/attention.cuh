@@ -28,7 +28,7 @@ struct Causal
     Rows dkRope;    // [B T, dr]
     float* logSumExp; // [B, H, T]; null where nobody asks
     float* delta;     // [B, H, T]: the row sums of doutput * output
-    float* rotary;    // [groups of heads, B T, dr]: each group's sum of the rotary key's gradient
+    float* rotary;    // [groups of heads, B T, dr]: each group's sum of the rotary key's gradient; on Hopper one sum, as its threads hold it
     int32_t batch, heads, queries, keys, nope, rope, value;
     int32_t groupHeads; // heads of a group
     float scale;

@@ -22,7 +22,11 @@ struct __align__(64) HopperCausal
     Rows outputScales;                       // where call.output is codes, pairs of E5M6: [B T H, 1], e8m0
     float* tileStatistics;                   // what the map describes
     uint32_t* report;                        // where a bounded wait says what it waited for
+    float* querySums;                        // of the backward pass: [slots, tiles of queries, what 256 threads hold of 64 x 192]
+    uint32_t* counts;                        // blocks that were taken, and by how many each tile's sum and each rotary sum has been added to
     float factor;                            // of scores whose exponentials are to the base of two
+    int32_t slots;                           // heads of sequences that are summed at the same time
+    int32_t countWords;
 };
 
 static_assert(sizeof(HopperCausal) == 896, "as HopperAttention declares it");

@@ -1,8 +1,12 @@
-// Gradients of causal attention on Hopper's wgmma (FlashAttention-2, 2307.08691, section 3.2). Two kernels compute the scores S and the
-// gradient dP of their weights again, one for each side of the score matrix, because sums of dQ across blocks of keys would need an order:
-// 1152 multiply-adds for each visible pair in place of 832. Score tiles stay in registers: an accumulator tile, rounded to BF16, is the left
-// operand of the next product as it stands.
-// The trap is what is under way: every product is asynchronous, so each section says which batches are, in the order they were begun.
+// Gradients of causal attention on Hopper's wgmma (FlashAttention-2, 2307.08691, section 3.2; FlashAttention-3, 2407.08608). A block has 128
+// keys of a head, whose gradients stay in registers, and goes through the queries that see them. Score tiles stay in registers: an accumulator
+// tile, rounded to BF16, is the left operand of the next product as it stands.
+// dQ is a sum over blocks of keys. Each adds its part to F32 sums in the second-level cache, in an order that is always the same: that of
+// keys from the diagonal to the first one. Blocks of threads take their keys in the order of a counter, the last keys of a head first, so who must be
+// waited for has begun before, and as it had fewer queries to go through it is usually done. The block of the first keys finishes the sum.
+// Rotary keys have one gradient for all heads, a sum that goes from head to head in the same way.
+// The traps: every product is asynchronous, so each section says which batches are under way, in the order they were begun; and no block may wait for
+// one that could begin later.
 #include "formats.cuh"
 #include "hopper_attention.cuh"
 
@@ -12,7 +16,7 @@ constexpr int StatisticThreads = 256, RowLanes = Value / 8;
 static_assert(Value == TileLength, "a row of codes has one scale");
 
 // log2-sum-exp and delta = the row sums of doutput * output, by tiles; 16 lanes for each query of a head, heads next to each other.
-// The output is values, or codes, which count as the values that they would be written out as.
+// The output is values, or codes, which count as the values that they would be written out as. Clears the counts for the kernel that follows.
 template <bool Codes>
 __global__ void __launch_bounds__(StatisticThreads) hopper_statistics(const __grid_constant__ HopperCausal p)
 {
@@ -24,6 +28,9 @@ __global__ void __launch_bounds__(StatisticThreads) hopper_statistics(const __gr
     int64_t b = token / (tiles * Side);
     bool exists = b < c.batch && i < c.queries;
     float delta = 0;
+
+    // Every block of keys is yet to be taken, and every sum to be begun.
+    if (int64_t number = static_cast<int64_t>(blockIdx.x) * StatisticThreads + threadIdx.x; number < p.countWords) p.counts[number] = 0;
     if (exists)
     {
         float o[8], d[8];
@@ -47,24 +54,132 @@ __global__ void __launch_bounds__(StatisticThreads) hopper_statistics(const __gr
     to.delta[i % Side] = delta;
 }
 
-// ---- dK and dV ----
+// ---- Sums over blocks ----
 
-// Shared memory: keys and values that stay, and a ring of tiles of queries, gradients of their outputs, and their statistics.
-struct KeyGradientMemory
+constexpr int SumVectors = KeyColumns / 16; // of four values, that a thread adds to the sum of a tile of queries
+
+// What this block adds to: the sum of a tile of 64 queries, or that of 128 rotary keys. Each has a count of the blocks that have added, which is
+// also the order: turn is the count at which this block adds.
+struct Turn
 {
-    static constexpr int Stages = 3, StageBytes = (KeyBoxes + ValueBoxes) * BoxBytes;
+    uint32_t* count;
+    uint32_t turn;
+};
 
-    unsigned char *keys, *values, *stages;
+// A block's 128 keys of a head, in the order in which they are taken: heads of sequences, and the last keys of each first.
+struct Keys
+{
+    int row, head, sequence, block, first, tiles, blocks, rowTiles;
+
+    __device__ __forceinline__ Keys(const Causal& c, int number)
+        : blocks(divide_up(c.keys, BlockRows)), rowTiles(divide_up(c.queries, Side))
+    {
+        row = number / blocks;
+        block = blocks - 1 - (number - row * blocks);
+        sequence = row / c.heads;
+        head = row - sequence * c.heads;
+        first = block * BlockRows;
+        tiles = rowTiles - first / Side;
+    }
+
+    // The sum of the tile of queries that is so many behind the diagonal: heads of sequences take turns with `slots` of them. Blocks that add to it: those
+    // from its own keys' to the first.
+    __device__ __forceinline__ Turn of_queries(const HopperCausal& p, int tile) const
+    {
+        int at = first / Side + tile, use = row / p.slots, blocksOfTile = at / Teams + 1;
+        return {p.counts + 1 + (row - use * p.slots) * rowTiles + at, static_cast<uint32_t>(use * blocksOfTile + blocksOfTile - 1 - block)};
+    }
+
+    __device__ __forceinline__ Turn of_rotary(const HopperCausal& p) const
+    {
+        return {p.counts + 1 + p.slots * rowTiles + sequence * blocks + block, static_cast<uint32_t>(head)};
+    }
+
+    // The sum of all queries' tiles, then that of rotary keys.
+    __device__ __forceinline__ Turn of(const HopperCausal& p, int index) const { return index < tiles ? of_queries(p, index) : of_rotary(p); }
+
+    // A thread's vectors of a sum lie TeamThreads vectors apart.
+    __device__ __forceinline__ float* query_sum(const HopperCausal& p, int tile, int team) const
+    {
+        int64_t at = static_cast<int64_t>(row % p.slots) * rowTiles + first / Side + tile;
+        return p.querySums + ((at * Teams + team) * SumVectors * TeamThreads + threadIdx.x % TeamThreads) * 4;
+    }
+
+    __device__ __forceinline__ float* rotary_sum(const HopperCausal& p, int team) const
+    {
+        int64_t at = static_cast<int64_t>(sequence) * blocks + block;
+        return p.call.rotary + ((at * Teams + team) * (Rope / 8) * TeamThreads + threadIdx.x % TeamThreads) * 4;
+    }
+};
+
+// The first block to add to a sum stores its part.
+template <int Count>
+__device__ __forceinline__ void add_part(float* to, const float (&part)[Count], bool isFirst)
+{
+#pragma unroll
+    for (int i = 0; i < Count / 4; i++)
+    {
+        float* at = to + i * TeamThreads * 4;
+        float four[4] = {part[4 * i], part[4 * i + 1], part[4 * i + 2], part[4 * i + 3]};
+        if (isFirst) store<float, 4>(at, four);
+        else ptx::add_four(at, four[0], four[1], four[2], four[3]);
+    }
+}
+
+// The last one has the sum.
+template <int Count>
+__device__ __forceinline__ void take_sum(const float* from, float (&part)[Count], bool isFirst, float scale)
+{
+#pragma unroll
+    for (int i = 0; i < Count / 4; i++)
+    {
+        float before[4] = {};
+        if (!isFirst) ptx::load_four(from + i * TeamThreads * 4, before);
+#pragma unroll
+        for (int e = 0; e < 4; e++) part[4 * i + e] = (before[e] + part[4 * i + e]) * scale;
+    }
+}
+
+// ---- A block ----
+
+// Shared memory: keys and values that stay; a ring of tiles of queries, gradients of their outputs, and their statistics; and a ring of two tiles
+// of the scores' gradients, keys by queries, which the teams compute for each other.
+struct GradientMemory
+{
+    static constexpr int Stages = 2, StageBytes = (KeyBoxes + ValueBoxes) * BoxBytes, ScoreStages = 2, ScoreBytes = Teams * BoxBytes, Ahead = 2;
+
+    unsigned char *keys, *values, *stages, *scores;
     TileStatistics* statistics;
-    hopper::Barrier *filled, *emptied, *keysFilled, *keysEmptied;
+    hopper::Barrier *filled, *emptied, *keysFilled;
+    hopper::Barrier *written, *read; // of the scores' gradients
+    hopper::Barrier *turn, *added;   // of sums over blocks, of which each thread that keeps them is at most so many ahead
+    int* number;
 
-    __device__ __forceinline__ explicit KeyGradientMemory(unsigned char* memory)
+    __device__ __forceinline__ explicit GradientMemory(unsigned char* memory)
         : keys(align_tiles(memory)), values(keys + Teams * KeyBoxes * BoxBytes), stages(values + Teams * ValueBoxes * BoxBytes),
-          statistics(reinterpret_cast<TileStatistics*>(stages + Stages * StageBytes)), filled(reinterpret_cast<hopper::Barrier*>(statistics + Stages)),
-          emptied(filled + Stages), keysFilled(emptied + Stages), keysEmptied(keysFilled + 1) { }
+          scores(stages + Stages * StageBytes), statistics(reinterpret_cast<TileStatistics*>(scores + ScoreStages * ScoreBytes)),
+          filled(reinterpret_cast<hopper::Barrier*>(statistics + Stages)), emptied(filled + Stages), keysFilled(emptied + Stages), written(keysFilled + 1),
+          read(written + ScoreStages), turn(read + ScoreStages), added(turn + Ahead), number(reinterpret_cast<int*>(added + Ahead)) { }
 
     __device__ __forceinline__ unsigned char* queries(int stage) const { return stages + stage * StageBytes; }
     __device__ __forceinline__ unsigned char* doutputs(int stage) const { return queries(stage) + KeyBoxes * BoxBytes; }
+    __device__ __forceinline__ unsigned char* score_gradients(int stage) const { return scores + stage * ScoreBytes; }
+
+    // One thread calls.
+    __device__ __forceinline__ void make() const
+    {
+        constexpr int Warps = Teams * TeamThreads / WarpSize;
+        make_barriers(filled, emptied, Stages);
+        hopper::barrier_make(keysFilled, 1);
+        for (int i = 0; i < ScoreStages; i++)
+        {
+            hopper::barrier_make(written + i, Warps);
+            hopper::barrier_make(read + i, Warps);
+        }
+
+        make_barriers(turn, added, Ahead);
+        hopper::barriers_made();
+    }
 };
 
 // s = exp2(s factor - log-sum-exp) of transposed scores, one log-sum-exp for each column. On the diagonal, where the first row's key is the
@@ -113,311 +228,263 @@ __device__ __forceinline__ void differentiate(uint32_t (&weights)[4][4], const f
     }
 }
 
-// Score tiles are transposed: 64 keys of a team by 64 queries. Blocks: (groups of heads, tiles of 128 keys, sequences), those with the most
-// queries first. The rotary key's gradient stays in its sums from head to head of the group.
-template <bool Bounded>
-__global__ void __launch_bounds__(BlockThreads, 1) hopper_key_gradient(const __grid_constant__ HopperCausal p)
+// A team's tile of the scores' gradients, 64 keys by 64 queries, as the other operand's products take it: rows of 128 bytes, swizzled.
+__device__ __forceinline__ void write_gradients(unsigned char* to, const uint32_t (&gradients)[4][4], int row)
 {
-    constexpr int Stages = KeyGradientMemory::Stages;
-    DYNAMIC_SHARED(memory);
-    const KeyGradientMemory at(memory);
-    const Causal& c = p.call;
-    if (threadIdx.x == 0)
-    {
-        make_barriers(at.filled, at.emptied, Stages);
-        make_barriers(at.keysFilled, at.keysEmptied, 1);
-        hopper::barriers_made();
-    }
-
-    __syncthreads();
-    int b = blockIdx.z, first = blockIdx.y * BlockRows, tiles = divide_up(c.queries - first, Side);
-    int head = blockIdx.x * c.groupHeads, lastHead = min(head + c.groupHeads, c.heads) - 1;
-    int team = __shfl_sync(AllLanes, threadIdx.x / TeamThreads, 0);
-    Place<Stages> place;
-    uint32_t keysParity = 0;
-    if (team == Teams)
-    {
-        hopper::give_registers<LoadingRegisters>();
-        if (threadIdx.x % TeamThreads != 0) return;
-        for (; head <= lastHead; head++, keysParity ^= 1)
-        {
-            wait<Bounded>(at.keysEmptied, keysParity ^ 1, p.report, ForEmptied, Stages, head);
-            hopper::barrier_arrive_expecting(at.keysFilled, Teams * (KeyBoxes + ValueBoxes) * BoxBytes);
+    int lane = threadIdx.x % WarpSize, key = row + lane / 4;
+    unsigned char* at = to + key * RowBytes + lane % 4 * 4;
 #pragma unroll
-            for (int i = 0; i < Teams; i++)
-            {
-                load_keys(at.keys + i * KeyBoxes * BoxBytes, BoxBytes, p, at.keysFilled, head, first + i * Side, b);
-                load_values(at.values + i * ValueBoxes * BoxBytes, BoxBytes, p, at.keysFilled, head, first + i * Side, b);
-            }
-
-            int row = (b * c.heads + head) * static_cast<int>(query_tiles(c)) + first / Side;
-            for (int tile = 0; tile < tiles; tile++, place.advance())
-            {
-                hopper::Barrier* filled = at.filled + place.stage;
-                wait<Bounded>(at.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, tile);
-                hopper::barrier_arrive_expecting(filled, KeyGradientMemory::StageBytes + sizeof(TileStatistics));
-                load_boxes<KeyBoxes>(at.queries(place.stage), BoxBytes, &p.q, filled, 0, head, first + tile * Side, b);
-                hopper::load_tile(at.statistics + place.stage, &p.statistics, filled, 0, row + tile);
-                load_boxes<ValueBoxes>(at.doutputs(place.stage), BoxBytes, &p.doutput, filled, 0, head, first + tile * Side, b);
-            }
-        }
-
-        return;
-    }
-
-    hopper::take_registers<TeamRegisters>();
-    int warp = threadIdx.x % TeamThreads / WarpSize;
-    float dkNope[Nope / 2] = {}, dkRope[Rope / 2] = {}, dv[Value / 2] = {}, s[Side / 2] = {};
-    uint32_t weights[4][4];
-    hopper::Operand keys = hopper::along_sum(at.keys + team * KeyBoxes * BoxBytes), values = hopper::along_sum(at.values + team * ValueBoxes * BoxBytes);
-    for (; head <= lastHead; head++, keysParity ^= 1)
-    {
-        wait<Bounded>(at.keysFilled, keysParity, p.report, ForFilled, Stages, head);
-        int tile = team;
-        if (team > 0)
-        {
-            // All of the first tile's queries come before these keys.
-            wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, 0);
-            release(at.emptied + place.stage);
-            place.advance();
-        }
-
-        int begin = tile, previous = place.stage;
-        if (tile < tiles)
-        {
-            auto multiply_keys = [&]
-            {
-                wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
-                hopper::begin_products();
-                multiply_rows<KeyBoxes>(s, keys, BoxBytes, hopper::along_sum(at.queries(place.stage)), BoxBytes);
-                hopper::commit_products();
-            };
-            auto differentiate_tile = [&](bool isFirst)
-            {
-                const TileStatistics& statistics = at.statistics[place.stage];
-                hopper::Operand across = hopper::across_sum(at.doutputs(place.stage), BoxBytes), along = hopper::along_sum(at.doutputs(place.stage));
-                weigh(s, p.factor, statistics.logSumExp, isFirst, warp * 16);
-                pack(weights, s);
-                hopper::begin_products();
-                multiply_rows<ValueBoxes>(s, values, BoxBytes, along, BoxBytes);
-                multiply_weights(dv, weights, across, !isFirst);
-                hopper::commit_products();
-                hopper::await_sums<0>(s);
-                differentiate(weights, s, statistics.delta);
-                previous = place.stage;
-                place.advance();
-                tile++;
-            };
-            auto add_keys = [&](bool isFirst)
-            {
-                const unsigned char* queries = at.queries(previous);
-                multiply_weights(dkNope, weights, hopper::across_sum(queries, BoxBytes), !isFirst);
-                multiply_weights(dkRope, weights, hopper::across_sum(queries + NopeBoxes * BoxBytes, BoxBytes), true);
-                hopper::commit_products();
-            };
-            multiply_keys();
-            hopper::await_sums<0>(s);
-            differentiate_tile(true);
-            for (; tile < tiles;)
-            {
-                // The next scores are begun first: while the other team computes on its tile, both products wait for nothing.
-                multiply_keys();
-                add_keys(tile == begin + 1);
-                hopper::await_sums<0>(s);
-                release(at.emptied + previous);
-                differentiate_tile(false);
-            }
-
-            hopper::begin_products();
-            add_keys(tile == begin + 1);
-            hopper::finish_products(dv);
-            hopper::finish_products(dkNope);
-            hopper::finish_products(dkRope);
-            release(at.emptied + previous);
-        }
-
-        release(at.keysEmptied);
-        if (tile == begin) continue; // no queries, so these keys are behind the end
-        int row = first + ptx::thread_again() / WarpSize * 16;
-        bf16* to = c.dkv.row<bf16>(c.key_row(b, head, 0));
-        scale_sums(dkNope, c.scale);
-        store_sums(dkNope, to, c.heads * c.dkv.stride, row, c.keys, 0, Nope);
-        store_sums(dv, to + Nope, c.heads * c.dkv.stride, row, c.keys, 0, Value);
-    }
-
-    int row = first + ptx::thread_again() / WarpSize * 16;
-    float* to = c.rotary + (static_cast<int64_t>(blockIdx.x) * c.batch + b) * c.keys * Rope;
-    scale_sums(dkRope, c.scale);
-    store_sums(dkRope, to, Rope, row, c.keys, 0, Rope);
+    for (int i = 0; i < 16; i++)
+        *reinterpret_cast<uint32_t*>(at + i % 2 * 8 * RowBytes + (i / 2 ^ key % 8) * 16) = gradients[i / 4][i % 4];
 }
 
-// ---- dQ ----
-
-// Shared memory: queries and gradients of their outputs that stay, and a ring of tiles of keys and values.
-struct QueryGradientMemory
+// part = the columns of dQ that a box of keys holds from an offset on: 64 queries by so many columns, summed over 128 keys.
+template <int Count>
+__device__ __forceinline__ void multiply_gradients(float (&part)[Count], hopper::Operand gradients, hopper::Operand box)
 {
-    static constexpr int Stages = 3, StageBytes = (KeyBoxes + ValueBoxes) * BoxBytes;
+#pragma unroll
+    for (int k = 0; k < BlockRows / 16; k++)
+        hopper::multiply_bf16<true, true>(part, gradients.plus(k * 16 * RowBytes), box.plus(k / 4 * KeyBoxes * BoxBytes + k % 4 * 16 * RowBytes), k > 0);
+}
 
-    unsigned char *queries, *doutputs, *stages;
-    hopper::Barrier *filled, *emptied, *queriesFilled, *queriesEmptied;
-
-    __device__ __forceinline__ explicit QueryGradientMemory(unsigned char* memory)
-        : queries(align_tiles(memory)), doutputs(queries + Teams * KeyBoxes * BoxBytes), stages(doutputs + Teams * ValueBoxes * BoxBytes),
-          filled(reinterpret_cast<hopper::Barrier*>(stages + Stages * StageBytes)), emptied(filled + Stages), queriesFilled(emptied + Stages),
-          queriesEmptied(queriesFilled + 1) { }
-
-    __device__ __forceinline__ unsigned char* keys(int stage) const { return stages + stage * StageBytes; }
-    __device__ __forceinline__ unsigned char* values(int stage) const { return keys(stage) + KeyBoxes * BoxBytes; }
-};
-
-// As many blocks as there are multiprocessors, or fewer; each goes through its blocks of queries. Key tiles run from the diagonal to the first.
+// Loads what the teams need.
 template <bool Bounded>
-__global__ void __launch_bounds__(BlockThreads, 1) hopper_query_gradient(const __grid_constant__ HopperCausal p)
+__device__ __forceinline__ void load_operands(const HopperCausal& p, const GradientMemory& at, const Keys& own)
 {
-    constexpr int Stages = QueryGradientMemory::Stages;
+    Place<GradientMemory::Stages> place;
+    hopper::barrier_arrive_expecting(at.keysFilled, Teams * (KeyBoxes + ValueBoxes) * BoxBytes);
+#pragma unroll
+    for (int i = 0; i < Teams; i++)
+    {
+        load_keys(at.keys + i * KeyBoxes * BoxBytes, BoxBytes, p, at.keysFilled, own.head, own.first + i * Side, own.sequence);
+        load_values(at.values + i * ValueBoxes * BoxBytes, BoxBytes, p, at.keysFilled, own.head, own.first + i * Side, own.sequence);
+    }
+
+    for (int tile = 0; tile < own.tiles; tile++, place.advance())
+    {
+        int token = own.first + tile * Side;
+        hopper::Barrier* filled = at.filled + place.stage;
+        wait<Bounded>(at.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, tile);
+        hopper::barrier_arrive_expecting(filled, GradientMemory::StageBytes + sizeof(TileStatistics));
+        load_boxes<KeyBoxes>(at.queries(place.stage), BoxBytes, &p.q, filled, 0, own.head, token, own.sequence);
+        hopper::load_tile(at.statistics + place.stage, &p.statistics, filled, 0, own.row * own.rowTiles + token / Side);
+        load_boxes<ValueBoxes>(at.doutputs(place.stage), BoxBytes, &p.doutput, filled, 0, own.head, token, own.sequence);
+    }
+}
+
+// Waits for this block's turns and tells the teams.
+template <bool Bounded>
+__device__ __forceinline__ void await_turns(const HopperCausal& p, const GradientMemory& at, const Keys& own)
+{
+    Place<GradientMemory::Ahead> place;
+    for (int i = 0; i <= own.tiles; i++, place.advance())
+    {
+        wait<Bounded>(at.added + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, i);
+        Turn turn = own.of(p, i);
+        wait_until<Bounded>([=] { return ptx::load_acquired(turn.count) >= turn.turn; }, place.parity, p.report, ForTurn, place.stage, i);
+        hopper::barrier_arrive(at.turn + place.stage);
+    }
+}
+
+// Tells the other blocks what the teams have added.
+template <bool Bounded>
+__device__ __forceinline__ void pass_turns(const HopperCausal& p, const GradientMemory& at, const Keys& own)
+{
+    Place<GradientMemory::Ahead> place;
+    for (int i = 0; i <= own.tiles; i++, place.advance())
+    {
+        wait<Bounded>(at.added + place.stage, place.parity, p.report, ForWritten, place.stage, i);
+        Turn turn = own.of(p, i);
+        ptx::store_released(turn.count, turn.turn + 1);
+    }
+}
+
+// Score tiles are transposed: 64 keys of a team by 64 queries. Each team also has half of the columns of dQ: of 192, a whole box and half of the one
+// in the middle. What it needs for that from the other team is a tile old, so that the teams can stay half a tile apart, one with the tensor cores
+// and the other one with its exponentials.
+template <bool Bounded>
+__global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid_constant__ HopperCausal p)
+{
     DYNAMIC_SHARED(memory);
-    const QueryGradientMemory at(memory);
+    const GradientMemory at(memory);
     const Causal& c = p.call;
     if (threadIdx.x == 0)
     {
-        make_barriers(at.filled, at.emptied, Stages);
-        make_barriers(at.queriesFilled, at.queriesEmptied, 1);
-        hopper::barriers_made();
+        at.make();
+        *at.number = static_cast<int>(atomicAdd(p.counts, 1u));
     }
 
     __syncthreads();
-    int b, head, first, team = __shfl_sync(AllLanes, threadIdx.x / TeamThreads, 0);
-    QueryBlocks blocks;
-    Place<Stages> place;
-    uint32_t queriesParity = 0;
-    auto last_tile = [&] { return (min(first + BlockRows, c.queries) - 1) / Side; };
+    const Keys own(c, *at.number);
+    int team = __shfl_sync(AllLanes, threadIdx.x / TeamThreads, 0);
     if (team == Teams)
     {
         hopper::give_registers<LoadingRegisters>();
-        if (threadIdx.x % TeamThreads != 0) return;
-        for (; blocks.next(c, b, head, first); queriesParity ^= 1)
-        {
-            int last = last_tile();
-            for (int tile = last; tile >= 0; tile--, place.advance())
-            {
-                hopper::Barrier* filled = at.filled + place.stage;
-                wait<Bounded>(at.emptied + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, tile);
-                hopper::barrier_arrive_expecting(filled, QueryGradientMemory::StageBytes);
-                load_keys(at.keys(place.stage), BoxBytes, p, filled, head, tile * Side, b);
-                load_values(at.values(place.stage), BoxBytes, p, filled, head, tile * Side, b);
-                if (tile < last) continue;
-                wait<Bounded>(at.queriesEmptied, queriesParity ^ 1, p.report, ForEmptied, Stages, tile);
-                hopper::barrier_arrive_expecting(at.queriesFilled, Teams * (KeyBoxes + ValueBoxes) * BoxBytes);
-#pragma unroll
-                for (int i = 0; i < Teams; i++)
-                {
-                    load_boxes<KeyBoxes>(at.queries + i * KeyBoxes * BoxBytes, BoxBytes, &p.q, at.queriesFilled, 0, head, first + i * Side, b);
-                    load_boxes<ValueBoxes>(at.doutputs + i * ValueBoxes * BoxBytes, BoxBytes, &p.doutput, at.queriesFilled, 0, head, first + i * Side, b);
-                }
-            }
-        }
-
+        if (threadIdx.x % WarpSize != 0) return;
+        int task = threadIdx.x % TeamThreads / WarpSize;
+        if (task == 0) load_operands<Bounded>(p, at, own);
+        else if (task == 1) await_turns<Bounded>(p, at, own);
+        else if (task == 2) pass_turns<Bounded>(p, at, own);
         return;
     }
 
     hopper::take_registers<TeamRegisters>();
-    int lane = threadIdx.x % WarpSize, row = threadIdx.x % TeamThreads / WarpSize * 16 + lane / 4;
-    float dq[KeyColumns / 2] = {}, s[Side / 2] = {}, dp[Side / 2] = {};
-    uint32_t gradients[4][4], held[Nope / 16][4]; // of the queries, as many columns as registers are left for: shared memory is what binds
-    hopper::Operand queries = hopper::along_sum(at.queries + team * KeyBoxes * BoxBytes), doutputs = hopper::along_sum(at.doutputs + team * ValueBoxes * BoxBytes);
-    for (; blocks.next(c, b, head, first); queriesParity ^= 1)
+    int warpRow = threadIdx.x % TeamThreads / WarpSize * 16;
+    float dkNope[Nope / 2] = {}, dkRope[Rope / 2] = {}, dv[Value / 2] = {}, s[Side / 2] = {};
+    uint32_t weights[4][4] = {};
+    hopper::Operand keys = hopper::along_sum(at.keys + team * KeyBoxes * BoxBytes), values = hopper::along_sum(at.values + team * ValueBoxes * BoxBytes);
+
+    // Of dQ: boxes 0 and 2, and the halves of box 1.
+    hopper::Operand wholeBox = hopper::across_sum(at.keys + team * 2 * BoxBytes, BoxBytes), halfBox = hopper::across_sum(at.keys + BoxBytes + team * RowBytes / 2, BoxBytes);
+    int wholeColumn = team * 2 * Side, halfColumn = Side + team * Side / 2;
+    Place<GradientMemory::Stages> place;
+    Place<GradientMemory::ScoreStages> next;   // where this team writes the next gradients of scores
+    Place<GradientMemory::ScoreStages> oldest; // what dQ takes next
+    Place<GradientMemory::Ahead> turn;
+
+    auto announce = [&](int tile)
     {
-        int tile = last_tile(), diagonal = first / Side + team;
-        float logSumExp[2] = {Infinity, Infinity}, delta[2] = {};
-        if (diagonal * Side < c.queries)
-        {
-            int64_t statisticsRow = (static_cast<int64_t>(b) * c.heads + head) * query_tiles(c) + diagonal;
-            const TileStatistics& statistics = reinterpret_cast<const TileStatistics*>(p.tileStatistics)[statisticsRow];
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-            {
-                logSumExp[h] = statistics.logSumExp[row + 8 * h];
-                delta[h] = statistics.delta[row + 8 * h];
-            }
-        }
+        wait<Bounded>(at.read + next.stage, next.parity ^ 1, p.report, ForEmptied, next.stage, tile);
+        write_gradients(at.score_gradients(next.stage) + team * BoxBytes, weights, warpRow);
+        hopper::fence_async();
+        release(at.written + next.stage);
+        next.advance();
+    };
 
-        auto multiply_both = [&]
-        {
-            wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
-            hopper::begin_products();
-            multiply_held_rows<KeyBoxes>(s, held, queries, BoxBytes, hopper::along_sum(at.keys(place.stage)), BoxBytes);
-            hopper::commit_products();
-            multiply_rows<ValueBoxes>(dp, doutputs, BoxBytes, hopper::along_sum(at.values(place.stage)), BoxBytes);
-            hopper::commit_products();
-        };
-        auto weigh_rows = [&]
-        {
-#pragma unroll
-            for (int i = 0; i < Side / 2; i++) s[i] = __fmaf_rn(s[i], p.factor, -logSumExp[i / 2 % 2]);
-            if (tile == diagonal)
-            {
-                int after = row - lane % 4 * 2;
-#pragma unroll
-                for (int i = 0; i < Side / 2; i++)
-                    if (i / 4 * 8 + i % 2 > after + i / 2 % 2 * 8) s[i] = -Infinity;
-            }
-
-#pragma unroll
-            for (int i = 0; i < Side / 2; i++) s[i] = ptx::exp2_approximately(s[i]);
-        };
-        auto differentiate_rows = [&]
-        {
-#pragma unroll
-            for (int i = 0; i < Side / 2; i++) s[i] *= dp[i] - delta[i / 2 % 2];
-        };
-        wait<Bounded>(at.queriesFilled, queriesParity, p.report, ForFilled, Stages, tile);
-        hold_rows(held, at.queries + team * KeyBoxes * BoxBytes);
-        if (tile > diagonal)
-        {
-            // The last keys come after all queries of this team.
-            wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
-            release(at.emptied + place.stage);
-            place.advance();
-            tile--;
-        }
-
-        multiply_both();
-        hopper::await_sums<1>(s);
-        weigh_rows();
-        hopper::await_sums<0>(dp);
-        differentiate_rows();
-        pack(gradients, s);
-        int previous = place.stage;
-        bool add = false;
-        place.advance();
-        for (tile--; tile >= 0; tile--)
-        {
-            multiply_both();
-            multiply_weights(dq, gradients, hopper::across_sum(at.keys(previous), BoxBytes), add);
-            hopper::commit_products();
-
-            // Under way: S, dP, dQ of the tile before.
-            hopper::await_sums<2>(s);
-            weigh_rows();
-            hopper::compute_first(s[29] + s[30] + s[31]);
-            hopper::await_sums<1>(dp);
-            differentiate_rows();
-            hopper::compute_first(s[29] + s[30] + s[31]);
-            hopper::wait_products<0>();
-            release(at.emptied + previous);
-            pack(gradients, s);
-            previous = place.stage;
-            add = true;
-            place.advance();
-        }
-
-        release(at.queriesEmptied);
+    // The weights become the scores' gradients of a tile.
+    auto differentiate_tile = [&](int tile, bool isFirst)
+    {
+        wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
+        const TileStatistics& statistics = at.statistics[place.stage];
+        hopper::Operand across = hopper::across_sum(at.doutputs(place.stage), BoxBytes), along = hopper::along_sum(at.doutputs(place.stage));
         hopper::begin_products();
-        multiply_weights(dq, gradients, hopper::across_sum(at.keys(previous), BoxBytes), add);
+        multiply_rows<KeyBoxes>(s, keys, BoxBytes, hopper::along_sum(at.queries(place.stage)), BoxBytes);
         hopper::commit_products();
-        hopper::finish_products(dq);
-        release(at.emptied + previous);
-        scale_sums(dq, c.scale);
-        store_sums(dq, c.dq.row<bf16>(c.query_row(b, head, 0)), c.heads * c.dq.stride, first + team * Side + row - lane / 4, c.queries, 0, KeyColumns);
+        hopper::await_sums<0>(s);
+        weigh(s, p.factor, statistics.logSumExp, isFirst, warpRow);
+        pack(weights, s);
+        hopper::begin_products();
+        multiply_rows<ValueBoxes>(s, values, BoxBytes, along, BoxBytes);
+        multiply_weights(dv, weights, across, !isFirst);
+        hopper::commit_products();
+        hopper::await_sums<0>(s);
+        differentiate(weights, s, statistics.delta);
+        announce(tile);
+    };
+    auto add_keys = [&](bool isFirst)
+    {
+        const unsigned char* queries = at.queries(place.stage);
+        multiply_weights(dkNope, weights, hopper::across_sum(queries, BoxBytes), !isFirst);
+        multiply_weights(dkRope, weights, hopper::across_sum(queries + NopeBoxes * BoxBytes, BoxBytes), !isFirst);
+        hopper::commit_products();
+    };
+    auto multiply_whole = [&](int tile)
+    {
+        wait<Bounded>(at.written + oldest.stage, oldest.parity, p.report, ForWritten, oldest.stage, tile);
+        multiply_gradients(s, hopper::across_sum(at.score_gradients(oldest.stage), BoxBytes), wholeBox);
+        hopper::commit_products();
+    };
+
+    // Adds columns of a tile's dQ, or finishes them.
+    auto add_queries = [&](auto& part, int tile, int vector, int column)
+    {
+        float* sum = own.query_sum(p, tile, team) + vector * TeamThreads * 4;
+        bool isFirst = tile < Teams;
+        if (own.block > 0)
+        {
+            add_part(sum, part, isFirst);
+        }
+        else
+        {
+            take_sum(sum, part, isFirst, c.scale);
+            store_sums(part, c.dq.row<bf16>(c.query_row(own.sequence, own.head, 0)), c.heads * c.dq.stride, tile * Side + warpRow, c.queries, column, KeyColumns);
+        }
+    };
+
+    // The rest of a tile's dQ, whose first columns have been multiplied. Nothing is under way afterwards.
+    auto finish_queries = [&](int tile)
+    {
+        float half[Side / 4];
+        wait<Bounded>(at.turn + turn.stage, turn.parity, p.report, ForTurn, turn.stage, tile);
+        add_queries(s, tile, 0, wholeColumn);
+        hopper::begin_products();
+        multiply_gradients(half, hopper::across_sum(at.score_gradients(oldest.stage), BoxBytes), halfBox);
+        hopper::commit_products();
+        hopper::await_sums<0>(half);
+        release(at.read + oldest.stage);
+        add_queries(half, tile, Side / 8, halfColumn);
+        release(at.added + turn.stage);
+        oldest.advance();
+        turn.advance();
+    };
+
+    wait<Bounded>(at.keysFilled, 0, p.report, ForFilled, GradientMemory::Stages, 0);
+    if (team > 0)
+    {
+        // All of the first tile's queries come before these keys, whose gradients there are zero.
+        wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, 0);
+        release(at.emptied + place.stage);
+        place.advance();
+        announce(0);
     }
+
+    int tile = team;
+    if (tile < own.tiles)
+    {
+        if (team > 0)
+        {
+            hopper::begin_products();
+            multiply_whole(0);
+            hopper::await_sums<0>(s);
+            finish_queries(0);
+        }
+
+        differentiate_tile(tile, true);
+        hopper::begin_products();
+        add_keys(true);
+        hopper::wait_products<0>();
+        release(at.emptied + place.stage);
+        place.advance();
+        for (tile++; tile < own.tiles; tile++, place.advance())
+        {
+            differentiate_tile(tile, false);
+
+            // Under way: dQ of the tile before, dK.
+            hopper::begin_products();
+            multiply_whole(tile - 1);
+            add_keys(false);
+            hopper::await_sums<1>(s);
+            finish_queries(tile - 1);
+            release(at.emptied + place.stage);
+        }
+
+        hopper::finish_products(dv);
+        hopper::finish_products(dkNope);
+        hopper::finish_products(dkRope);
+    }
+
+    hopper::begin_products();
+    multiply_whole(own.tiles - 1);
+    hopper::await_sums<0>(s);
+    finish_queries(own.tiles - 1);
+
+    int row = own.first + ptx::thread_again() / WarpSize * 16;
+    bf16* to = c.dkv.row<bf16>(c.key_row(own.sequence, own.head, 0));
+    scale_sums(dkNope, c.scale);
+    store_sums(dkNope, to, c.heads * c.dkv.stride, row, c.keys, 0, Nope);
+    store_sums(dv, to + Nope, c.heads * c.dkv.stride, row, c.keys, 0, Value);
+
+    wait<Bounded>(at.turn + turn.stage, turn.parity, p.report, ForTurn, turn.stage, own.tiles);
+    float* sum = own.rotary_sum(p, team);
+    if (own.head < c.heads - 1)
+    {
+        add_part(sum, dkRope, own.head == 0);
+    }
+    else
+    {
+        take_sum(sum, dkRope, own.head == 0, c.scale);
+        store_sums(dkRope, c.dkRope.row<bf16>(c.rope_row(own.sequence, 0)), c.dkRope.stride, row, c.keys, 0, Rope);
+    }
+
+    release(at.added + turn.stage);
 }

@@ -35,22 +35,22 @@ static_assert(sizeof(Product) == 896, "as HopperProduct is declared");
 
 // ---- Waiting ----
 
-enum Wait : uint32_t { ForNothing, ForFilled, ForEmptied, ForWritten };
+enum Wait : uint32_t { ForNothing, ForFilled, ForEmptied, ForWritten, ForTurn };
 
-// Bounded waits give up after two seconds, or when another has: the kernel then ends with a wrong result and with a report of the
-// first one, from which the host makes an error.
-template <bool Bounded>
-__device__ __forceinline__ void wait(hopper::Barrier* barrier, uint32_t parity, uint32_t* report, Wait kind, int stage, int step)
+// Until `ended` says so. Bounded waits give up after two seconds, or when another has: the kernel then ends with a wrong result and with a
+// report of the first one, from which the host makes an error.
+template <bool Bounded, typename Ended>
+__device__ __forceinline__ void wait_until(Ended ended, uint32_t parity, uint32_t* report, Wait kind, int stage, int step)
 {
     if constexpr (!Bounded)
     {
-        hopper::barrier_wait(barrier, parity);
+        while (!ended()) { }
     }
     else
     {
         constexpr uint64_t Patience = 2000000000;
         uint64_t start = hopper::nanoseconds();
-        while (!hopper::barrier_poll(barrier, parity))
+        while (!ended())
         {
             if (*static_cast<volatile uint32_t*>(report) != ForNothing) return;
             if (hopper::nanoseconds() - start < Patience) continue;
@@ -66,6 +66,12 @@ __device__ __forceinline__ void wait(hopper::Barrier* barrier, uint32_t parity, 
             return;
         }
     }
+}
+
+template <bool Bounded>
+__device__ __forceinline__ void wait(hopper::Barrier* barrier, uint32_t parity, uint32_t* report, Wait kind, int stage, int step)
+{
+    wait_until<Bounded>([=] { return hopper::barrier_poll(barrier, parity); }, parity, report, kind, stage, step);
 }
 
 // ---- The ring of stages ----
