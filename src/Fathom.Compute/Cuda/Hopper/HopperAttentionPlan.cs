@@ -27,17 +27,18 @@ internal static class HopperAttentionPlan
     public const int Capability = 90;
 
     private const int Threads = 384, StatisticThreads = 256, StatisticLanes = 16, Alignment = 1024, BarrierBytes = 8, ForwardStages = 2, ForwardBarriers = 10;
-    private const int GradientStages = 2, ScoreStages = 2, GradientBarriers = 13;
+    private const int GradientStages = 2, ScoreStages = 2, PieceStages = 2, PieceBytes = 8192, Teams = 2, GradientBarriers = 9 + 2 * Teams * PieceStages + Teams;
     private const int KeyBytes = (Nope + Rope) * sizeof(ushort), ValueBytes = Value * sizeof(ushort);
 
     /// <summary>Dynamic shared memory of the forward kernel: queries, two tiles of 128 keys and values.</summary>
     public const int ForwardSharedBytes = Alignment + BlockRows * KeyBytes + ForwardStages * BlockRows * (KeyBytes + ValueBytes) + ForwardBarriers * BarrierBytes;
 
     /// <summary>
-    /// Dynamic shared memory of the gradients' kernel: keys and values, two tiles of what streams past with statistics, two of the scores' gradients.
+    /// Dynamic shared memory of the gradients' kernel: keys and values, two tiles of what streams past with statistics, two of the scores' gradients,
+    /// and two pieces of sums for each team.
     /// </summary>
     public const int GradientSharedBytes = Alignment + (BlockRows + GradientStages * Side) * (KeyBytes + ValueBytes) + GradientStages * TileStatistics * sizeof(float)
-        + ScoreStages * BlockRows * Side * sizeof(ushort) + (GradientBarriers + 1) * BarrierBytes;
+        + ScoreStages * BlockRows * Side * sizeof(ushort) + Teams * PieceStages * PieceBytes + (GradientBarriers + 1) * BarrierBytes;
 
     /// <summary>Whether the kernels can compute a call at all.</summary>
     /// <param name="type">Type of the activations.</param>
@@ -65,13 +66,13 @@ internal static class HopperAttentionPlan
     public static long StatisticRows(in CausalSizes sizes) => LaunchShape.Cover(sizes.Queries, Side) * sizes.Heads * sizes.Batch;
 
     /// <summary>
-    /// Heads of sequences whose sums of dQ are under way at the same time, for each of which memory is needed: those whose blocks fill the GPU, and some
-    /// more, since the blocks of one head end at different times. They should fit into the second-level cache, where they are added to.
+    /// Heads of sequences whose sums of dQ are under way at the same time, for each of which memory is needed: as many as are begun while the block with
+    /// the most queries, twice the mean, is at work, and some more. They should fit into the second-level cache, where they are added to.
     /// </summary>
     public static int Slots(in CausalSizes sizes, int multiprocessors)
     {
         const int More = 4;
-        return (int)Math.Min(LaunchShape.Cover(multiprocessors, LaunchShape.Cover(sizes.Keys, BlockRows)) + More, (long)sizes.Heads * sizes.Batch);
+        return (int)Math.Min(LaunchShape.Cover(2 * multiprocessors, LaunchShape.Cover(sizes.Keys, BlockRows)) + More, (long)sizes.Heads * sizes.Batch);
     }
 
     /// <summary>Bytes of so many heads' sums of dQ in F32.</summary>
@@ -80,8 +81,9 @@ internal static class HopperAttentionPlan
     /// <summary>Bytes of the sums of the rotary keys' gradient in F32, which all heads share.</summary>
     public static long RotarySumBytes(in CausalSizes sizes) => sizes.Batch * LaunchShape.Cover(sizes.Keys, BlockRows) * BlockRows * Rope * sizeof(float);
 
-    /// <summary>Words that the gradients' kernel counts in: blocks taken, and how many have added to each sum.</summary>
-    public static long CountWords(in CausalSizes sizes, int slots) => 1 + slots * LaunchShape.Cover(sizes.Queries, Side) + sizes.Batch * LaunchShape.Cover(sizes.Keys, BlockRows);
+    /// <summary>Words that the gradients' kernel counts in: blocks taken, and how many have added to each half of a sum.</summary>
+    public static long CountWords(in CausalSizes sizes, int slots) =>
+        1 + Teams * (slots * LaunchShape.Cover(sizes.Queries, Side) + sizes.Batch * LaunchShape.Cover(sizes.Keys, BlockRows));
 
     /// <summary>Pairs of blocks of queries, a late one with an early one of the same head, which have the same work; a block alone counts as a pair.</summary>
     public static long Pairs(in CausalSizes sizes) => LaunchShape.Cover(LaunchShape.Cover(sizes.Queries, BlockRows), 2) * sizes.Heads * sizes.Batch;

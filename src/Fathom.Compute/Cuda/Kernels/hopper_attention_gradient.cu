@@ -56,14 +56,19 @@ __global__ void __launch_bounds__(StatisticThreads) hopper_statistics(const __gr
 
 // ---- Sums over blocks ----
 
-constexpr int SumVectors = KeyColumns / 16; // of four values, that a thread adds to the sum of a tile of queries
+// What a thread adds to a sum is pieces of four vectors of four values; a team's piece is PieceBytes, which one copy adds.
+constexpr int PieceVectors = 4, PieceFloats = PieceVectors * 4 * TeamThreads, PieceBytes = PieceFloats * 4, QueryPieces = KeyColumns / 64, RotaryPieces = Rope / 32;
 
-// What this block adds to: the sum of a tile of 64 queries, or that of 128 rotary keys. Each has a count of the blocks that have added, which is
-// also the order: turn is the count at which this block adds.
-struct Turn
+// A team's half of what a block adds to: the sum of a tile of 64 queries, or that of 128 rotary keys. A count of the blocks that have added
+// to it is the order as well.
+struct SharedSum
 {
     uint32_t* count;
-    uint32_t turn;
+    uint32_t turn; // the count at which this block adds
+    float* values;
+    int pieces;
+    bool isFirst; // this block begins the sum
+    bool isLast;  // this block has it in the end
 };
 
 // A block's 128 keys of a head, in the order in which they are taken: heads of sequences, and the last keys of each first.
@@ -82,54 +87,30 @@ struct Keys
         tiles = rowTiles - first / Side;
     }
 
-    // The sum of the tile of queries that is so many behind the diagonal: heads of sequences take turns with `slots` of them. Blocks that add to it: those
-    // from its own keys' to the first.
-    __device__ __forceinline__ Turn of_queries(const HopperCausal& p, int tile) const
+    // The sum of the tile of queries that is so many behind the diagonal. Heads of sequences take turns with `slots` of them; the blocks that add to one
+    // are those from its own keys' to the first.
+    __device__ __forceinline__ SharedSum of_queries(const HopperCausal& p, int tile, int team) const
     {
         int at = first / Side + tile, use = row / p.slots, blocksOfTile = at / Teams + 1;
-        return {p.counts + 1 + (row - use * p.slots) * rowTiles + at, static_cast<uint32_t>(use * blocksOfTile + blocksOfTile - 1 - block)};
+        int64_t half = (static_cast<int64_t>(row - use * p.slots) * rowTiles + at) * Teams + team;
+        uint32_t turn = use * blocksOfTile + blocksOfTile - 1 - block;
+        return {p.counts + 1 + half, turn, p.querySums + half * (QueryPieces * PieceFloats), QueryPieces, tile < Teams, block == 0};
     }
 
-    __device__ __forceinline__ Turn of_rotary(const HopperCausal& p) const
+    // The sum of rotary keys, to which heads add one after another.
+    __device__ __forceinline__ SharedSum of_rotary(const HopperCausal& p, int team) const
     {
-        return {p.counts + 1 + p.slots * rowTiles + sequence * blocks + block, static_cast<uint32_t>(head)};
-    }
-
-    // The sum of all queries' tiles, then that of rotary keys.
-    __device__ __forceinline__ Turn of(const HopperCausal& p, int index) const { return index < tiles ? of_queries(p, index) : of_rotary(p); }
-
-    // A thread's vectors of a sum lie TeamThreads vectors apart.
-    __device__ __forceinline__ float* query_sum(const HopperCausal& p, int tile, int team) const
-    {
-        int64_t at = static_cast<int64_t>(row % p.slots) * rowTiles + first / Side + tile;
-        return p.querySums + ((at * Teams + team) * SumVectors * TeamThreads + threadIdx.x % TeamThreads) * 4;
-    }
-
-    __device__ __forceinline__ float* rotary_sum(const HopperCausal& p, int team) const
-    {
-        int64_t at = static_cast<int64_t>(sequence) * blocks + block;
-        return p.call.rotary + ((at * Teams + team) * (Rope / 8) * TeamThreads + threadIdx.x % TeamThreads) * 4;
+        int64_t half = (static_cast<int64_t>(sequence) * blocks + block) * Teams + team;
+        uint32_t* counts = p.counts + 1 + static_cast<int64_t>(p.slots) * rowTiles * Teams;
+        return {counts + half, static_cast<uint32_t>(head), p.call.rotary + half * (RotaryPieces * PieceFloats), RotaryPieces, head == 0, head == p.call.heads - 1};
     }
 };
-
-// The first block to add to a sum stores its part.
-template <int Count>
-__device__ __forceinline__ void add_part(float* to, const float (&part)[Count], bool isFirst)
-{
-#pragma unroll
-    for (int i = 0; i < Count / 4; i++)
-    {
-        float* at = to + i * TeamThreads * 4;
-        float four[4] = {part[4 * i], part[4 * i + 1], part[4 * i + 2], part[4 * i + 3]};
-        if (isFirst) store<float, 4>(at, four);
-        else ptx::add_four(at, four[0], four[1], four[2], four[3]);
-    }
-}
 
 // The last one has the sum.
 template <int Count>
 __device__ __forceinline__ void take_sum(const float* from, float (&part)[Count], bool isFirst, float scale)
 {
+    from += threadIdx.x % TeamThreads * 4;
 #pragma unroll
     for (int i = 0; i < Count / 4; i++)
     {
@@ -142,24 +123,27 @@ __device__ __forceinline__ void take_sum(const float* from, float (&part)[Count]
 
 // ---- A block ----
 
-// Shared memory: keys and values that stay; a ring of tiles of queries, gradients of their outputs, and their statistics; and a ring of two tiles
-// of the scores' gradients, keys by queries, which the teams compute for each other.
+// Shared memory: keys and values that stay; a ring of tiles of queries, gradients of their outputs, and their statistics; a ring of two tiles
+// of the scores' gradients, keys by queries, which the teams compute for each other; and for each team a ring of pieces of sums.
 struct GradientMemory
 {
-    static constexpr int Stages = 2, StageBytes = (KeyBoxes + ValueBoxes) * BoxBytes, ScoreStages = 2, ScoreBytes = Teams * BoxBytes, Ahead = 2;
+    static constexpr int Stages = 2, StageBytes = (KeyBoxes + ValueBoxes) * BoxBytes, ScoreStages = 2, ScoreBytes = Teams * BoxBytes, PieceStages = 2;
 
     unsigned char *keys, *values, *stages, *scores;
+    float* pieces;
     TileStatistics* statistics;
     hopper::Barrier *filled, *emptied, *keysFilled;
-    hopper::Barrier *written, *read; // of the scores' gradients
-    hopper::Barrier *turn, *added;   // of sums over blocks, of which each thread that keeps them is at most so many ahead
+    hopper::Barrier *scoresWritten, *scoresRead, *piecesWritten, *piecesRead;
+    hopper::Barrier* turn; // of a sum that this block has in the end
     int* number;
 
     __device__ __forceinline__ explicit GradientMemory(unsigned char* memory)
         : keys(align_tiles(memory)), values(keys + Teams * KeyBoxes * BoxBytes), stages(values + Teams * ValueBoxes * BoxBytes),
-          scores(stages + Stages * StageBytes), statistics(reinterpret_cast<TileStatistics*>(scores + ScoreStages * ScoreBytes)),
-          filled(reinterpret_cast<hopper::Barrier*>(statistics + Stages)), emptied(filled + Stages), keysFilled(emptied + Stages), written(keysFilled + 1),
-          read(written + ScoreStages), turn(read + ScoreStages), added(turn + Ahead), number(reinterpret_cast<int*>(added + Ahead)) { }
+          scores(stages + Stages * StageBytes), pieces(reinterpret_cast<float*>(scores + ScoreStages * ScoreBytes)),
+          statistics(reinterpret_cast<TileStatistics*>(pieces + Teams * PieceStages * PieceFloats)), filled(reinterpret_cast<hopper::Barrier*>(statistics + Stages)),
+          emptied(filled + Stages), keysFilled(emptied + Stages), scoresWritten(keysFilled + 1), scoresRead(scoresWritten + ScoreStages),
+          piecesWritten(scoresRead + ScoreStages), piecesRead(piecesWritten + Teams * PieceStages), turn(piecesRead + Teams * PieceStages),
+          number(reinterpret_cast<int*>(turn + Teams)) { }
 
     __device__ __forceinline__ unsigned char* queries(int stage) const { return stages + stage * StageBytes; }
     __device__ __forceinline__ unsigned char* doutputs(int stage) const { return queries(stage) + KeyBoxes * BoxBytes; }
@@ -168,16 +152,22 @@ struct GradientMemory
     // One thread calls.
     __device__ __forceinline__ void make() const
     {
-        constexpr int Warps = Teams * TeamThreads / WarpSize;
+        constexpr int TeamWarps = TeamThreads / WarpSize;
         make_barriers(filled, emptied, Stages);
         hopper::barrier_make(keysFilled, 1);
         for (int i = 0; i < ScoreStages; i++)
         {
-            hopper::barrier_make(written + i, Warps);
-            hopper::barrier_make(read + i, Warps);
+            hopper::barrier_make(scoresWritten + i, Teams * TeamWarps);
+            hopper::barrier_make(scoresRead + i, Teams * TeamWarps);
         }
 
-        make_barriers(turn, added, Ahead);
+        for (int i = 0; i < Teams * PieceStages; i++)
+        {
+            hopper::barrier_make(piecesWritten + i, TeamWarps);
+            hopper::barrier_make(piecesRead + i, 1);
+        }
+
+        for (int i = 0; i < Teams; i++) hopper::barrier_make(turn + i, 1);
         hopper::barriers_made();
     }
 };
@@ -272,30 +262,37 @@ __device__ __forceinline__ void load_operands(const HopperCausal& p, const Gradi
     }
 }
 
-// Waits for this block's turns and tells the teams.
+// Adds a team's pieces to the sums over blocks, each in its turn.
 template <bool Bounded>
-__device__ __forceinline__ void await_turns(const HopperCausal& p, const GradientMemory& at, const Keys& own)
+__device__ __forceinline__ void keep_sums(const HopperCausal& p, const GradientMemory& at, const Keys& own, int team)
 {
-    Place<GradientMemory::Ahead> place;
-    for (int i = 0; i <= own.tiles; i++, place.advance())
+    Place<GradientMemory::PieceStages> place;
+    for (int i = 0; i <= own.tiles; i++)
     {
-        wait<Bounded>(at.added + place.stage, place.parity ^ 1, p.report, ForEmptied, place.stage, i);
-        Turn turn = own.of(p, i);
-        wait_until<Bounded>([=] { return ptx::load_acquired(turn.count) >= turn.turn; }, place.parity, p.report, ForTurn, place.stage, i);
-        hopper::barrier_arrive(at.turn + place.stage);
-    }
-}
+        SharedSum sum = i < own.tiles ? own.of_queries(p, i, team) : own.of_rotary(p, team);
+        wait_until<Bounded>([=] { return ptx::load_acquired(sum.count) >= sum.turn; }, 0, p.report, ForTurn, 0, i);
+        hopper::fence_async_global();
+        if (sum.isLast) hopper::barrier_arrive(at.turn + team);
+        for (int piece = 0; piece < sum.pieces; piece++, place.advance())
+        {
+            int stage = team * GradientMemory::PieceStages + place.stage;
+            wait<Bounded>(at.piecesWritten + stage, place.parity, p.report, ForWritten, stage, i);
+            if (!sum.isLast)
+            {
+                const float* from = at.pieces + stage * PieceFloats;
+                float* to = sum.values + piece * PieceFloats;
+                if (sum.isFirst) hopper::store_bytes(to, from, PieceBytes);
+                else hopper::add_floats(to, from, PieceBytes);
+                hopper::commit_stores();
+                hopper::await_stores_read<0>();
+            }
 
-// Tells the other blocks what the teams have added.
-template <bool Bounded>
-__device__ __forceinline__ void pass_turns(const HopperCausal& p, const GradientMemory& at, const Keys& own)
-{
-    Place<GradientMemory::Ahead> place;
-    for (int i = 0; i <= own.tiles; i++, place.advance())
-    {
-        wait<Bounded>(at.added + place.stage, place.parity, p.report, ForWritten, place.stage, i);
-        Turn turn = own.of(p, i);
-        ptx::store_released(turn.count, turn.turn + 1);
+            hopper::barrier_arrive(at.piecesRead + stage);
+        }
+
+        hopper::await_stores<0>();
+        hopper::fence_async_global();
+        ptx::store_released(sum.count, sum.turn + 1);
     }
 }
 
@@ -322,9 +319,8 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         hopper::give_registers<LoadingRegisters>();
         if (threadIdx.x % WarpSize != 0) return;
         int task = threadIdx.x % TeamThreads / WarpSize;
-        if (task == 0) load_operands<Bounded>(p, at, own);
-        else if (task == 1) await_turns<Bounded>(p, at, own);
-        else if (task == 2) pass_turns<Bounded>(p, at, own);
+        if (task < Teams) keep_sums<Bounded>(p, at, own, task);
+        else if (task == Teams) load_operands<Bounded>(p, at, own);
         return;
     }
 
@@ -340,26 +336,31 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     Place<GradientMemory::Stages> place;
     Place<GradientMemory::ScoreStages> next;   // where this team writes the next gradients of scores
     Place<GradientMemory::ScoreStages> oldest; // what dQ takes next
-    Place<GradientMemory::Ahead> turn;
+    Place<GradientMemory::PieceStages> piece;
+    uint32_t turnParity = 0;
 
     auto announce = [&](int tile)
     {
-        wait<Bounded>(at.read + next.stage, next.parity ^ 1, p.report, ForEmptied, next.stage, tile);
+        wait<Bounded>(at.scoresRead + next.stage, next.parity ^ 1, p.report, ForEmptied, next.stage, tile);
         write_gradients(at.score_gradients(next.stage) + team * BoxBytes, weights, warpRow);
         hopper::fence_async();
-        release(at.written + next.stage);
+        release(at.scoresWritten + next.stage);
         next.advance();
     };
 
-    // The weights become the scores' gradients of a tile.
-    auto differentiate_tile = [&](int tile, bool isFirst)
+    // Behind the last tile, scores are computed of what lies there, and not used: a branch here would cost all products their overlap.
+    auto multiply_scores = [&](int tile)
     {
-        wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
-        const TileStatistics& statistics = at.statistics[place.stage];
-        hopper::Operand across = hopper::across_sum(at.doutputs(place.stage), BoxBytes), along = hopper::along_sum(at.doutputs(place.stage));
-        hopper::begin_products();
+        if (tile < own.tiles) wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, tile);
         multiply_rows<KeyBoxes>(s, keys, BoxBytes, hopper::along_sum(at.queries(place.stage)), BoxBytes);
         hopper::commit_products();
+    };
+
+    // With the scores of a tile under way: the weights become their gradients.
+    auto differentiate_tile = [&](int tile, bool isFirst)
+    {
+        const TileStatistics& statistics = at.statistics[place.stage];
+        hopper::Operand across = hopper::across_sum(at.doutputs(place.stage), BoxBytes), along = hopper::along_sum(at.doutputs(place.stage));
         hopper::await_sums<0>(s);
         weigh(s, p.factor, statistics.logSumExp, isFirst, warpRow);
         pack(weights, s);
@@ -380,42 +381,69 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     };
     auto multiply_whole = [&](int tile)
     {
-        wait<Bounded>(at.written + oldest.stage, oldest.parity, p.report, ForWritten, oldest.stage, tile);
+        wait<Bounded>(at.scoresWritten + oldest.stage, oldest.parity, p.report, ForWritten, oldest.stage, tile);
         multiply_gradients(s, hopper::across_sum(at.score_gradients(oldest.stage), BoxBytes), wholeBox);
         hopper::commit_products();
     };
 
-    // Adds columns of a tile's dQ, or finishes them.
-    auto add_queries = [&](auto& part, int tile, int vector, int column)
+    // Hands pieces of sums to the thread that adds them; or, where this block has the sums in the end, says that they were taken.
+    auto hand_over = [&](const auto& part, bool isTaken)
     {
-        float* sum = own.query_sum(p, tile, team) + vector * TeamThreads * 4;
-        bool isFirst = tile < Teams;
-        if (own.block > 0)
+        constexpr int Pieces = sizeof(part) / sizeof(float) / (4 * PieceVectors);
+#pragma unroll
+        for (int n = 0; n < Pieces; n++, piece.advance())
         {
-            add_part(sum, part, isFirst);
-        }
-        else
-        {
-            take_sum(sum, part, isFirst, c.scale);
-            store_sums(part, c.dq.row<bf16>(c.query_row(own.sequence, own.head, 0)), c.heads * c.dq.stride, tile * Side + warpRow, c.queries, column, KeyColumns);
+            int stage = team * GradientMemory::PieceStages + piece.stage;
+            wait<Bounded>(at.piecesRead + stage, piece.parity ^ 1, p.report, ForEmptied, stage, n);
+            if (!isTaken)
+            {
+                float* to = at.pieces + stage * PieceFloats + threadIdx.x % TeamThreads * 4;
+#pragma unroll
+                for (int i = 0; i < PieceVectors; i++)
+                {
+                    const float* from = part + 4 * (n * PieceVectors + i);
+                    store<float, 4>(to + i * TeamThreads * 4, {from[0], from[1], from[2], from[3]});
+                }
+
+                hopper::fence_async();
+            }
+
+            release(at.piecesWritten + stage);
         }
     };
 
-    // The rest of a tile's dQ, whose first columns have been multiplied. Nothing is under way afterwards.
-    auto finish_queries = [&](int tile)
+    // Adds columns of a tile's dQ, from a piece on, or finishes them.
+    auto add_queries = [&](auto& part, int tile, int firstPiece, int column)
+    {
+        if (own.block == 0)
+        {
+            take_sum(own.of_queries(p, tile, team).values + firstPiece * PieceFloats, part, tile < Teams, c.scale);
+            store_sums(part, c.dq.row<bf16>(c.query_row(own.sequence, own.head, 0)), c.heads * c.dq.stride, tile * Side + warpRow, c.queries, column, KeyColumns);
+        }
+
+        hand_over(part, own.block == 0);
+    };
+    auto await_turn = [&](int step)
+    {
+        wait<Bounded>(at.turn + team, turnParity, p.report, ForTurn, team, step);
+        turnParity ^= 1;
+    };
+
+    // The rest of a tile's dQ, whose first columns have been multiplied; `begin` begins what is to be under way meanwhile, and afterwards.
+    auto finish_queries = [&](int tile, auto begin)
     {
         float half[Side / 4];
-        wait<Bounded>(at.turn + turn.stage, turn.parity, p.report, ForTurn, turn.stage, tile);
+        if (own.block == 0) await_turn(tile);
         add_queries(s, tile, 0, wholeColumn);
+        hopper::wait_products<0>(); // dK no longer needs the weights' registers
         hopper::begin_products();
         multiply_gradients(half, hopper::across_sum(at.score_gradients(oldest.stage), BoxBytes), halfBox);
         hopper::commit_products();
-        hopper::await_sums<0>(half);
-        release(at.read + oldest.stage);
-        add_queries(half, tile, Side / 8, halfColumn);
-        release(at.added + turn.stage);
+        begin();
+        hopper::await_sums<1>(half);
+        release(at.scoresRead + oldest.stage);
+        add_queries(half, tile, 2, halfColumn);
         oldest.advance();
-        turn.advance();
     };
 
     wait<Bounded>(at.keysFilled, 0, p.report, ForFilled, GradientMemory::Stages, 0);
@@ -431,33 +459,42 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     int tile = team;
     if (tile < own.tiles)
     {
+        hopper::begin_products();
         if (team > 0)
         {
-            hopper::begin_products();
             multiply_whole(0);
             hopper::await_sums<0>(s);
-            finish_queries(0);
+            finish_queries(0, [&] { multiply_scores(1); });
+        }
+        else
+        {
+            multiply_scores(0);
         }
 
         differentiate_tile(tile, true);
+        int previous = place.stage;
         hopper::begin_products();
         add_keys(true);
-        hopper::wait_products<0>();
-        release(at.emptied + place.stage);
         place.advance();
-        for (tile++; tile < own.tiles; tile++, place.advance())
+        multiply_scores(tile + 1);
+        hopper::wait_products<1>();
+        release(at.emptied + previous);
+        for (tile++; tile < own.tiles; tile++)
         {
             differentiate_tile(tile, false);
 
-            // Under way: dQ of the tile before, dK.
+            // Under way: dQ of the tile before, dK; then the rest of dQ and the next scores.
             hopper::begin_products();
             multiply_whole(tile - 1);
             add_keys(false);
             hopper::await_sums<1>(s);
-            finish_queries(tile - 1);
-            release(at.emptied + place.stage);
+            previous = place.stage;
+            place.advance();
+            finish_queries(tile - 1, [&] { multiply_scores(tile + 1); });
+            release(at.emptied + previous);
         }
 
+        hopper::finish_products(s);
         hopper::finish_products(dv);
         hopper::finish_products(dkNope);
         hopper::finish_products(dkRope);
@@ -466,7 +503,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     hopper::begin_products();
     multiply_whole(own.tiles - 1);
     hopper::await_sums<0>(s);
-    finish_queries(own.tiles - 1);
+    finish_queries(own.tiles - 1, [&] { hopper::commit_products(); });
 
     int row = own.first + ptx::thread_again() / WarpSize * 16;
     bf16* to = c.dkv.row<bf16>(c.key_row(own.sequence, own.head, 0));
@@ -474,17 +511,13 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     store_sums(dkNope, to, c.heads * c.dkv.stride, row, c.keys, 0, Nope);
     store_sums(dv, to + Nope, c.heads * c.dkv.stride, row, c.keys, 0, Value);
 
-    wait<Bounded>(at.turn + turn.stage, turn.parity, p.report, ForTurn, turn.stage, own.tiles);
-    float* sum = own.rotary_sum(p, team);
-    if (own.head < c.heads - 1)
+    bool isLast = own.head == c.heads - 1;
+    if (isLast)
     {
-        add_part(sum, dkRope, own.head == 0);
-    }
-    else
-    {
-        take_sum(sum, dkRope, own.head == 0, c.scale);
+        await_turn(own.tiles);
+        take_sum(own.of_rotary(p, team).values, dkRope, own.head == 0, c.scale);
         store_sums(dkRope, c.dkRope.row<bf16>(c.rope_row(own.sequence, 0)), c.dkRope.stride, row, c.keys, 0, Rope);
     }
 
-    release(at.added + turn.stage);
+    hand_over(dkRope, isLast);
 }
