@@ -232,6 +232,7 @@ inline Bytes bytes_of(void* to, const void* shared, uint32_t count, const char* 
 {
     ptx::detail::require_aligned(to, 16, what, 0);
     ptx::detail::require_aligned(shared, 16, what, 0);
+    ptx::detail::require_global(to, what, 0);
     if (count % 16 != 0) emulated::services->fail(emulated::Failure::LaunchFailed, "a copy of bytes that are no multiple of 16");
     return {to, shared, count};
 }

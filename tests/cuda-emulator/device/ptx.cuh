@@ -16,6 +16,15 @@ inline void require_aligned(const void* p, unsigned bytes, const char* file, int
         emulated::fail(emulated::Failure::MisalignedAddress, {file, static_cast<uint32_t>(line), 0}, "address %p is not aligned to %u bytes", p, bytes);
 }
 
+// What an instruction of global memory would do with shared memory.
+inline void require_global(const void* p, const char* file, int line)
+{
+    const auto& block = *emulated::current->block;
+    ptrdiff_t offset = static_cast<const unsigned char*>(p) - block.dynamicShared;
+    if (offset >= 0 && offset < static_cast<ptrdiff_t>(block.dynamicSharedBytes))
+        emulated::fail(emulated::Failure::IllegalAddress, {file, static_cast<uint32_t>(line), 0}, "address %p is in shared memory, and not in global memory", p);
+}
+
 // To nearest even with `mantissa` bits after the point and exponents from `lowest` up, in which subnormals lie. x is finite and not
 // negative. The result counts in units of the last place of the lowest exponent, exponents taking 2^mantissa units each: the code of
 // an IEEE-like format, before it saturates.
@@ -166,6 +175,7 @@ template <int Words> inline void store_words(void* to, const uint32_t (&words)[W
 {
     static_assert(Words == 1 || Words == 2 || Words == 4);
     detail::require_aligned(to, sizeof(words), file, line);
+    detail::require_global(to, file, line);
     std::memcpy(to, words, sizeof(words));
 }
 
@@ -183,6 +193,7 @@ inline void store_released(uint32_t* p, uint32_t x) { __atomic_store_n(p, x, __A
 inline void load_four(const float* p, float (&x)[4], EMULATED_SITE)
 {
     detail::require_aligned(p, 16, file, line);
+    detail::require_global(p, file, line);
     std::memcpy(x, p, sizeof(x));
 }
 

@@ -402,7 +402,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
                 for (int i = 0; i < PieceVectors; i++)
                 {
                     const float* from = part + 4 * (n * PieceVectors + i);
-                    store<float, 4>(to + i * TeamThreads * 4, {from[0], from[1], from[2], from[3]});
+                    *reinterpret_cast<Pack<float, 4>*>(to + i * TeamThreads * 4) = {{from[0], from[1], from[2], from[3]}};
                 }
 
                 hopper::fence_async();
