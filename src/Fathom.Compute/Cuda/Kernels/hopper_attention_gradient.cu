@@ -198,8 +198,8 @@ __device__ __forceinline__ void weigh(float (&s)[Side / 2], float factor, const 
     for (int i = 0; i < Side / 2; i++) s[i] = ptx::exp2_approximately(s[i]);
 }
 
-// The weights become weights (dp - delta), one delta for each column.
-__device__ __forceinline__ void differentiate(uint32_t (&weights)[4][4], const float (&dp)[Side / 2], const float* delta)
+// dp = weights (dp - delta), one delta for each column.
+__device__ __forceinline__ void differentiate(float (&dp)[Side / 2], const uint32_t (&weights)[4][4], const float* delta)
 {
     int lane = threadIdx.x % WarpSize;
 #pragma unroll
@@ -211,9 +211,9 @@ __device__ __forceinline__ void differentiate(uint32_t (&weights)[4][4], const f
         for (int h = 0; h < 2; h++)
         {
             int i = 2 * n + h;
-            uint32_t& both = weights[i / 4][i % 4];
-            float low = __uint_as_float(both << 16), high = __uint_as_float(both & 0xffff0000u);
-            both = ptx::bf16x2_from_floats(low * (dp[2 * i] - pair[0]), high * (dp[2 * i + 1] - pair[1]));
+            uint32_t both = weights[i / 4][i % 4];
+            dp[2 * i] = __uint_as_float(both << 16) * (dp[2 * i] - pair[0]);
+            dp[2 * i + 1] = __uint_as_float(both & 0xffff0000u) * (dp[2 * i + 1] - pair[1]);
         }
     }
 }
@@ -273,6 +273,7 @@ __device__ __forceinline__ void keep_sums(const HopperCausal& p, const GradientM
         wait_until<Bounded>([=] { return ptx::load_acquired(sum.count) >= sum.turn; }, 0, p.report, ForTurn, 0, i);
         hopper::fence_async_global();
         if (sum.isLast) hopper::barrier_arrive(at.turn + team);
+        int previous = 0;
         for (int piece = 0; piece < sum.pieces; piece++, place.advance())
         {
             int stage = team * GradientMemory::PieceStages + place.stage;
@@ -283,13 +284,22 @@ __device__ __forceinline__ void keep_sums(const HopperCausal& p, const GradientM
                 float* to = sum.values + piece * PieceFloats;
                 if (sum.isFirst) hopper::store_bytes(to, from, PieceBytes);
                 else hopper::add_floats(to, from, PieceBytes);
-                hopper::commit_stores();
-                hopper::await_stores_read<0>();
             }
 
-            hopper::barrier_arrive(at.piecesRead + stage);
+            hopper::commit_stores();
+
+            // The piece before has been read, or will soon be, while this one is.
+            if (piece > 0)
+            {
+                hopper::await_stores_read<1>();
+                hopper::barrier_arrive(at.piecesRead + previous);
+            }
+
+            previous = stage;
         }
 
+        hopper::await_stores_read<0>();
+        hopper::barrier_arrive(at.piecesRead + previous);
         hopper::await_stores<0>();
         hopper::fence_async_global();
         ptx::store_released(sum.count, sum.turn + 1);
@@ -327,7 +337,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     hopper::take_registers<TeamRegisters>();
     int warpRow = threadIdx.x % TeamThreads / WarpSize * 16;
     float dkNope[Nope / 2] = {}, dkRope[Rope / 2] = {}, dv[Value / 2] = {}, s[Side / 2] = {};
-    uint32_t weights[4][4] = {};
+    uint32_t weights[4][4] = {}; // of a tile, then the gradients of its scores
     hopper::Operand keys = hopper::along_sum(at.keys + team * KeyBoxes * BoxBytes), values = hopper::along_sum(at.values + team * ValueBoxes * BoxBytes);
 
     // Of dQ: boxes 0 and 2, and the halves of box 1.
@@ -339,10 +349,14 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     Place<GradientMemory::PieceStages> piece;
     uint32_t turnParity = 0;
 
-    auto announce = [&](int tile)
+    // Writes the scores' gradients of a tile, which say_written says to both teams.
+    auto write_tile = [&](int tile)
     {
         wait<Bounded>(at.scoresRead + next.stage, next.parity ^ 1, p.report, ForEmptied, next.stage, tile);
         write_gradients(at.score_gradients(next.stage) + team * BoxBytes, weights, warpRow);
+    };
+    auto say_written = [&]
+    {
         hopper::fence_async();
         release(at.scoresWritten + next.stage);
         next.advance();
@@ -356,7 +370,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         hopper::commit_products();
     };
 
-    // With the scores of a tile under way: the weights become their gradients.
+    // With the scores of a tile under way: the weights become their gradients. Nothing is under way afterwards.
     auto differentiate_tile = [&](int tile, bool isFirst)
     {
         const TileStatistics& statistics = at.statistics[place.stage];
@@ -366,11 +380,15 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         pack(weights, s);
         hopper::begin_products();
         multiply_rows<ValueBoxes>(s, values, BoxBytes, along, BoxBytes);
+        hopper::commit_products();
         multiply_weights(dv, weights, across, !isFirst);
         hopper::commit_products();
-        hopper::await_sums<0>(s);
-        differentiate(weights, s, statistics.delta);
-        announce(tile);
+        hopper::await_sums<1>(s);
+        differentiate(s, weights, statistics.delta);
+        hopper::compute_first(s[29] + s[30] + s[31]);
+        hopper::wait_products<0>();
+        pack(weights, s);
+        write_tile(tile);
     };
     auto add_keys = [&](bool isFirst)
     {
@@ -386,34 +404,42 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         hopper::commit_products();
     };
 
-    // Hands pieces of sums to the thread that adds them; or, where this block has the sums in the end, says that they were taken.
-    auto hand_over = [&](const auto& part, bool isTaken)
+    // Hands pieces of sums to the thread that adds them; or, where this block has the sums in the end, says that they were taken. The scores'
+    // gradients are said to be written in the same breath, for each fence costs some 200 clocks.
+    auto hand_over = [&](const auto& part, bool isTaken, bool saysWritten)
     {
         constexpr int Pieces = sizeof(part) / sizeof(float) / (4 * PieceVectors);
+        hopper::Barrier* written[Pieces];
 #pragma unroll
         for (int n = 0; n < Pieces; n++, piece.advance())
         {
             int stage = team * GradientMemory::PieceStages + piece.stage;
+            written[n] = at.piecesWritten + stage;
             wait<Bounded>(at.piecesRead + stage, piece.parity ^ 1, p.report, ForEmptied, stage, n);
-            if (!isTaken)
-            {
-                float* to = at.pieces + stage * PieceFloats + threadIdx.x % TeamThreads * 4;
+            if (isTaken) continue;
+            float* to = at.pieces + stage * PieceFloats + threadIdx.x % TeamThreads * 4;
 #pragma unroll
-                for (int i = 0; i < PieceVectors; i++)
-                {
-                    const float* from = part + 4 * (n * PieceVectors + i);
-                    *reinterpret_cast<Pack<float, 4>*>(to + i * TeamThreads * 4) = {{from[0], from[1], from[2], from[3]}};
-                }
-
-                hopper::fence_async();
+            for (int i = 0; i < PieceVectors; i++)
+            {
+                const float* from = part + 4 * (n * PieceVectors + i);
+                *reinterpret_cast<Pack<float, 4>*>(to + i * TeamThreads * 4) = {{from[0], from[1], from[2], from[3]}};
             }
-
-            release(at.piecesWritten + stage);
         }
+
+        hopper::fence_async();
+        __syncwarp();
+        if (threadIdx.x % WarpSize == 0)
+        {
+            if (saysWritten) hopper::barrier_arrive(at.scoresWritten + next.stage);
+#pragma unroll
+            for (int n = 0; n < Pieces; n++) hopper::barrier_arrive(written[n]);
+        }
+
+        if (saysWritten) next.advance();
     };
 
     // Adds columns of a tile's dQ, from a piece on, or finishes them.
-    auto add_queries = [&](auto& part, int tile, int firstPiece, int column)
+    auto add_queries = [&](auto& part, int tile, int firstPiece, int column, bool saysWritten)
     {
         if (own.block == 0)
         {
@@ -421,7 +447,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
             store_sums(part, c.dq.row<bf16>(c.query_row(own.sequence, own.head, 0)), c.heads * c.dq.stride, tile * Side + warpRow, c.queries, column, KeyColumns);
         }
 
-        hand_over(part, own.block == 0);
+        hand_over(part, own.block == 0, saysWritten);
     };
     auto await_turn = [&](int step)
     {
@@ -430,11 +456,11 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     };
 
     // The rest of a tile's dQ, whose first columns have been multiplied; `begin` begins what is to be under way meanwhile, and afterwards.
-    auto finish_queries = [&](int tile, auto begin)
+    auto finish_queries = [&](int tile, bool saysWritten, auto begin)
     {
         float half[Side / 4];
         if (own.block == 0) await_turn(tile);
-        add_queries(s, tile, 0, wholeColumn);
+        add_queries(s, tile, 0, wholeColumn, saysWritten);
         hopper::wait_products<0>(); // dK no longer needs the weights' registers
         hopper::begin_products();
         multiply_gradients(half, hopper::across_sum(at.score_gradients(oldest.stage), BoxBytes), halfBox);
@@ -442,7 +468,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         begin();
         hopper::await_sums<1>(half);
         release(at.scoresRead + oldest.stage);
-        add_queries(half, tile, 2, halfColumn);
+        add_queries(half, tile, 2, halfColumn, false);
         oldest.advance();
     };
 
@@ -453,7 +479,8 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         wait<Bounded>(at.filled + place.stage, place.parity, p.report, ForFilled, place.stage, 0);
         release(at.emptied + place.stage);
         place.advance();
-        announce(0);
+        write_tile(0);
+        say_written();
     }
 
     int tile = team;
@@ -464,7 +491,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         {
             multiply_whole(0);
             hopper::await_sums<0>(s);
-            finish_queries(0, [&] { multiply_scores(1); });
+            finish_queries(0, false, [&] { multiply_scores(1); });
         }
         else
         {
@@ -477,6 +504,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         add_keys(true);
         place.advance();
         multiply_scores(tile + 1);
+        say_written();
         hopper::wait_products<1>();
         release(at.emptied + previous);
         for (tile++; tile < own.tiles; tile++)
@@ -490,7 +518,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
             hopper::await_sums<1>(s);
             previous = place.stage;
             place.advance();
-            finish_queries(tile - 1, [&] { multiply_scores(tile + 1); });
+            finish_queries(tile - 1, true, [&] { multiply_scores(tile + 1); });
             release(at.emptied + previous);
         }
 
@@ -503,7 +531,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     hopper::begin_products();
     multiply_whole(own.tiles - 1);
     hopper::await_sums<0>(s);
-    finish_queries(own.tiles - 1, [&] { hopper::commit_products(); });
+    finish_queries(own.tiles - 1, false, [&] { hopper::commit_products(); });
 
     int row = own.first + ptx::thread_again() / WarpSize * 16;
     bf16* to = c.dkv.row<bf16>(c.key_row(own.sequence, own.head, 0));
@@ -519,5 +547,5 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         store_sums(dkRope, c.dkRope.row<bf16>(c.rope_row(own.sequence, 0)), c.dkRope.stride, row, c.keys, 0, Rope);
     }
 
-    hand_over(dkRope, isLast);
+    hand_over(dkRope, isLast, false);
 }
