@@ -204,54 +204,6 @@ inline void add_tile(const TensorMap* map, const void* shared, int x, int y, int
 
 inline void commit_stores() { emulated::services->commit(emulated::Queue::Stores); }
 template <int Pending> inline void await_stores_read() { emulated::services->wait(emulated::current, emulated::Queue::Stores, Pending); }
-template <int Pending> inline void await_stores() { emulated::services->wait(emulated::current, emulated::Queue::Stores, Pending); }
-
-// ---- Bytes from shared to global memory (9.7.9.25.5 cp.async.bulk, cp.reduce.async.bulk) ----
-
-namespace detail {
-
-struct Bytes { void* to; const void* shared; uint32_t count; };
-
-inline void copy_bytes(const void* data)
-{
-    auto& bytes = *static_cast<const Bytes*>(data);
-    std::memcpy(bytes.to, bytes.shared, bytes.count);
-}
-
-inline void add_bytes(const void* data)
-{
-    auto& bytes = *static_cast<const Bytes*>(data);
-    for (uint32_t i = 0; i < bytes.count / 4; i++)
-    {
-        float x = static_cast<const float*>(bytes.shared)[i];
-        emulated_update(static_cast<uint32_t*>(bytes.to) + i, [x](uint32_t old) { return __float_as_uint(__uint_as_float(old) + x); });
-    }
-}
-
-inline Bytes bytes_of(void* to, const void* shared, uint32_t count, const char* what)
-{
-    ptx::detail::require_aligned(to, 16, what, 0);
-    ptx::detail::require_aligned(shared, 16, what, 0);
-    ptx::detail::require_global(to, what, 0);
-    if (count % 16 != 0) emulated::services->fail(emulated::Failure::LaunchFailed, "a copy of bytes that are no multiple of 16");
-    return {to, shared, count};
-}
-
-}
-
-inline void store_bytes(void* to, const void* shared, uint32_t bytes)
-{
-    detail::Bytes copy = detail::bytes_of(to, shared, bytes, "store_bytes");
-    emulated::services->defer(emulated::Queue::Stores, detail::copy_bytes, &copy, sizeof(copy));
-}
-
-inline void add_floats(float* to, const float* shared, uint32_t bytes)
-{
-    detail::Bytes copy = detail::bytes_of(to, shared, bytes, "add_floats");
-    emulated::services->defer(emulated::Queue::Stores, detail::add_bytes, &copy, sizeof(copy));
-}
-
-inline void fence_async_global() { }
 
 // ---- Clusters (10.9 %cluster_ctarank, 9.7.13.4 barrier.cluster) ----
 

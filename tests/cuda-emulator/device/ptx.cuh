@@ -179,7 +179,7 @@ template <int Words> inline void store_words(void* to, const uint32_t (&words)[W
     std::memcpy(to, words, sizeof(words));
 }
 
-// ---- Between blocks (8 memory consistency model; 9.7.9.8 ld, 9.7.9.12 st) ----
+// ---- Between blocks (8 memory consistency model; 9.7.9.8 ld, 9.7.9.12 st, 9.7.13.7 red) ----
 
 // Who waits for another block's value lets the thread of the system go: blocks of other threads go on.
 inline uint32_t load_acquired(const uint32_t* p)
@@ -189,6 +189,15 @@ inline uint32_t load_acquired(const uint32_t* p)
 }
 
 inline void store_released(uint32_t* p, uint32_t x) { __atomic_store_n(p, x, __ATOMIC_RELEASE); }
+
+template <int Offset> inline void add_four(float* p, float x0, float x1, float x2, float x3, EMULATED_SITE)
+{
+    p += Offset / 4;
+    detail::require_aligned(p, 16, file, line);
+    detail::require_global(p, file, line);
+    const float x[4] = {x0, x1, x2, x3};
+    for (int i = 0; i < 4; i++) emulated_update(reinterpret_cast<uint32_t*>(p + i), [&](uint32_t old) { return __float_as_uint(__uint_as_float(old) + x[i]); });
+}
 
 inline void load_four(const float* p, float (&x)[4], EMULATED_SITE)
 {

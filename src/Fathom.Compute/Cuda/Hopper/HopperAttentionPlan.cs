@@ -27,18 +27,17 @@ internal static class HopperAttentionPlan
     public const int Capability = 90;
 
     private const int Threads = 384, StatisticThreads = 256, StatisticLanes = 16, Alignment = 1024, BarrierBytes = 8, ForwardStages = 2, ForwardBarriers = 10;
-    private const int GradientStages = 2, ScoreStages = 2, PieceStages = 2, PieceBytes = 8192, Teams = 2, GradientBarriers = 9 + 2 * Teams * PieceStages + Teams;
+    private const int GradientStages = 2, ScoreStages = 2, Teams = 2, GradientBarriers = 9 + 2 * Teams;
     private const int KeyBytes = (Nope + Rope) * sizeof(ushort), ValueBytes = Value * sizeof(ushort);
 
     /// <summary>Dynamic shared memory of the forward kernel: queries, two tiles of 128 keys and values.</summary>
     public const int ForwardSharedBytes = Alignment + BlockRows * KeyBytes + ForwardStages * BlockRows * (KeyBytes + ValueBytes) + ForwardBarriers * BarrierBytes;
 
     /// <summary>
-    /// Dynamic shared memory of the gradients' kernel: keys and values, two tiles of what streams past with statistics, two of the scores' gradients,
-    /// and two pieces of sums for each team.
+    /// Dynamic shared memory of the gradients' kernel: keys and values, two tiles of what streams past with statistics, two of the scores' gradients.
     /// </summary>
     public const int GradientSharedBytes = Alignment + (BlockRows + GradientStages * Side) * (KeyBytes + ValueBytes) + GradientStages * TileStatistics * sizeof(float)
-        + ScoreStages * BlockRows * Side * sizeof(ushort) + Teams * PieceStages * PieceBytes + (GradientBarriers + 1) * BarrierBytes;
+        + ScoreStages * BlockRows * Side * sizeof(ushort) + (GradientBarriers + 1) * BarrierBytes;
 
     /// <summary>Whether the kernels can compute a call at all.</summary>
     /// <param name="type">Type of the activations.</param>

@@ -107,29 +107,6 @@ __device__ __forceinline__ void commit_stores() { asm volatile("cp.async.bulk.co
 // Waits until at most Pending groups of this thread's stores have yet to read shared memory.
 template <int Pending> __device__ __forceinline__ void await_stores_read() { asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(Pending) : "memory"); }
 
-// Waits until at most Pending groups of this thread's stores have yet to be done: others see what the rest has written.
-template <int Pending> __device__ __forceinline__ void await_stores() { asm volatile("cp.async.bulk.wait_group %0;" ::"n"(Pending) : "memory"); }
-
-// ---- Bytes from shared to global memory (9.7.9.25.5 cp.async.bulk, cp.reduce.async.bulk) ----
-
-// A multiple of 16 bytes, aligned to 16. The copy belongs to the group of copies that the calling thread ends next.
-__device__ __forceinline__ void store_bytes(void* to, const void* shared, uint32_t bytes)
-{
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(__cvta_generic_to_global(to)), "r"(ptx::shared_address(shared)), "r"(bytes) : "memory");
-}
-
-// The same, added where the values lie, in the second-level cache. Who adds in which order is the caller's to see to.
-__device__ __forceinline__ void add_floats(float* to, const float* shared, uint32_t bytes)
-{
-    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(__cvta_generic_to_global(to)), "r"(ptx::shared_address(shared)), "r"(bytes) : "memory");
-}
-
-// Copies of global memory that were done and those that follow are ordered like this thread's own accesses (9.7.13.4 fence.proxy.async).
-__device__ __forceinline__ void fence_async_global()
-{
-    asm volatile("fence.proxy.async.global;" ::: "memory");
-}
-
 // Shared memory that this thread wrote by ordinary stores may be read by the copy engine and the products, after a barrier of
 // the threads involved (9.7.13.4 fence.proxy.async).
 __device__ __forceinline__ void fence_async()

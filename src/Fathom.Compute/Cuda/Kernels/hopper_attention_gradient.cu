@@ -56,8 +56,8 @@ __global__ void __launch_bounds__(StatisticThreads) hopper_statistics(const __gr
 
 // ---- Sums over blocks ----
 
-// What a thread adds to a sum is pieces of four vectors of four values; a team's piece is PieceBytes, which one copy adds.
-constexpr int PieceVectors = 4, PieceFloats = PieceVectors * 4 * TeamThreads, PieceBytes = PieceFloats * 4, QueryPieces = KeyColumns / 64, RotaryPieces = Rope / 32;
+// A team's half of a sum in vectors of four values: a thread's lie VectorBytes apart, as its accumulators hold them.
+constexpr int VectorFloats = TeamThreads * 4, VectorBytes = VectorFloats * 4, QueryVectors = KeyColumns / 16, RotaryVectors = Rope / 8;
 
 // A team's half of what a block adds to: the sum of a tile of 64 queries, or that of 128 rotary keys. A count of the blocks that have added
 // to it is the order as well.
@@ -65,8 +65,7 @@ struct SharedSum
 {
     uint32_t* count;
     uint32_t turn; // the count at which this block adds
-    float* values;
-    int pieces;
+    float* values; // this thread's
     bool isFirst; // this block begins the sum
     bool isLast;  // this block has it in the end
 };
@@ -94,7 +93,7 @@ struct Keys
         int at = first / Side + tile, use = row / p.slots, blocksOfTile = at / Teams + 1;
         int64_t half = (static_cast<int64_t>(row - use * p.slots) * rowTiles + at) * Teams + team;
         uint32_t turn = use * blocksOfTile + blocksOfTile - 1 - block;
-        return {p.counts + 1 + half, turn, p.querySums + half * (QueryPieces * PieceFloats), QueryPieces, tile < Teams, block == 0};
+        return {p.counts + 1 + half, turn, p.querySums + half * (QueryVectors * VectorFloats) + threadIdx.x % TeamThreads * 4, tile < Teams, block == 0};
     }
 
     // The sum of rotary keys, to which heads add one after another.
@@ -102,20 +101,42 @@ struct Keys
     {
         int64_t half = (static_cast<int64_t>(sequence) * blocks + block) * Teams + team;
         uint32_t* counts = p.counts + 1 + static_cast<int64_t>(p.slots) * rowTiles * Teams;
-        return {counts + half, static_cast<uint32_t>(head), p.call.rotary + half * (RotaryPieces * PieceFloats), RotaryPieces, head == 0, head == p.call.heads - 1};
+        float* values = p.call.rotary + half * (RotaryVectors * VectorFloats) + threadIdx.x % TeamThreads * 4;
+        return {counts + half, static_cast<uint32_t>(head), values, head == 0, head == p.call.heads - 1};
     }
 };
+
+// Adds vectors of a part, from the I-th on.
+template <int I = 0, int Count>
+__device__ __forceinline__ void add_vectors(float* to, const float (&part)[Count])
+{
+    ptx::add_four<I * VectorBytes>(to, part[4 * I], part[4 * I + 1], part[4 * I + 2], part[4 * I + 3]);
+    if constexpr (I + 1 < Count / 4) add_vectors<I + 1>(to, part);
+}
+
+// The first block to add to a sum stores its part.
+template <int Count>
+__device__ __forceinline__ void add_part(float* to, const float (&part)[Count], bool isFirst)
+{
+    if (!isFirst)
+    {
+        add_vectors(to, part);
+        return;
+    }
+
+#pragma unroll
+    for (int i = 0; i < Count / 4; i++) store<float, 4>(to + i * VectorFloats, {part[4 * i], part[4 * i + 1], part[4 * i + 2], part[4 * i + 3]});
+}
 
 // The last one has the sum.
 template <int Count>
 __device__ __forceinline__ void take_sum(const float* from, float (&part)[Count], bool isFirst, float scale)
 {
-    from += threadIdx.x % TeamThreads * 4;
 #pragma unroll
     for (int i = 0; i < Count / 4; i++)
     {
         float before[4] = {};
-        if (!isFirst) ptx::load_four(from + i * TeamThreads * 4, before);
+        if (!isFirst) ptx::load_four(from + i * VectorFloats, before);
 #pragma unroll
         for (int e = 0; e < 4; e++) part[4 * i + e] = (before[e] + part[4 * i + e]) * scale;
     }
@@ -123,27 +144,24 @@ __device__ __forceinline__ void take_sum(const float* from, float (&part)[Count]
 
 // ---- A block ----
 
-// Shared memory: keys and values that stay; a ring of tiles of queries, gradients of their outputs, and their statistics; a ring of two tiles
-// of the scores' gradients, keys by queries, which the teams compute for each other; and for each team a ring of pieces of sums.
+// Shared memory: keys and values that stay; a ring of tiles of queries, gradients of their outputs, and their statistics; and a ring of two tiles
+// of the scores' gradients, keys by queries, which the teams compute for each other.
 struct GradientMemory
 {
-    static constexpr int Stages = 2, StageBytes = (KeyBoxes + ValueBoxes) * BoxBytes, ScoreStages = 2, ScoreBytes = Teams * BoxBytes, PieceStages = 2;
+    static constexpr int Stages = 2, StageBytes = (KeyBoxes + ValueBoxes) * BoxBytes, ScoreStages = 2, ScoreBytes = Teams * BoxBytes;
 
     unsigned char *keys, *values, *stages, *scores;
-    float* pieces;
     TileStatistics* statistics;
     hopper::Barrier *filled, *emptied, *keysFilled;
-    hopper::Barrier *scoresWritten, *scoresRead, *piecesWritten, *piecesRead;
-    hopper::Barrier* turn; // of a sum that this block has in the end
+    hopper::Barrier *scoresWritten, *scoresRead;
+    hopper::Barrier *turn, *added; // a team's turn to add has come; it has added
     int* number;
 
     __device__ __forceinline__ explicit GradientMemory(unsigned char* memory)
         : keys(align_tiles(memory)), values(keys + Teams * KeyBoxes * BoxBytes), stages(values + Teams * ValueBoxes * BoxBytes),
-          scores(stages + Stages * StageBytes), pieces(reinterpret_cast<float*>(scores + ScoreStages * ScoreBytes)),
-          statistics(reinterpret_cast<TileStatistics*>(pieces + Teams * PieceStages * PieceFloats)), filled(reinterpret_cast<hopper::Barrier*>(statistics + Stages)),
-          emptied(filled + Stages), keysFilled(emptied + Stages), scoresWritten(keysFilled + 1), scoresRead(scoresWritten + ScoreStages),
-          piecesWritten(scoresRead + ScoreStages), piecesRead(piecesWritten + Teams * PieceStages), turn(piecesRead + Teams * PieceStages),
-          number(reinterpret_cast<int*>(turn + Teams)) { }
+          scores(stages + Stages * StageBytes), statistics(reinterpret_cast<TileStatistics*>(scores + ScoreStages * ScoreBytes)),
+          filled(reinterpret_cast<hopper::Barrier*>(statistics + Stages)), emptied(filled + Stages), keysFilled(emptied + Stages), scoresWritten(keysFilled + 1),
+          scoresRead(scoresWritten + ScoreStages), turn(scoresRead + ScoreStages), added(turn + Teams), number(reinterpret_cast<int*>(added + Teams)) { }
 
     __device__ __forceinline__ unsigned char* queries(int stage) const { return stages + stage * StageBytes; }
     __device__ __forceinline__ unsigned char* doutputs(int stage) const { return queries(stage) + KeyBoxes * BoxBytes; }
@@ -161,13 +179,12 @@ struct GradientMemory
             hopper::barrier_make(scoresRead + i, Teams * TeamWarps);
         }
 
-        for (int i = 0; i < Teams * PieceStages; i++)
+        for (int i = 0; i < Teams; i++)
         {
-            hopper::barrier_make(piecesWritten + i, TeamWarps);
-            hopper::barrier_make(piecesRead + i, 1);
+            hopper::barrier_make(turn + i, 1);
+            hopper::barrier_make(added + i, TeamWarps);
         }
 
-        for (int i = 0; i < Teams; i++) hopper::barrier_make(turn + i, 1);
         hopper::barriers_made();
     }
 };
@@ -262,46 +279,16 @@ __device__ __forceinline__ void load_operands(const HopperCausal& p, const Gradi
     }
 }
 
-// Adds a team's pieces to the sums over blocks, each in its turn.
+// Tells a team when its turn to add to a sum has come, and the other blocks what it has added.
 template <bool Bounded>
-__device__ __forceinline__ void keep_sums(const HopperCausal& p, const GradientMemory& at, const Keys& own, int team)
+__device__ __forceinline__ void keep_order(const HopperCausal& p, const GradientMemory& at, const Keys& own, int team)
 {
-    Place<GradientMemory::PieceStages> place;
     for (int i = 0; i <= own.tiles; i++)
     {
         SharedSum sum = i < own.tiles ? own.of_queries(p, i, team) : own.of_rotary(p, team);
-        wait_until<Bounded>([=] { return ptx::load_acquired(sum.count) >= sum.turn; }, 0, p.report, ForTurn, 0, i);
-        hopper::fence_async_global();
-        if (sum.isLast) hopper::barrier_arrive(at.turn + team);
-        int previous = 0;
-        for (int piece = 0; piece < sum.pieces; piece++, place.advance())
-        {
-            int stage = team * GradientMemory::PieceStages + place.stage;
-            wait<Bounded>(at.piecesWritten + stage, place.parity, p.report, ForWritten, stage, i);
-            if (!sum.isLast)
-            {
-                const float* from = at.pieces + stage * PieceFloats;
-                float* to = sum.values + piece * PieceFloats;
-                if (sum.isFirst) hopper::store_bytes(to, from, PieceBytes);
-                else hopper::add_floats(to, from, PieceBytes);
-            }
-
-            hopper::commit_stores();
-
-            // The piece before has been read, or will soon be, while this one is.
-            if (piece > 0)
-            {
-                hopper::await_stores_read<1>();
-                hopper::barrier_arrive(at.piecesRead + previous);
-            }
-
-            previous = stage;
-        }
-
-        hopper::await_stores_read<0>();
-        hopper::barrier_arrive(at.piecesRead + previous);
-        hopper::await_stores<0>();
-        hopper::fence_async_global();
+        wait_until<Bounded>([=] { return ptx::load_acquired(sum.count) >= sum.turn; }, 0, p.report, ForTurn, team, i);
+        hopper::barrier_arrive(at.turn + team);
+        wait<Bounded>(at.added + team, i & 1, p.report, ForWritten, team, i);
         ptx::store_released(sum.count, sum.turn + 1);
     }
 }
@@ -329,7 +316,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         hopper::give_registers<LoadingRegisters>();
         if (threadIdx.x % WarpSize != 0) return;
         int task = threadIdx.x % TeamThreads / WarpSize;
-        if (task < Teams) keep_sums<Bounded>(p, at, own, task);
+        if (task < Teams) keep_order<Bounded>(p, at, own, task);
         else if (task == Teams) load_operands<Bounded>(p, at, own);
         return;
     }
@@ -346,7 +333,6 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     Place<GradientMemory::Stages> place;
     Place<GradientMemory::ScoreStages> next;   // where this team writes the next gradients of scores
     Place<GradientMemory::ScoreStages> oldest; // what dQ takes next
-    Place<GradientMemory::PieceStages> piece;
     uint32_t turnParity = 0;
 
     // Writes the scores' gradients of a tile, which say_written says to both teams.
@@ -404,63 +390,34 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         hopper::commit_products();
     };
 
-    // Hands pieces of sums to the thread that adds them; or, where this block has the sums in the end, says that they were taken. The scores'
-    // gradients are said to be written in the same breath, for each fence costs some 200 clocks.
-    auto hand_over = [&](const auto& part, bool isTaken, bool saysWritten)
-    {
-        constexpr int Pieces = sizeof(part) / sizeof(float) / (4 * PieceVectors);
-        hopper::Barrier* written[Pieces];
-#pragma unroll
-        for (int n = 0; n < Pieces; n++, piece.advance())
-        {
-            int stage = team * GradientMemory::PieceStages + piece.stage;
-            written[n] = at.piecesWritten + stage;
-            wait<Bounded>(at.piecesRead + stage, piece.parity ^ 1, p.report, ForEmptied, stage, n);
-            if (isTaken) continue;
-            float* to = at.pieces + stage * PieceFloats + threadIdx.x % TeamThreads * 4;
-#pragma unroll
-            for (int i = 0; i < PieceVectors; i++)
-            {
-                const float* from = part + 4 * (n * PieceVectors + i);
-                *reinterpret_cast<Pack<float, 4>*>(to + i * TeamThreads * 4) = {{from[0], from[1], from[2], from[3]}};
-            }
-        }
-
-        hopper::fence_async();
-        __syncwarp();
-        if (threadIdx.x % WarpSize == 0)
-        {
-            if (saysWritten) hopper::barrier_arrive(at.scoresWritten + next.stage);
-#pragma unroll
-            for (int n = 0; n < Pieces; n++) hopper::barrier_arrive(written[n]);
-        }
-
-        if (saysWritten) next.advance();
-    };
-
-    // Adds columns of a tile's dQ, from a piece on, or finishes them.
-    auto add_queries = [&](auto& part, int tile, int firstPiece, int column, bool saysWritten)
-    {
-        if (own.block == 0)
-        {
-            take_sum(own.of_queries(p, tile, team).values + firstPiece * PieceFloats, part, tile < Teams, c.scale);
-            store_sums(part, c.dq.row<bf16>(c.query_row(own.sequence, own.head, 0)), c.heads * c.dq.stride, tile * Side + warpRow, c.queries, column, KeyColumns);
-        }
-
-        hand_over(part, own.block == 0, saysWritten);
-    };
     auto await_turn = [&](int step)
     {
         wait<Bounded>(at.turn + team, turnParity, p.report, ForTurn, team, step);
         turnParity ^= 1;
     };
 
+    // Adds columns of a tile's dQ, from a vector on, or finishes them.
+    auto add_queries = [&](auto& part, int tile, int vector, int column)
+    {
+        float* sum = own.of_queries(p, tile, team).values + vector * VectorFloats;
+        bool isFirst = tile < Teams;
+        if (own.block > 0)
+        {
+            add_part(sum, part, isFirst);
+        }
+        else
+        {
+            take_sum(sum, part, isFirst, c.scale);
+            store_sums(part, c.dq.row<bf16>(c.query_row(own.sequence, own.head, 0)), c.heads * c.dq.stride, tile * Side + warpRow, c.queries, column, KeyColumns);
+        }
+    };
+
     // The rest of a tile's dQ, whose first columns have been multiplied; `begin` begins what is to be under way meanwhile, and afterwards.
-    auto finish_queries = [&](int tile, bool saysWritten, auto begin)
+    auto finish_queries = [&](int tile, auto begin)
     {
         float half[Side / 4];
-        if (own.block == 0) await_turn(tile);
-        add_queries(s, tile, 0, wholeColumn, saysWritten);
+        await_turn(tile);
+        add_queries(s, tile, 0, wholeColumn);
         hopper::wait_products<0>(); // dK no longer needs the weights' registers
         hopper::begin_products();
         multiply_gradients(half, hopper::across_sum(at.score_gradients(oldest.stage), BoxBytes), halfBox);
@@ -468,7 +425,8 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         begin();
         hopper::await_sums<1>(half);
         release(at.scoresRead + oldest.stage);
-        add_queries(half, tile, 2, halfColumn, false);
+        add_queries(half, tile, Side / 8, halfColumn);
+        release(at.added + team);
         oldest.advance();
     };
 
@@ -491,7 +449,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
         {
             multiply_whole(0);
             hopper::await_sums<0>(s);
-            finish_queries(0, false, [&] { multiply_scores(1); });
+            finish_queries(0, [&] { multiply_scores(1); });
         }
         else
         {
@@ -515,10 +473,11 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
             hopper::begin_products();
             multiply_whole(tile - 1);
             add_keys(false);
+            say_written();
             hopper::await_sums<1>(s);
             previous = place.stage;
             place.advance();
-            finish_queries(tile - 1, true, [&] { multiply_scores(tile + 1); });
+            finish_queries(tile - 1, [&] { multiply_scores(tile + 1); });
             release(at.emptied + previous);
         }
 
@@ -531,7 +490,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     hopper::begin_products();
     multiply_whole(own.tiles - 1);
     hopper::await_sums<0>(s);
-    finish_queries(own.tiles - 1, false, [&] { hopper::commit_products(); });
+    finish_queries(own.tiles - 1, [&] { hopper::commit_products(); });
 
     int row = own.first + ptx::thread_again() / WarpSize * 16;
     bf16* to = c.dkv.row<bf16>(c.key_row(own.sequence, own.head, 0));
@@ -539,13 +498,17 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     store_sums(dkNope, to, c.heads * c.dkv.stride, row, c.keys, 0, Nope);
     store_sums(dv, to + Nope, c.heads * c.dkv.stride, row, c.keys, 0, Value);
 
-    bool isLast = own.head == c.heads - 1;
-    if (isLast)
+    await_turn(own.tiles);
+    SharedSum sum = own.of_rotary(p, team);
+    if (!sum.isLast)
     {
-        await_turn(own.tiles);
-        take_sum(own.of_rotary(p, team).values, dkRope, own.head == 0, c.scale);
+        add_part(sum.values, dkRope, sum.isFirst);
+    }
+    else
+    {
+        take_sum(sum.values, dkRope, sum.isFirst, c.scale);
         store_sums(dkRope, c.dkRope.row<bf16>(c.rope_row(own.sequence, 0)), c.dkRope.stride, row, c.keys, 0, Rope);
     }
 
-    hand_over(dkRope, isLast, false);
+    release(at.added + team);
 }

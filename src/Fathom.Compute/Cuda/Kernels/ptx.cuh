@@ -133,7 +133,7 @@ __device__ __forceinline__ void store_words(void* to, const uint32_t (&words)[Wo
     else asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3]) : "memory");
 }
 
-// ---- Between blocks (8 memory consistency model; 9.7.9.8 ld, 9.7.9.12 st) ----
+// ---- Between blocks (8 memory consistency model; 9.7.9.8 ld, 9.7.9.12 st, 9.7.13.7 red) ----
 
 // What another block wrote before it released this value is seen after it was acquired.
 __device__ __forceinline__ uint32_t load_acquired(const uint32_t* p)
@@ -146,6 +146,14 @@ __device__ __forceinline__ uint32_t load_acquired(const uint32_t* p)
 __device__ __forceinline__ void store_released(uint32_t* p, uint32_t x)
 {
     asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "r"(x) : "memory");
+}
+
+// Adds to what lies Offset bytes behind p, in the second-level cache. Who adds in which order is the caller's to see to. 16-byte aligned; sm_90
+// and later.
+template <int Offset>
+__device__ __forceinline__ void add_four(float* p, float x0, float x1, float x2, float x3)
+{
+    asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0 + %1], {%2, %3, %4, %5};" ::"l"(__cvta_generic_to_global(p)), "n"(Offset), "f"(x0), "f"(x1), "f"(x2), "f"(x3) : "memory");
 }
 
 // Four values that other blocks have written during this kernel, past the first-level cache. 16-byte aligned.
