@@ -133,6 +133,37 @@ public sealed class HopperAttentionTests(CudaFixture gpu, ITestOutputHelper outp
         Tensor OffWords() => device.Allocate(new Shape(shape[0], heads, Value / 2 + 1), DType.E5M6Pair, MemoryKind.Workspace).ColumnRange(1, Value / 2);
     }
 
+    /// <summary>dQ and the rotary keys' gradient are sums over blocks: in one order, run after run, however many heads have memory for theirs.</summary>
+    [Theory]
+    [InlineData(1, 100, 3)]
+    [InlineData(1, 450, 4)]
+    [InlineData(2, 300, 3)]
+    public void Sums_over_blocks_have_one_order(int batch, int tokens, int heads)
+    {
+        CudaDevice device = gpu.Device();
+        if (device.Context.Capability != 90) Assert.Skip($"{device.Name} is no GPU of compute capability 9.0");
+        var sizes = new CausalSizes(batch, heads, tokens, tokens, Nope, Rope, Value);
+        Tensor q = Random(device, new Shape(batch * tokens, heads, Nope + Rope), 1, 0).Device, kv = Random(device, new Shape(batch * tokens, heads, Nope + Value), 2, 0).Device;
+        Tensor kRope = Random(device, new Shape(batch * tokens, Rope), 3, 0).Device, dy = Random(device, new Shape(batch * tokens, heads, Value), 4, 0).Device;
+        Tensor y = Empty(device, dy.Shape, 0).Device, logSumExp = Empty(device, new Shape(batch, heads, tokens), 0, DType.F32).Device;
+        new HopperAttention(device.Context, bounded: true).Forward(sizes, q, kv, kRope, Scale, y, logSumExp);
+        ushort[] expected = Backward(null);
+        Assert.DoesNotContain(expected, bits => (bits & 0x7fff) >= 0x7f80);
+        foreach (int? slots in (int?[])[null, 1, 2, batch * heads + 1])
+        {
+            int same = expected.AsSpan().CommonPrefixLength(Backward(slots));
+            output.WriteLine($"{slots} heads at a time: {same} gradients of {expected.Length} the same");
+            Assert.Equal(expected.Length, same);
+        }
+
+        ushort[] Backward(int? slots)
+        {
+            Tensor dq = Empty(device, q.Shape, 0).Device, dkv = Empty(device, kv.Shape, 0).Device, dkRope = Empty(device, kRope.Shape, 0).Device;
+            new HopperAttention(device.Context, bounded: true, slots).Backward(sizes, q, kv, kRope, y, logSumExp, dy, Scale, dq, dkv, dkRope);
+            return [.. device.Read<ushort>(dq), .. device.Read<ushort>(dkv), .. device.Read<ushort>(dkRope)];
+        }
+    }
+
     /// <summary>The same values on both sides; on the device in rows that are padded.</summary>
     private sealed record Operand(Tensor Host, Tensor Device, Tensor Padded);
 

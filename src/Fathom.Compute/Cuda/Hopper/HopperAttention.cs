@@ -11,7 +11,8 @@ namespace Fathom.Compute.Cuda.Hopper;
 /// <summary>One way of the causal operators, for GPUs of compute capability 9.0.</summary>
 /// <param name="context">The GPU; a kernel is compiled when it is first wanted.</param>
 /// <param name="bounded">Whether waits inside of kernels give up after two seconds and are reported, which waits for every kernel; for tests.</param>
-internal sealed class HopperAttention(CudaContext context, bool bounded = false)
+/// <param name="slots">Heads that are summed at the same time where the plan is not asked; for tests.</param>
+internal sealed class HopperAttention(CudaContext context, bool bounded = false, int? slots = null)
 {
     private const float Log2E = 1.44269504f;
     private readonly WaitReport? report = bounded ? new(context) : null;
@@ -32,11 +33,11 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
         in CausalSizes sizes, Tensor q, Tensor kv, Tensor kRope, in ScaledTensor output, Tensor logSumExp, Tensor doutput, float scale, Tensor dq, Tensor dkv, Tensor dkRope)
     {
         long statisticRows = HopperAttentionPlan.StatisticRows(sizes);
-        int slots = HopperAttentionPlan.Slots(sizes, context.Multiprocessors);
+        int atOnce = slots ?? HopperAttentionPlan.Slots(sizes, context.Multiprocessors), words = (int)HopperAttentionPlan.CountWords(sizes, atOnce);
         var workspace = new WorkspacePlan();
         long statistics = workspace.Add(statisticRows * HopperAttentionPlan.TileStatistics * sizeof(float));
-        long querySums = workspace.Add(HopperAttentionPlan.QuerySumBytes(sizes, slots)), rotarySums = workspace.Add(HopperAttentionPlan.RotarySumBytes(sizes));
-        long counts = workspace.Add(HopperAttentionPlan.CountWords(sizes, slots) * sizeof(uint));
+        long querySums = workspace.Add(HopperAttentionPlan.QuerySumBytes(sizes, atOnce)), rotarySums = workspace.Add(HopperAttentionPlan.RotarySumBytes(sizes));
+        long counts = workspace.Add(words * sizeof(uint));
         nint start = context.Workspace(workspace.Bytes);
         HopperCall call = Call(sizes, q, kv, kRope, scale, output.Elements, logSumExp);
         bool codes = output.Layout != ScaleLayout.None;
@@ -46,8 +47,8 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false)
         call.TileStatistics = start + (nint)statistics;
         call.QuerySums = start + (nint)querySums;
         call.Counts = start + (nint)counts;
-        call.Slots = slots;
-        call.CountWords = (int)HopperAttentionPlan.CountWords(sizes, slots);
+        call.Slots = atOnce;
+        call.CountWords = words;
         call.Causal.Doutput = new(doutput);
         call.Causal.Dq = new(dq);
         call.Causal.Dkv = new(dkv);

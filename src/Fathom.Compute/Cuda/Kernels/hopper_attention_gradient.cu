@@ -74,11 +74,14 @@ struct SharedSum
 struct Keys
 {
     int row, head, sequence, block, first, tiles, blocks, rowTiles;
+    int use, slot; // of the sums of dQ: heads of sequences take turns with `slots` of them
 
-    __device__ __forceinline__ Keys(const Causal& c, int number)
+    __device__ __forceinline__ Keys(const Causal& c, int slots, int number)
         : blocks(divide_up(c.keys, BlockRows)), rowTiles(divide_up(c.queries, Side))
     {
         row = number / blocks;
+        use = row / slots;
+        slot = row - use * slots;
         block = blocks - 1 - (number - row * blocks);
         sequence = row / c.heads;
         head = row - sequence * c.heads;
@@ -86,12 +89,11 @@ struct Keys
         tiles = rowTiles - first / Side;
     }
 
-    // The sum of the tile of queries that is so many behind the diagonal. Heads of sequences take turns with `slots` of them; the blocks that add to one
-    // are those from its own keys' to the first.
+    // The sum of the tile of queries that is so many behind the diagonal, to which blocks add from that of its own keys to the first.
     __device__ __forceinline__ SharedSum of_queries(const HopperCausal& p, int tile, int team) const
     {
-        int at = first / Side + tile, use = row / p.slots, blocksOfTile = at / Teams + 1;
-        int64_t half = (static_cast<int64_t>(row - use * p.slots) * rowTiles + at) * Teams + team;
+        int at = first / Side + tile, blocksOfTile = at / Teams + 1;
+        int64_t half = (static_cast<int64_t>(slot) * rowTiles + at) * Teams + team;
         uint32_t turn = use * blocksOfTile + blocksOfTile - 1 - block;
         return {p.counts + 1 + half, turn, p.querySums + half * (QueryVectors * VectorFloats) + threadIdx.x % TeamThreads * 4, tile < Teams, block == 0};
     }
@@ -309,7 +311,7 @@ __global__ void __launch_bounds__(BlockThreads, 1) hopper_gradients(const __grid
     }
 
     __syncthreads();
-    const Keys own(c, *at.number);
+    const Keys own(c, p.slots, *at.number);
     int team = __shfl_sync(AllLanes, threadIdx.x / TeamThreads, 0);
     if (team == Teams)
     {
