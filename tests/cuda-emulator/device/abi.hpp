@@ -17,6 +17,8 @@ struct Block
     unsigned char* dynamicShared;
     unsigned dynamicSharedBytes;
     unsigned rank; // in its cluster
+    unsigned char* variables; // the module's __shared__ variables
+    size_t variableBytes;
 };
 
 struct Thread

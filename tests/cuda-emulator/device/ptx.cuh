@@ -20,8 +20,8 @@ inline void require_aligned(const void* p, unsigned bytes, const char* file, int
 inline void require_global(const void* p, const char* file, int line)
 {
     const auto& block = *emulated::current->block;
-    ptrdiff_t offset = static_cast<const unsigned char*>(p) - block.dynamicShared;
-    if (offset >= 0 && offset < static_cast<ptrdiff_t>(block.dynamicSharedBytes))
+    auto within = [p](const unsigned char* start, size_t bytes) { return p >= start && p < start + bytes; };
+    if (within(block.dynamicShared, block.dynamicSharedBytes) || within(block.variables, block.variableBytes))
         emulated::fail(emulated::Failure::IllegalAddress, {file, static_cast<uint32_t>(line), 0}, "address %p is in shared memory, and not in global memory", p);
 }
 

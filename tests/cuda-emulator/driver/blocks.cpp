@@ -144,12 +144,9 @@ void Worker::order_threads(uint64_t index)
 
 void Worker::run_cluster(uint64_t index)
 {
-    if (launch->module->sharedBytes > 0)
-    {
-        void* variables = nullptr;
-        dlinfo(launch->module->handle, RTLD_DI_TLS_DATA, &variables);
-        if (variables != nullptr) std::memset(variables, Poison, launch->module->sharedBytes);
-    }
+    variables = nullptr;
+    if (launch->module->sharedBytes > 0) dlinfo(launch->module->handle, RTLD_DI_TLS_DATA, &variables);
+    if (variables != nullptr) std::memset(variables, Poison, launch->module->sharedBytes);
 
     threads = live = launch->cluster * launch->block.x * launch->block.y * launch->block.z;
     started = 0;
@@ -174,7 +171,8 @@ void Worker::begin_block(unsigned rank, uint64_t index)
     // The end of dynamic shared memory is as near to the untouchable page as an alignment to 128 bytes allows.
     unsigned sharedBytes = (launch->dynamicSharedBytes + 127) / 128 * 128;
     static_cast<Block&>(block) = {{static_cast<unsigned>(index % grid.x), static_cast<unsigned>(index / grid.x % grid.y), static_cast<unsigned>(index / grid.x / grid.y)},
-        size, grid, shared + rank * SharedStride + SharedRegion - sharedBytes, launch->dynamicSharedBytes, rank};
+        size, grid, shared + rank * SharedStride + SharedRegion - sharedBytes, launch->dynamicSharedBytes, rank,
+        static_cast<unsigned char*>(variables), variables == nullptr ? 0 : launch->module->sharedBytes};
     std::memset(block.dynamicShared, Poison, sharedBytes);
     for (Barrier& barrier : block.barriers) { barrier.waiting.clear(); barrier.arrived = 0; }
     block.live = size.x * size.y * size.z;

@@ -125,6 +125,7 @@ private:
     int idle = 0; // rounds in which threads only waited in loops
     Fiber* current = nullptr;
     Thread** slot = nullptr;
+    void* variables = nullptr; // the __shared__ variables of the module on this thread
     std::vector<Fiber> fibers;
     std::vector<unsigned> sequence; // in which threads start and are woken
     std::vector<Fiber*> ready, yielded;

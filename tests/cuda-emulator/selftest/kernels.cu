@@ -159,6 +159,14 @@ __global__ void outside_dynamic(float* x, int index)
     x[0] = reinterpret_cast<float*>(memory)[index];
 }
 
+// A store to global memory, which it is for one address of three.
+__global__ void store_somewhere(float* x, int place)
+{
+    DYNAMIC_SHARED(memory);
+    __shared__ __align__(16) float values[4];
+    store<float, 4>(place == 0 ? x : place == 1 ? values : reinterpret_cast<float*>(memory), {1, 2, 3, 4});
+}
+
 // Reads the copied bytes without waiting for the copy.
 __global__ void missing_wait(const float* x, float* y)
 {

@@ -125,7 +125,7 @@ def compare(name, got, expected, bound):
 
 
 names = ['add<float>', 'add<bf16>', 'sum_rows', 'transpose<true>', 'transpose<false>', 'product_bf16<true>', 'product_bf16<false>', 'product_e4m3', 'convert', 'widen',
-         'warp_functions', 'divergent_barrier', 'two_barriers', 'missing_lane', 'write_past', 'misaligned', 'outside_shared', 'outside_dynamic', 'missing_wait', 'busy', 'hopper_e4m3<true>', 'hopper_e4m3<false>', 'hopper_bf16', 'hopper_hang']
+         'warp_functions', 'divergent_barrier', 'two_barriers', 'missing_lane', 'write_past', 'misaligned', 'outside_shared', 'outside_dynamic', 'store_somewhere', 'missing_wait', 'busy', 'hopper_e4m3<true>', 'hopper_e4m3<false>', 'hopper_bf16', 'hopper_hang']
 check(cuda.cuInit(0))
 start = time.time()
 module = Module('kernels.cu', names)
@@ -428,6 +428,9 @@ expect('write_far_past', module.launch('write_past', 1, 32, x, 2000), 700, 'past
 expect('misaligned', module.launch('misaligned', 1, 1, x), 716, 'common.cuh', 'aligned')
 expect('outside_shared', module.launch('outside_shared', 1, 32, x, 32), 700, 'kernels.cu', 'float [32]')
 expect('outside_dynamic', module.launch('outside_dynamic', 1, 32, x, 32, shared=128), 700, 'illegal access')
+check(module.launch('store_somewhere', 1, 1, x, 0, shared=128))
+expect('store to variables', module.launch('store_somewhere', 1, 1, x, 1, shared=128), 700, 'common.cuh', 'in shared memory')
+expect('store to dynamic', module.launch('store_somewhere', 1, 1, x, 2, shared=128), 700, 'common.cuh', 'in shared memory')
 expect('too much shared', module.launch('busy', 1, 32, x, shared=65536), 1, 'cuFuncSetAttribute')
 expect('block too large', module.launch('busy', 1, 1056, x), 1, 'too large')
 y = Device('f', 32)

@@ -1,5 +1,5 @@
 // What all kernels share: element types, conversions, and sums over warps and blocks. Sums run in a fixed order, so a kernel that
-// uses nothing else gives the same bits in every run; no kernel adds with floating-point atomics.
+// uses nothing else gives the same bits in every run; where blocks add to one sum (hopper_attention_gradient.cu), they do so in turn.
 #pragma once
 #include "ptx.cuh"
 
@@ -46,7 +46,17 @@ __device__ __forceinline__ void load(float (&to)[N], const T* from)
     for (int i = 0; i < N; i++) to[i] = to_float(pack.values[i]);
 }
 
-// To global memory.
+// To shared memory.
+template <typename T, int N>
+__device__ __forceinline__ void store_shared(T* to, const float (&from)[N])
+{
+    Pack<T, N> pack;
+#pragma unroll
+    for (int i = 0; i < N; i++) pack.values[i] = from_float<T>(from[i]);
+    *reinterpret_cast<Pack<T, N>*>(to) = pack;
+}
+
+// To global memory, and nowhere else.
 template <typename T, int N>
 __device__ __forceinline__ void store(T* to, const float (&from)[N])
 {
