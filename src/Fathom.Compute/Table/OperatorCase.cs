@@ -75,6 +75,12 @@ public sealed unsafe class OperatorCase
     /// <summary>Calls the operator on a device.</summary>
     public required Action<Device, Tensor[]> Run { get; init; }
 
+    /// <summary>
+    /// The largest term of the sums that results are, from the operands before the run, where terms may cancel and are not operands themselves
+    /// (<see cref="Operand.Addend"/>): it counts in what is allowed.
+    /// </summary>
+    public Func<Tensor[], double>? LargestTerm { get; init; }
+
     /// <summary>Floating-point operations of one run, or 0 where bytes are what counts.</summary>
     public double Flops { get; init; }
 

@@ -37,7 +37,7 @@ public static unsafe class OperatorCheck
         OperatorCase row, Device device, Device reference, int seed, BFloat16Activations rounded = BFloat16Activations.None, double tolerance = 0)
     {
         Tensor[] expected = row.Prepare(reference, seed, rounded), actual = row.Prepare(device, seed, rounded);
-        double addend = row.Operands.Zip(expected).Where(o => o.First.Addend).Select(o => Largest(o.Second)).DefaultIfEmpty().Max();
+        double addend = row.Operands.Zip(expected).Where(o => o.First.Addend).Select(o => Largest(o.Second)).Append(row.LargestTerm?.Invoke(expected) ?? 0).Max();
         row.Run(reference, expected);
         row.Run(device, actual);
         var differences = new List<OperatorDifference>();

@@ -53,6 +53,7 @@ public static partial class OperatorTable
                     ],
                     Run = (device, t) => device.Activation.SwiGluGradient(
                         t[0], t[1], t[2], scaled ? t[3] : default, t[4], t[5], scaled ? t[6] : default),
+                    LargestTerm = t => LargestGateTerm(t[0], t[1], t[2]),
                     Bytes = 5 * bytes,
                     Small = small,
                 };
@@ -79,15 +80,33 @@ public static partial class OperatorTable
                     new("up", matrix, Fill.Normal, Compare: true, Activation: true),
                 ],
                 Run = static (device, t) => device.Activation.SwiGluGradient(t[0], t[1], t[2], default, t[1], t[2], default),
+                LargestTerm = t => LargestGateTerm(t[0], t[1], t[2]),
                 Bytes = 5 * bytes,
                 Small = small,
             };
         }
     }
 
-    // Codes of the inputs are exact, in rows of their own. Those of the result are of a value that a device may round to BF16 first, and so a
-    // step of E4M3 apart at most: that they are to the bit those of the device's own composition is for its tests to say.
-    private const double StepOfE4M3 = 1.0 / 14;
+    // SwiGLU's slope is σ(g) + g σ(g) (1 - σ(g)), which is zero near g = -1.28.
+    private static double LargestGateTerm(Tensor dy, Tensor gate, Tensor up)
+    {
+        double largest = 0;
+        for (long r = 0; r < dy.Rows; r++)
+        {
+            for (int c = 0; c < dy.Columns; c++)
+            {
+                double sigmoid = 1 / (1 + Math.Exp(-gate.Row<float>(r)[c]));
+                largest = Math.Max(largest, Math.Abs(dy.Row<float>(r)[c] * up.Row<float>(r)[c] * sigmoid));
+            }
+        }
+
+        return largest;
+    }
+
+    // Codes of the inputs are exact, in rows of their own. Those of the result are of a value that a device may round to BF16 first: that they are
+    // to the bit those of the device's own composition is for its tests to say. Here, a value and its rounding are 2^-9 apart, as are their tiles'
+    // scales, and each comes back within half of a step, of which there are 14 in the largest of a tile.
+    private const double RoundingOfBFloat16 = 1.0 / 512, RoundedStepOfE4M3 = (1 + RoundingOfBFloat16) / 14 + RoundingOfBFloat16;
 
     private static OperatorCase SwiGluQuantized(int rows, int columns, int pad, bool scaled, bool small, bool ofResult)
     {
@@ -125,8 +144,8 @@ public static partial class OperatorTable
                 device.Quantization.Dequantize(y, t[9]);
             },
             Bytes = 7.0 * rows * columns,
-            Tolerance = ofResult ? StepOfE4M3 : 0,
-            RoundedTolerance = ofResult ? StepOfE4M3 : 0,
+            Tolerance = ofResult ? RoundedStepOfE4M3 : 0,
+            RoundedTolerance = ofResult ? RoundedStepOfE4M3 : 0,
             Small = small,
         };
     }
@@ -169,6 +188,7 @@ public static partial class OperatorTable
                 device.Activation.SwiGlu(t[12], t[13], rowScale, t[7]);
                 device.Activation.SwiGluGradient(t[0], t[12], t[13], rowScale, t[4], t[5], drowScale);
             },
+            LargestTerm = t => LargestGateTerm(t[0], t[1], t[2]),
             Bytes = 12.0 * rows * columns,
             Small = small,
         };
@@ -224,8 +244,8 @@ public static partial class OperatorTable
                 CodesTarget OverRows(int at) => new(new ScaledTensor(t[at], t[at + 1], ScaleLayout.TransposedColumnTile));
             },
             Bytes = 9.0 * rows * columns,
-            Tolerance = StepOfE4M3,
-            RoundedTolerance = StepOfE4M3,
+            Tolerance = RoundedStepOfE4M3,
+            RoundedTolerance = RoundedStepOfE4M3,
             Small = small,
         };
     }

@@ -110,7 +110,7 @@ public static partial class OperatorTable
         }
     }
 
-    // As of SwiGLU's result, the codes are of a value that a device may round to BF16 first, and so a step of E4M3 apart at most.
+    // As of SwiGLU's result, the codes are of a value that a device may round to BF16 first.
     private static OperatorCase NormQuantized(int rows, int columns, int pad, DType weight, bool small)
     {
         Shape matrix = new(rows, columns);
@@ -144,8 +144,8 @@ public static partial class OperatorTable
                 device.Quantization.Dequantize(y, t[5]);
             },
             Bytes = 3.0 * rows * columns,
-            Tolerance = StepOfE4M3,
-            RoundedTolerance = StepOfE4M3,
+            Tolerance = RoundedStepOfE4M3,
+            RoundedTolerance = RoundedStepOfE4M3,
             Small = small,
         };
     }

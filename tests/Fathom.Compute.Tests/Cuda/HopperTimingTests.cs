@@ -14,7 +14,11 @@ public sealed class HopperTimingTests(CudaFixture gpu, ITestOutputHelper output)
 {
     private const int Runs = 9;
     private const long FlushedBytes = 256L << 20;
-    private static readonly (int N, int K)[] Shapes = [(2112, 7168), (24576, 1536), (32768, 512), (7168, 16384), (4096, 7168), (7168, 2048), (18432, 7168), (7168, 18432), (1536, 7168), (576, 7168)];
+    private static readonly (int N, int K)[] Shapes =
+    [
+        (32768, 512), (24576, 1536), (1536, 7168), (576, 7168), (2112, 7168), (512, 32768), (1536, 24576), (7168, 1536), (7168, 576), (2048, 7168), (7168, 2048), (16384, 7168),
+        (7168, 16384), (4096, 7168), (18432, 7168), (7168, 18432),
+    ];
     private CudaContext context = null!;
     private Tensor flushed;
 
