@@ -1,7 +1,7 @@
 // Products with weight matrices on the GPU. The three products of a linear layer are one, c[m, n] = sum over d of a(m, d) b(n, d), with
 // operands that lie along the depth or across it: forward a = x, b = w; input gradient a = dy, b = w across; weight
-// gradient a = dy and b = x, both across. cuBLASLt computes what it can; own kernels do the rest, those for Hopper what
-// is grouped or added to BF16, those for any GPU everything else.
+// gradient a = dy and b = x, both across. cuBLASLt computes what it can and is fast at; own kernels do the rest, those for Hopper what
+// is grouped, added to BF16 or narrow, those for any GPU everything else.
 using Fathom.Compute.Cuda.Hopper;
 using Fathom.Compute.Cuda.Linear;
 using Fathom.Compute.Cuda.Runtime;
@@ -164,7 +164,8 @@ internal sealed partial class CudaLinear : ILinearOperators
         {
             // cuBLASLt rounds a product to BF16 before it adds it to what is there; one rounding is what the operator promises.
             bool roundsTwice = accumulate && c.DType == DType.BF16;
-            if (roundsTwice && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
+            bool faster = a.DType == DType.F8E4M3 && c.DType == DType.BF16 && HopperLimits.IsFasterThanLibrary(rows, columns, depth);
+            if ((roundsTwice || faster) && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
             if (!roundsTwice && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
             // Codes across the depth are transposed whoever multiplies them: few rows, and other sizes that cuBLASLt does not have.
             if (!roundsTwice && transposedB && a.DType == DType.F8E4M3 && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;

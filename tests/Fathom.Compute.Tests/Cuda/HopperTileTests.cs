@@ -119,6 +119,18 @@ public sealed class HopperTileTests(ITestOutputHelper output)
         Assert.False(HopperLimits.IsFp8Weights(tokens, tokens, new Tensor(4096, DType.BF16, new Shape(256, 256), null)));
     }
 
+    [Theory]
+    [InlineData(4096, 576, 7168, true)]
+    [InlineData(4096, 1536, 24576, true)]
+    [InlineData(4096, 2112, 7168, true)]
+    [InlineData(4096, 4096, 7168, false)]
+    [InlineData(512, 1536, 7168, false)]
+    [InlineData(128, 18432, 7168, true)]
+    [InlineData(64, 2112, 7168, true)]
+    [InlineData(128, 7168, 16384, false)]
+    public void Products_of_few_rows_or_columns_are_faster_than_the_librarys(int rows, int columns, int depth, bool own) =>
+        Assert.Equal(own, HopperLimits.IsFasterThanLibrary(rows, columns, depth));
+
     [Fact]
     public void Experts_must_lie_equally_far_apart()
     {
