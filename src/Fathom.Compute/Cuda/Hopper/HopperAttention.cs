@@ -1,4 +1,4 @@
-// Causal attention at DeepSeek-V3's head dimensions by wgmma (hopper_attention.cu, hopper_attention_gradient.cu). Operands have been checked
+// Causal attention at DeepSeek-V3's head dimensions by wgmma (hopper_attention*.cu). Operands have been checked
 // by the caller, and the plan says that the kernels can take them.
 // Floors of 4,096 tokens and 128 heads at 800 TFLOP/s of the tensor cores: forward 0.69 TFLOP, 0.86 ms; backward 1.78 TFLOP, 2.2 ms, beside which
 // 6.6 GB are added in the second-level cache, 1.7 ms.
@@ -70,9 +70,10 @@ internal sealed class HopperAttention(CudaContext context, bool bounded = false,
 
     private Gradients Compile()
     {
-        string[] names = ["hopper_statistics<false>", "hopper_statistics<true>", "hopper_gradients" + bound];
-        KernelModule module = context.Module("hopper_attention_gradient.cu", names);
-        return new Gradients(module.Kernel(names[0]), module.Kernel(names[1]), module.Kernel(names[2]));
+        const string OfValues = "hopper_statistics<false>", OfCodes = "hopper_statistics<true>";
+        string name = "hopper_gradients" + bound;
+        KernelModule statistics = context.Module("hopper_attention_statistics.cu", OfValues, OfCodes);
+        return new Gradients(statistics.Kernel(OfValues), statistics.Kernel(OfCodes), context.Module("hopper_attention_gradient.cu", name).Kernel(name));
     }
 
     private void Launch(Kernel kernel, in LaunchShape shape, ref HopperCall call)

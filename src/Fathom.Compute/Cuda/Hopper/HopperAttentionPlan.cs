@@ -5,7 +5,7 @@ using Fathom.Numerics;
 
 namespace Fathom.Compute.Cuda.Hopper;
 
-/// <summary>Shapes of the kernels in hopper_attention.cu and hopper_attention_gradient.cu.</summary>
+/// <summary>Shapes of the kernels in hopper_attention*.cu.</summary>
 internal static class HopperAttentionPlan
 {
     /// <summary>Head dimensions that the kernels are written for: DeepSeek-V3's.</summary>
