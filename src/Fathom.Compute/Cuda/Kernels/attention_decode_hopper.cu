@@ -218,6 +218,10 @@ __device__ __forceinline__ void score_parts(const HopperDecode& p, const Memory&
 
             broken |= memory.broken[place.stage] != 0;
 
+            // The summers have read this stage's factors and shares, or its keys would not have been loaded: a chain through a copy, which race
+            // checkers do not follow.
+            hopper::barrier_wait(memory.emptied + place.stage * Pieces + Rotary, place.parity ^ 1);
+
 #pragma unroll
             for (int i = 0; i < Tokens / 2; i++) s[i] *= factor;
             if (valid < Tokens)
