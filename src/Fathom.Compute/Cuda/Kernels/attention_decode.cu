@@ -196,7 +196,7 @@ struct WidenedToken
                 x[2 * j + 1] = __fmul_rn(x[2 * j + 1], scales[i]);
             }
 
-            store_shared(to + c, x);
+            store_anywhere(to + c, x);
         }
     }
 };

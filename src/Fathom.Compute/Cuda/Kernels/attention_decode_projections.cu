@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(Threads) decode_absorb(const __grid_constant__
     }
 
 #pragma unroll
-    for (int s = 0; s < Queries; s++) store_shared(partial + (group * Queries + s) * ColumnBlock + 4 * lane, sum[s]);
+    for (int s = 0; s < Queries; s++) store_anywhere(partial + (group * Queries + s) * ColumnBlock + 4 * lane, sum[s]);
     __syncthreads();
     for (int i = threadIdx.x; i < Queries * ColumnBlock; i += Threads)
     {

@@ -211,7 +211,7 @@ __global__ void __launch_bounds__(ProjectThreads, 2) decode_project_mma(const __
             }
         }
 
-        store_shared(means + row * Pitch + c, mean);
+        store_anywhere(means + row * Pitch + c, mean);
     }
 
     __syncthreads();

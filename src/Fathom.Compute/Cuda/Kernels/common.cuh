@@ -46,9 +46,9 @@ __device__ __forceinline__ void load(float (&to)[N], const T* from)
     for (int i = 0; i < N; i++) to[i] = to_float(pack.values[i]);
 }
 
-// To shared memory.
+// To global or shared memory.
 template <typename T, int N>
-__device__ __forceinline__ void store_shared(T* to, const float (&from)[N])
+__device__ __forceinline__ void store_anywhere(T* to, const float (&from)[N])
 {
     Pack<T, N> pack;
 #pragma unroll
@@ -73,13 +73,7 @@ __device__ __forceinline__ void store(T* to, const float (&from)[N])
 
         ptx::store_words(to, words);
     }
-    else
-    {
-        Pack<T, N> pack;
-#pragma unroll
-        for (int i = 0; i < N; i++) pack.values[i] = from_float<T>(from[i]);
-        *reinterpret_cast<Pack<T, N>*>(to) = pack;
-    }
+    else store_anywhere(to, from);
 }
 
 // ---- Sums ----
