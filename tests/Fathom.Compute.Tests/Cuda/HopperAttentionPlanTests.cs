@@ -88,7 +88,7 @@ public sealed class HopperAttentionPlanTests(ITestOutputHelper output)
         Assert.True(slots == heads * batch || (slots - 1) * blocks >= 2 * Multiprocessors);
         Assert.True(bytes <= 48L << 20 || slots <= 5);
 
-        // As Keys of hopper_attention_gradient.cu counts: every word once, and the turns of a sum in the order in which blocks are taken.
+        // As Keys of hopper_attention_sums.cuh counts: every word once, and the turns of a sum in the order in which blocks are taken.
         var counts = new Dictionary<long, uint>();
         for (int number = 0; number < Math.Min(blocks * heads * batch, 4 * slots * blocks); number++)
         {

@@ -1,5 +1,5 @@
 // What all kernels share: element types, conversions, and sums over warps and blocks. Sums run in a fixed order, so a kernel that
-// uses nothing else gives the same bits in every run; where blocks add to one sum (hopper_attention_gradient.cu), they do so in turn.
+// uses nothing else gives the same bits in every run; where blocks add to one sum (hopper_attention_sums.cuh), they do so in turn.
 #pragma once
 #include "ptx.cuh"
 
