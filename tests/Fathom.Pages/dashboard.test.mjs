@@ -61,11 +61,11 @@ async function show(page, ...names) {
     const drawn = document.querySelector('[data-chart=loss] canvas');
     return document.querySelectorAll('#overview tbody tr').length === wanted.length && wanted.every((name) => label.includes(`${name}: `)) && label.split('; ').length === wanted.length && drawn.clientWidth > 0 && drawn.width === Math.round(drawn.clientWidth * devicePixelRatio);
   }, 'their charts are drawn', names);
-  await drawn(page);
+  await nextFrame(page);
 }
 
 /** A chart that was hidden is drawn with the next frame, when it knows its width; until then its canvas holds what it showed before. */
-const drawn = (page) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve()))));
+const nextFrame = (page) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve()))));
 
 async function shot(page, name) {
   if (!shots) return;

@@ -163,12 +163,12 @@ internal sealed partial class CudaLinear : ILinearOperators
         if (!ofRow && !IsOwnWay(plan))
         {
             // cuBLASLt rounds a product to BF16 before it adds it to what is there; one rounding is what the operator promises.
-            bool roundsTwice = accumulate && c.DType == DType.BF16;
-            bool faster = a.DType == DType.F8E4M3 && c.DType == DType.BF16 && HopperLimits.IsFasterThanLibrary(rows, columns, depth);
-            if ((roundsTwice || faster) && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
+            bool roundsTwice = accumulate && c.DType == DType.BF16, areCodes = a.DType == DType.F8E4M3;
+            bool hopperFirst = roundsTwice || areCodes && c.DType == DType.BF16 && HopperLimits.IsFasterThanLibrary(rows, columns, depth);
+            if (hopperFirst && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
             if (!roundsTwice && library is not null && library.TryMultiply(a, b, c, traits, accumulate)) return;
             // Codes across the depth are transposed whoever multiplies them: few rows, and other sizes that cuBLASLt does not have.
-            if (!roundsTwice && transposedB && a.DType == DType.F8E4M3 && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
+            if (!hopperFirst && transposedB && areCodes && TryHopper(a, transposedA, b, transposedB, c, accumulate)) return;
             if (TryParts(a, transposedA, b, transposedB, c, traits, accumulate)) return;
             if (TryStacked(a, transposedA, b, transposedB, c, accumulate)) return;
         }
