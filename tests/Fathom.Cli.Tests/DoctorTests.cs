@@ -1,6 +1,7 @@
 // The machine's report: everything is there with and without a GPU, and what is missing says what to do.
 using System.Text.Json.Nodes;
 using Fathom.Compute.Cpu;
+using Fathom.Compute.Cuda;
 using Fathom.Testing;
 using Xunit;
 
@@ -58,6 +59,20 @@ public sealed class DoctorTests(ITestOutputHelper output)
         Assert.Contains("cannot be written", line, StringComparison.Ordinal);
         Assert.Contains("FATHOM_KERNEL_CACHE", line, StringComparison.Ordinal);
         Assert.Empty(Directory.EnumerateFiles(folder.Path, ".fathom*"));
+    }
+
+    [Fact]
+    public void A_driver_that_cannot_be_loaded_is_named()
+    {
+        if (CudaSystem.Probe(out _) is null) Assert.Skip("there is a driver that loads, and would be taken in its place");
+        using var folder = new TemporaryFolder();
+        string file = folder.File("libcuda.so.1");
+        File.WriteAllText(file, "not a library");
+        Outcome outcome = FathomProcess.RunIn([("FATHOM_CUDA_PATH", folder.Path)], "check", "--gpu", "0").Expect(2);
+        output.WriteLine(outcome.Error);
+        Assert.Contains($"{file} is damaged", outcome.Error, StringComparison.Ordinal);
+        outcome = FathomProcess.RunIn([("FATHOM_CUDA_PATH", folder.Path)], "doctor").Expect(0);
+        Assert.Contains(outcome.Output.Split('\n'), line => line.Contains("driver ", StringComparison.Ordinal) && line.Contains($"{file} is damaged", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -116,7 +116,7 @@ internal sealed class MachineReport
         Json["libraries"] = list;
         foreach (CudaLibrary library in CudaInventory.Libraries())
         {
-            string missing = $"not found: {Consequence(library.Name)}";
+            string missing = $"{library.Absence}: {Consequence(library.Name)}";
             findings.Add(library.Path is null
                 ? new(library.Name, missing, IsMissing: true)
                 : new(library.Name, library.Version is null ? $"version unknown, {library.Path}" : $"{library.Version}, {library.Path}"));

@@ -18,7 +18,8 @@ public sealed record GpuDescription(int Ordinal, string Name, string Capability,
 /// <param name="Name">Short name: driver, NVRTC, cuBLASLt, NCCL.</param>
 /// <param name="Version">Its own word on its version, or null where it was not found or says nothing.</param>
 /// <param name="Path">Where it lies, or null where it was not found.</param>
-public sealed record CudaLibrary(string Name, string? Version, string? Path);
+/// <param name="Absence">How it is missing, or null where it was found.</param>
+public sealed record CudaLibrary(string Name, string? Version, string? Path, string? Absence = null);
 
 /// <summary>The CUDA parts of this machine.</summary>
 public static class CudaInventory
@@ -68,7 +69,7 @@ public static class CudaInventory
     private static CudaLibrary Library(string name, string library, Func<string?> version)
     {
         NativeLibraryPlace place = NativeLibraries.Find(library);
-        if (!place.IsFound) return new CudaLibrary(name, null, null);
+        if (!place.IsFound) return new CudaLibrary(name, null, null, place.Absence);
         try
         {
             return new CudaLibrary(name, version(), place.Path);

@@ -13,8 +13,9 @@ public static unsafe class CudaSystem
     public static string? Probe(out int count)
     {
         count = 0;
-        if (!NativeLibraries.Find(NativeLibraries.Cuda).IsFound)
-            return $"no NVIDIA driver was found ({NativeLibraries.FileNames(NativeLibraries.Cuda)[0]}); install the driver, or name its folder in {NativeLibraries.PathVariable}";
+        NativeLibraryPlace driver = NativeLibraries.Find(NativeLibraries.Cuda);
+        if (!driver.IsFound)
+            return $"the NVIDIA driver ({NativeLibraries.FileNames(NativeLibraries.Cuda)[0]}) was {driver.Absence}; install the driver, or name its folder in {NativeLibraries.PathVariable}";
         CudaResult result = Driver.Initialize(0);
         if (result == CudaResult.NoDevice) return "the NVIDIA driver sees no GPU; nvidia-smi says more, and CUDA_VISIBLE_DEVICES may hide them";
         if (result != CudaResult.Success) return $"the NVIDIA driver does not start: {CudaException.Describe(result)}";

@@ -9,10 +9,14 @@ namespace Fathom.Compute.Cuda.Interop;
 /// <param name="Name">Short name, as in the import declarations.</param>
 /// <param name="File">The file name it was found under; null where it was not found.</param>
 /// <param name="Path">Where it lies, as far as the system says; null where it was not found.</param>
-public sealed record NativeLibraryPlace(string Name, string? File, string? Path)
+/// <param name="Unusable">A file of its name that cannot be loaded, where no other was found; else null.</param>
+public sealed record NativeLibraryPlace(string Name, string? File, string? Path, string? Unusable = null)
 {
     /// <summary>Whether it was found.</summary>
     public bool IsFound => File is not null;
+
+    /// <summary>How it is missing.</summary>
+    public string Absence => Unusable is null ? "not found" : $"not loaded, since {Unusable} is damaged, made for another kind of machine, or lacks a library that it needs";
 }
 
 /// <summary>Finds and loads libcuda, NVRTC, cuBLASLt and NCCL.</summary>
@@ -86,16 +90,18 @@ public static class NativeLibraries
 
     private static (nint Handle, NativeLibraryPlace Place) Search(string name)
     {
+        string? unusable = null;
         foreach (string folder in Folders())
         {
             foreach (string file in FileNames(name))
             {
-                if (NativeLibrary.TryLoad(System.IO.Path.Combine(folder, file), out nint handle))
-                    return (handle, new NativeLibraryPlace(name, file, LoadedPath(file) ?? System.IO.Path.Combine(folder, file)));
+                string path = System.IO.Path.Combine(folder, file);
+                if (NativeLibrary.TryLoad(path, out nint handle)) return (handle, new NativeLibraryPlace(name, file, LoadedPath(file) ?? path));
+                if (folder.Length > 0 && System.IO.File.Exists(path)) unusable ??= path;
             }
         }
 
-        return (0, new NativeLibraryPlace(name, null, null));
+        return (0, new NativeLibraryPlace(name, null, null, unusable));
     }
 
     /// <summary>The file behind a library that the system's own search found.</summary>

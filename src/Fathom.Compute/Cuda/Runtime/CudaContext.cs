@@ -43,10 +43,10 @@ internal sealed unsafe class CudaContext : IDisposable
         Capability = 10 * Attribute(DeviceAttribute.ComputeCapabilityMajor) + Attribute(DeviceAttribute.ComputeCapabilityMinor);
         if (Capability < LeastCapability)
             throw new FathomException($"{Name} has compute capability {CapabilityText(Capability)}; Fathom's kernels need {CapabilityText(LeastCapability)} (Ampere) or later");
-        if (!NativeLibraries.Find(NativeLibraries.Nvrtc).IsFound)
+        if (NativeLibraries.Find(NativeLibraries.Nvrtc) is { IsFound: false } compiler)
         {
             throw new FathomException(
-                $"NVRTC, which compiles the kernels for {Name}, was not found: install the CUDA 12.9 or 13 libraries, or name their folder in {NativeLibraries.PathVariable}");
+                $"NVRTC, which compiles the kernels for {Name}, was {compiler.Absence}: install the CUDA 12.9 or 13 libraries, or name their folder in {NativeLibraries.PathVariable}");
         }
 
         CudaException.Check(Driver.GetVersion(out int version), "cuDriverGetVersion");
