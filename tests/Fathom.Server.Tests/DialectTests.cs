@@ -208,6 +208,37 @@ public sealed class DialectTests(SharedServer shared, ITestOutputHelper output) 
         Assert.InRange((int)reply["usage"]!["output_tokens"]!, 1, 4);
     }
 
+    [Fact]
+    public async Task An_answer_that_ends_at_once_is_empty_and_whole()
+    {
+        const string End = "\"logit_bias\":{\"1\":100}"; // the end of sequence
+        const string Chat = "{\"max_tokens\":8," + End + ",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}", Text = "{\"max_tokens\":8," + End + ",\"prompt\":\"a\"}", Input = "{\"max_output_tokens\":8," + End + ",\"input\":\"a\"}";
+        JsonNode chat = await Server.CallAsync("/v1/chat/completions", Chat), text = await Server.CallAsync("/v1/completions", Text);
+        Assert.Equal(("", "stop", 1), ((string)chat["choices"]![0]!["message"]!["content"]!, (string)chat["choices"]![0]!["finish_reason"]!, (int)chat["usage"]!["completion_tokens"]!));
+        Assert.Equal(("", "stop", 1), ((string)text["choices"]![0]!["text"]!, (string)text["choices"]![0]!["finish_reason"]!, (int)text["usage"]!["completion_tokens"]!));
+        foreach ((string path, string body) in (IEnumerable<(string, string)>)[("/v1/chat/completions", Chat), ("/v1/completions", Text)])
+        {
+            List<JsonNode> chunks = TestServer.Events(await Server.StreamAsync(path, Streamed(body)));
+            Assert.Equal("stop", (string)Assert.Single(chunks, c => c["choices"]![0]!["finish_reason"] is not null)["choices"]![0]!["finish_reason"]!);
+            Assert.All(chunks, c => Assert.Equal("", (string?)(c["choices"]![0]!["delta"]?["content"] ?? c["choices"]![0]!["text"]) ?? ""));
+        }
+
+        JsonNode message = await Server.CallAsync("/v1/messages", Chat);
+        Assert.Empty(message["content"]!.AsArray());
+        Assert.Equal(("end_turn", 1), ((string)message["stop_reason"]!, (int)message["usage"]!["output_tokens"]!));
+        Assert.Equal(["message_start", "message_delta", "message_stop"], Named(await Server.StreamAsync("/v1/messages", Streamed(Chat))).Names);
+
+        JsonNode response = await Server.CallAsync("/v1/responses", Input);
+        output.WriteLine(response.ToJsonString());
+        (List<string> names, List<JsonNode> events) = Named(await Server.StreamAsync("/v1/responses", Streamed(Input)));
+        output.WriteLine(string.Join(' ', names));
+        Assert.Equal(("completed", 1), ((string)response["status"]!, (int)response["usage"]!["output_tokens"]!));
+        Assert.Equal("response.completed", names[^1]);
+        Assert.Equal(response["output"]!.AsArray().Count, events[^1]["response"]!["output"]!.AsArray().Count);
+
+        static string Streamed(string body) => body.Insert(1, "\"stream\":true,");
+    }
+
     private static (List<string> Names, List<JsonNode> Events) Named(string stream)
     {
         string[] parts = stream.Split("\n\n");

@@ -96,7 +96,7 @@ public sealed class OpenAIClientTests(SharedServer shared, ITestOutputHelper out
     public async Task It_reads_log_probabilities()
     {
         ChatCompletion answer = await Chat.CompleteChatAsync(
-            [ChatMessage.CreateUserMessage("the")], new ChatCompletionOptions { MaxOutputTokenCount = 6, IncludeLogProbabilities = true, TopLogProbabilityCount = 2 });
+            [ChatMessage.CreateUserMessage("the")], new ChatCompletionOptions { MaxOutputTokenCount = 6, Temperature = 0, IncludeLogProbabilities = true, TopLogProbabilityCount = 2 });
         Assert.NotEmpty(answer.ContentTokenLogProbabilities);
         Assert.All(answer.ContentTokenLogProbabilities, t => Assert.Equal(2, t.TopLogProbabilities.Count));
     }
